@@ -1,0 +1,93 @@
+/**
+ * Messages between the supervisor (daemon's main thread) and a VM's worker thread.
+ * Requests carry an `id` and are answered by exactly one `reply`; events come unasked.
+ */
+import type { MachineConfig } from './machine.ts';
+
+/** `workerData` of a VM's worker. */
+export interface MachineWorkerData {
+  readonly config: MachineConfig;
+  /** One per NIC in `config.nics`, in order: the VM's end of a switch port (see switchd/port-rings.ts). */
+  readonly nicRings: readonly SharedArrayBuffer[];
+}
+
+/** A console of a VM: `ttyS0`…`ttyS3` are 16550s, `hvc0`… virtio console ports. */
+export type ConsoleName = string;
+
+export type MachineRequest =
+  /** Freezes the vCPU (mconsole stop). Error `already-stopped`. */
+  | { readonly type: 'stop' }
+  /** Resumes it. Error `not-stopped`. */
+  | { readonly type: 'go' }
+  /** Ends the VM at once without asking the guest; pending disk writes are finished and flushed. */
+  | { readonly type: 'halt' }
+  /** Resets the machine at once and boots again. */
+  | { readonly type: 'reboot' }
+  /** Ctrl-Alt-Del to the guest's keyboard controller. */
+  | { readonly type: 'cad' }
+  /** ACPI power button. */
+  | { readonly type: 'power-button' }
+  /** The kernel's SysRq handler: a break on ttyS0, then the letter. */
+  | { readonly type: 'sysrq'; readonly letter: string }
+  /** Point-in-time copy of all disks to `files` (one per disk, in order of `config.disks`), while the guest runs on. */
+  | { readonly type: 'backup'; readonly backupId: string; readonly files: readonly string[] }
+  | { readonly type: 'cancel-backup'; readonly backupId: string }
+  | { readonly type: 'stats' };
+
+export type ToMachine =
+  | { readonly type: 'request'; readonly id: number; readonly request: MachineRequest }
+  | { readonly type: 'console-input'; readonly console: ConsoleName; readonly bytes: Uint8Array };
+
+/** Why a machine's worker ended. */
+export type MachineEnd =
+  | { readonly reason: 'power-off' }
+  | { readonly reason: 'halt' }
+  | { readonly reason: 'debug-exit'; readonly status: number }
+  | { readonly reason: 'triple-fault'; readonly detail: string }
+  | { readonly reason: 'error'; readonly code: string; readonly detail: string };
+
+export interface MachineStats {
+  readonly instructions: number;
+  readonly wallSeconds: number;
+  readonly cpuSeconds: number;
+  readonly disks: readonly DiskStats[];
+  readonly nics: readonly NicStats[];
+}
+export interface DiskStats {
+  readonly device: string;
+  readonly reads: number;
+  readonly readBytes: number;
+  readonly writes: number;
+  readonly writtenBytes: number;
+  readonly flushes: number;
+}
+export interface NicStats {
+  readonly device: string;
+  readonly rxFrames: number;
+  readonly rxBytes: number;
+  readonly txFrames: number;
+  readonly txBytes: number;
+}
+
+export type FromMachine =
+  | { readonly type: 'reply'; readonly id: number; readonly result: unknown }
+  | { readonly type: 'reply-error'; readonly id: number; readonly code: string; readonly message: string }
+  /** The guest is running (boot started). */
+  | { readonly type: 'started' }
+  /** The guest reset itself or was rebooted; the same worker boots again. */
+  | { readonly type: 'rebooted' }
+  | { readonly type: 'console-output'; readonly console: ConsoleName; readonly bytes: Uint8Array }
+  | {
+      readonly type: 'backup-progress';
+      readonly backupId: string;
+      readonly doneBytes: number;
+      readonly totalBytes: number;
+    }
+  | { readonly type: 'backup-done'; readonly backupId: string }
+  | {
+      readonly type: 'backup-failed';
+      readonly backupId: string;
+      readonly code: string;
+      readonly message: string;
+    }
+  | { readonly type: 'ended'; readonly end: MachineEnd };

@@ -1,0 +1,55 @@
+/**
+ * What the engine needs from the host, declared by the engine and implemented elsewhere
+ * (storage, switchd, the console hub, the foreground terminal). The engine imports none of them.
+ */
+
+export type MaybePromise<T> = T | Promise<T>;
+
+/** An I/O error on a disk, as the guest will see it (VIRTIO_BLK_S_IOERR); `code` is errno's name. */
+export class BlockError extends Error {
+  readonly code: string;
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/**
+ * A disk. Offsets and lengths are in bytes and multiples of 512. Vectors are views on guest memory:
+ * data goes straight between file and guest. A method that returns undefined has finished; one that
+ * returns a promise finishes later and may overlap with others. Failure throws or rejects with BlockError.
+ */
+export interface BlockBackend {
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  read(offset: number, into: readonly Uint8Array[]): MaybePromise<void>;
+  write(offset: number, from: readonly Uint8Array[]): MaybePromise<void>;
+  /** Makes every finished write durable (fdatasync on all that it covers). */
+  flush(): MaybePromise<void>;
+  /** The range may read as zeros afterwards and give its space back. */
+  discard(offset: number, length: number): MaybePromise<void>;
+  /** The range reads as zeros afterwards. */
+  writeZeroes(offset: number, length: number, mayUnmap: boolean): MaybePromise<void>;
+  close(): MaybePromise<void>;
+}
+
+/** One end of a virtual Ethernet cable: raw frames from the destination MAC on, without FCS. */
+export interface NicPort {
+  /** Sends a frame given as consecutive pieces, which may be views on guest memory: they are copied before it returns. */
+  send(pieces: readonly Uint8Array[]): void;
+  /** The next received frame, or undefined. The view is valid until the next call. */
+  receive(): Uint8Array | undefined;
+  /** `ready` is called when `receive` has something after it had nothing. */
+  onReadable(ready: () => void): void;
+  close(): void;
+}
+
+/** A byte stream that a serial port or a virtio console port is attached to. */
+export interface CharPort {
+  /** Bytes from the guest. The view is valid only during the call. */
+  output(bytes: Uint8Array): void;
+  /** Up to `max` bytes for the guest; an empty array when there are none. */
+  input(max: number): Uint8Array;
+  /** `ready` is called when `input` has something after it had nothing. */
+  onReadable(ready: () => void): void;
+}
