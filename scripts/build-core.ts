@@ -25,7 +25,8 @@ function layoutConstants(): string {
   for (const group of groups) {
     for (const [key, value] of Object.entries(layout[group])) {
       const at = group === 'STATE' && key !== 'SIZE' ? layout.CPU + Number(value) : value;
-      const type = typeof value === 'bigint' ? 'i64' : address(group, key) ? 'usize' : 'i32';
+      const type =
+        typeof value === 'bigint' ? 'i64' : key === 'NO_PAGE' ? 'u32' : address(group, key) ? 'usize' : 'i32';
       if (group === 'UOP' && key === 'BASE') lines.push(`export const UOP_BASE: i32 = ${value};`);
       else lines.push(`export const ${group}_${key}: ${type} = ${at};`);
     }

@@ -134,7 +134,7 @@ export const STATE = {
   SIZE: 0x600,
 } as const;
 
-/** Bits of `STATE.MODE`. Blocks are keyed by physical address and this word. */
+/** Bits of `STATE.MODE`. Blocks are keyed by the offset in RAM of their first byte and this word. */
 export const MODE = {
   /** Code size: 0 = 16 bit, 1 = 32 bit, 2 = 64 bit. */
   CODE_SIZE_MASK: 0x3,
@@ -213,7 +213,7 @@ export const JUMP_CACHE = {
   UOP: 12,
 } as const;
 
-/** Hash from (physical address, mode) to block header addresses; chained through `BLOCK.HASH_NEXT`. */
+/** Hash from (RAM offset, mode) to block header addresses; chained through `BLOCK.HASH_NEXT`. */
 export const BLOCK_HASH = {
   BASE: 0x50000,
   ENTRIES: 65536,
@@ -221,8 +221,8 @@ export const BLOCK_HASH = {
 
 /** Block header, directly before the block's first micro-op. */
 export const BLOCK = {
-  SIZE: 32,
-  /** u64: physical address of the first byte */
+  SIZE: 48,
+  /** u64: offset in guest RAM of the first byte */
   PHYS: 0,
   /** u32: mode key */
   MODE: 8,
@@ -237,6 +237,11 @@ export const BLOCK = {
   HEAT: 24,
   /** u32: 0 = valid, 1 = invalidated */
   DEAD: 28,
+  /** u32: RAM page number of the second page, NO_PAGE if the code lies within one page */
+  PAGE2: 32,
+  /** u32: next header in the second page's list, 0 = end */
+  PAGE2_NEXT: 36,
+  NO_PAGE: 0xffffffff,
 } as const;
 
 /** A micro-op record. */
@@ -274,9 +279,9 @@ export const CODE_GRANULE = 64;
 
 /** Where the regions of variable size are, for a given RAM size. All byte addresses in linear memory. */
 export interface MemoryMap {
-  /** Two u32 per physical RAM page: head of the block list, and reserved. */
+  /** Two u32 per RAM page: head of the list of blocks with code in it, and reserved. */
   readonly pageBlocks: number;
-  /** One u64 per physical RAM page: bit i set = granule i holds translated code. */
+  /** One u64 per RAM page: bit i set = granule i holds translated code. */
   readonly codeBitmap: number;
   readonly uopArena: number;
   readonly uopArenaEnd: number;

@@ -1,0 +1,71 @@
+/** What the machine sees of a vCPU; `vcpu.ts` implements it. */
+
+/** What the CPU asks of the board. Physical addresses are doubles (exact below 2^53). */
+export interface CpuHooks {
+  readMmio(physical: number, size: number): number;
+  writeMmio(physical: number, size: number, value: number): void;
+  readPort(port: number, size: number): number;
+  writePort(port: number, size: number, value: number): void;
+  /** A model-specific register that the core does not keep itself (LAPIC, KVM clock, …); undefined raises #GP. */
+  readMsr(index: number): bigint | undefined;
+  /** False raises #GP. */
+  writeMsr(index: number, value: bigint): boolean;
+  /** The host's time-stamp counter for the guest: nanoseconds since the machine started (the TSC runs at 1 GHz). */
+  tscNow(): number;
+}
+
+export const GPR = [
+  'rax',
+  'rcx',
+  'rdx',
+  'rbx',
+  'rsp',
+  'rbp',
+  'rsi',
+  'rdi',
+  'r8',
+  'r9',
+  'r10',
+  'r11',
+  'r12',
+  'r13',
+  'r14',
+  'r15',
+] as const;
+export type GprName = (typeof GPR)[number];
+
+/** Register contents at entry to the guest's kernel; everything not named is as after INIT. */
+export interface EntryState {
+  /** 'long64': 64-bit code with the given CR3; 'protected32': flat 32-bit protected mode without paging; 'real16': CS:IP as given by `rip` and csBase. */
+  readonly mode: 'long64' | 'protected32' | 'real16';
+  readonly rip: bigint;
+  readonly registers?: Partial<Record<GprName, bigint>>;
+  /** Physical address of the top-level page table ('long64'). */
+  readonly cr3?: bigint;
+  /** Guest physical address and limit of the GDT to load, with selectors 0x10 (code) and 0x18 (data) in it. */
+  readonly gdt?: { readonly base: bigint; readonly limit: number };
+}
+
+export interface Cpu {
+  /** Power-on reset, then the given entry state. */
+  reset(entry: EntryState): void;
+  /**
+   * Runs at most about `instructions` guest instructions and returns why it stopped (EXIT in layout.ts).
+   * Device hooks are called synchronously from within.
+   */
+  run(instructions: number): number;
+  /** Asks a running CPU to return from `run` at the next block boundary (for hooks: raise, stop). */
+  interruptRun(): void;
+  /** True when an external interrupt would be taken now (RFLAGS.IF, no shadow). */
+  readonly interruptible: boolean;
+  /** True after HLT until an interrupt is delivered. */
+  readonly halted: boolean;
+  /** Delivers an external interrupt through the IDT; only when interruptible. Ends a halt. */
+  interrupt(vector: number): void;
+  /** Tells whether an interrupt controller has an interrupt waiting; makes `run` return EXIT.INTERRUPT when IF becomes set. */
+  setInterruptPending(pending: boolean): void;
+  /** Retired instructions since power-on. */
+  readonly instructions: number;
+  /** Registers and mode as text, for error reports. */
+  dump(): string;
+}
