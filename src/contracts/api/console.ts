@@ -1,0 +1,33 @@
+import { z } from 'zod';
+import { Bytes, Timestamp } from './common.ts';
+
+export const SCROLLBACK_BYTES = 256 * 1024;
+
+export const Console = z.object({
+  name: z.string().meta({ examples: ['ttyS0'] }),
+  viewers: z.int(),
+  scrollback_bytes: Bytes.meta({ description: `Sent when a viewer comes; at most ${SCROLLBACK_BYTES}` }),
+});
+export type Console = z.infer<typeof Console>;
+export const ConsoleList = z.object({ items: z.array(Console) });
+export type ConsoleList = z.infer<typeof ConsoleList>;
+
+export const ConsoleTicketCreate = z.strictObject({
+  read_only: z.boolean().default(false).meta({ description: 'A viewer whose input is dropped' }),
+});
+
+/** Opens one WebSocket, once, within `expires_at`. Binary messages are raw bytes both ways. */
+export const ConsoleTicket = z.object({
+  ticket: z.string(),
+  path: z.string().meta({ description: 'Path and query of the WebSocket' }),
+  expires_at: Timestamp,
+});
+export type ConsoleTicket = z.infer<typeof ConsoleTicket>;
+
+/** WebSocket close codes of a console (4000 and up are private, RFC 6455 section 7.4.2). */
+export const CONSOLE_CLOSE = {
+  /** The VM was deleted or the daemon ends. */
+  goingAway: 1001,
+  /** The viewer read too slowly and its buffer was full. */
+  tooSlow: 4008,
+} as const;

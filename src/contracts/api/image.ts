@@ -1,0 +1,49 @@
+import { z } from 'zod';
+import { Bytes, ListQuery, Name, pageOf, Timestamp } from './common.ts';
+
+const Sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const HostPath = z
+  .string()
+  .min(1)
+  .max(4096)
+  .startsWith('/', 'must be an absolute path on the host of the daemon');
+
+export const ImageFile = z.object({
+  role: z.enum(['kernel', 'initrd', 'disk']),
+  sha256: Sha256,
+  size_bytes: Bytes,
+});
+export type ImageFile = z.infer<typeof ImageFile>;
+
+/** Immutable; the id is derived from the SHA-256 of its manifest. A name may be moved to another image. */
+export const Image = z.object({
+  id: z.string(),
+  name: Name.nullable(),
+  files: z.array(ImageFile),
+  append: z.string().meta({ description: 'Kernel command line' }),
+  kernel_release: z
+    .string()
+    .nullable()
+    .meta({ examples: ['6.1.0-32-cloud-amd64'] }),
+  size_bytes: Bytes,
+  in_use_by: z.int().meta({ description: 'Disks and backups that are over it' }),
+  created_at: Timestamp,
+});
+export type Image = z.infer<typeof Image>;
+export const ImagePage = pageOf(Image);
+export type ImagePage = z.infer<typeof ImagePage>;
+
+export const ImageBuild = z.strictObject({ name: Name.default('default') });
+export type ImageBuild = z.infer<typeof ImageBuild>;
+
+/** Paths on the daemon's host; each must be under a folder that the operator allows (`--allow-path`). */
+export const ImageImport = z.strictObject({
+  name: Name,
+  kernel: HostPath,
+  initrd: HostPath.optional(),
+  disk: HostPath.optional(),
+  append: z.string().max(2048).optional(),
+});
+export type ImageImport = z.infer<typeof ImageImport>;
+
+export const ImageListQuery = ListQuery.extend({ name: z.string().max(63).optional() });

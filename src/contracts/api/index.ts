@@ -1,0 +1,13 @@
+/** The API's vocabulary: schemas (zod) and the types inferred from them. */
+export * from './backup.ts';
+export * from './common.ts';
+export * from './console.ts';
+export * from './disk.ts';
+export * from './event.ts';
+export * from './image.ts';
+export * from './mconsole.ts';
+export * from './network.ts';
+export * from './operation.ts';
+export * from './routes.ts';
+export * from './token.ts';
+export * from './vm.ts';

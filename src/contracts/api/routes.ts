@@ -1,0 +1,94 @@
+/** Every HTTP route, for clients and for the test that compares it with the server. Bodies are in the schemas. */
+
+export interface RouteRow {
+  readonly operationId: string;
+  readonly method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
+  /** `{name}` stands for an id or a name. */
+  readonly path: string;
+  /** Status of success. 202: the body is an Operation, `Location` its address. 101: WebSocket. */
+  readonly status: 101 | 200 | 201 | 202 | 204;
+}
+
+export const ROUTES = [
+  { operationId: 'getApi', method: 'GET', path: '/v1', status: 200 },
+  { operationId: 'getHost', method: 'GET', path: '/v1/host', status: 200 },
+
+  { operationId: 'listVms', method: 'GET', path: '/v1/vms', status: 200 },
+  { operationId: 'createVm', method: 'POST', path: '/v1/vms', status: 201 },
+  { operationId: 'getVm', method: 'GET', path: '/v1/vms/{vm}', status: 200 },
+  { operationId: 'updateVm', method: 'PATCH', path: '/v1/vms/{vm}', status: 200 },
+  { operationId: 'deleteVm', method: 'DELETE', path: '/v1/vms/{vm}', status: 204 },
+  { operationId: 'waitVm', method: 'GET', path: '/v1/vms/{vm}/wait', status: 200 },
+  { operationId: 'getVmStats', method: 'GET', path: '/v1/vms/{vm}/stats', status: 200 },
+  { operationId: 'startVm', method: 'POST', path: '/v1/vms/{vm}/start', status: 202 },
+  { operationId: 'haltVm', method: 'POST', path: '/v1/vms/{vm}/halt', status: 202 },
+  { operationId: 'rebootVm', method: 'POST', path: '/v1/vms/{vm}/reboot', status: 202 },
+  { operationId: 'shutdownVm', method: 'POST', path: '/v1/vms/{vm}/shutdown', status: 202 },
+  { operationId: 'stopVm', method: 'POST', path: '/v1/vms/{vm}/stop', status: 200 },
+  { operationId: 'goVm', method: 'POST', path: '/v1/vms/{vm}/go', status: 200 },
+  { operationId: 'cadVm', method: 'POST', path: '/v1/vms/{vm}/cad', status: 200 },
+  { operationId: 'sysrqVm', method: 'POST', path: '/v1/vms/{vm}/sysrq', status: 200 },
+  { operationId: 'attachDisk', method: 'POST', path: '/v1/vms/{vm}/disks', status: 200 },
+  { operationId: 'detachDisk', method: 'DELETE', path: '/v1/vms/{vm}/disks/{device}', status: 200 },
+
+  { operationId: 'mconsole', method: 'POST', path: '/v1/vms/{vm}/mconsole', status: 200 },
+  { operationId: 'mconsoleVersion', method: 'POST', path: '/v1/vms/{vm}/mconsole/version', status: 200 },
+  { operationId: 'mconsoleHelp', method: 'POST', path: '/v1/vms/{vm}/mconsole/help', status: 200 },
+  { operationId: 'mconsoleHalt', method: 'POST', path: '/v1/vms/{vm}/mconsole/halt', status: 200 },
+  { operationId: 'mconsoleReboot', method: 'POST', path: '/v1/vms/{vm}/mconsole/reboot', status: 200 },
+  { operationId: 'mconsoleConfig', method: 'POST', path: '/v1/vms/{vm}/mconsole/config', status: 200 },
+  { operationId: 'mconsoleRemove', method: 'POST', path: '/v1/vms/{vm}/mconsole/remove', status: 200 },
+  { operationId: 'mconsoleSysrq', method: 'POST', path: '/v1/vms/{vm}/mconsole/sysrq', status: 200 },
+  { operationId: 'mconsoleCad', method: 'POST', path: '/v1/vms/{vm}/mconsole/cad', status: 200 },
+  { operationId: 'mconsoleStop', method: 'POST', path: '/v1/vms/{vm}/mconsole/stop', status: 200 },
+  { operationId: 'mconsoleGo', method: 'POST', path: '/v1/vms/{vm}/mconsole/go', status: 200 },
+
+  { operationId: 'listConsoles', method: 'GET', path: '/v1/vms/{vm}/consoles', status: 200 },
+  { operationId: 'openConsole', method: 'GET', path: '/v1/vms/{vm}/consoles/{console}', status: 101 },
+  {
+    operationId: 'createConsoleTicket',
+    method: 'POST',
+    path: '/v1/vms/{vm}/consoles/{console}/ticket',
+    status: 201,
+  },
+
+  { operationId: 'listDisks', method: 'GET', path: '/v1/disks', status: 200 },
+  { operationId: 'createDisk', method: 'POST', path: '/v1/disks', status: 201 },
+  { operationId: 'getDisk', method: 'GET', path: '/v1/disks/{disk}', status: 200 },
+  { operationId: 'deleteDisk', method: 'DELETE', path: '/v1/disks/{disk}', status: 204 },
+
+  { operationId: 'listImages', method: 'GET', path: '/v1/images', status: 200 },
+  { operationId: 'getImage', method: 'GET', path: '/v1/images/{image}', status: 200 },
+  { operationId: 'buildImage', method: 'POST', path: '/v1/images/build', status: 202 },
+  { operationId: 'importImage', method: 'POST', path: '/v1/images/import', status: 202 },
+  { operationId: 'verifyImage', method: 'POST', path: '/v1/images/{image}/verify', status: 202 },
+  { operationId: 'deleteImage', method: 'DELETE', path: '/v1/images/{image}', status: 204 },
+
+  { operationId: 'listNetworks', method: 'GET', path: '/v1/networks', status: 200 },
+  { operationId: 'createNetwork', method: 'POST', path: '/v1/networks', status: 201 },
+  { operationId: 'getNetwork', method: 'GET', path: '/v1/networks/{network}', status: 200 },
+  { operationId: 'deleteNetwork', method: 'DELETE', path: '/v1/networks/{network}', status: 204 },
+
+  { operationId: 'createBackup', method: 'POST', path: '/v1/vms/{vm}/backups', status: 202 },
+  { operationId: 'listBackups', method: 'GET', path: '/v1/backups', status: 200 },
+  { operationId: 'getBackup', method: 'GET', path: '/v1/backups/{backup}', status: 200 },
+  { operationId: 'deleteBackup', method: 'DELETE', path: '/v1/backups/{backup}', status: 204 },
+  { operationId: 'restoreBackup', method: 'POST', path: '/v1/backups/{backup}/restore', status: 202 },
+
+  { operationId: 'listOperations', method: 'GET', path: '/v1/operations', status: 200 },
+  { operationId: 'getOperation', method: 'GET', path: '/v1/operations/{operation}', status: 200 },
+  { operationId: 'waitOperation', method: 'GET', path: '/v1/operations/{operation}/wait', status: 200 },
+  { operationId: 'cancelOperation', method: 'DELETE', path: '/v1/operations/{operation}', status: 202 },
+
+  { operationId: 'listEvents', method: 'GET', path: '/v1/events', status: 200 },
+  { operationId: 'createEventTicket', method: 'POST', path: '/v1/events/ticket', status: 201 },
+
+  { operationId: 'listTokens', method: 'GET', path: '/v1/tokens', status: 200 },
+  { operationId: 'createToken', method: 'POST', path: '/v1/tokens', status: 201 },
+  { operationId: 'deleteToken', method: 'DELETE', path: '/v1/tokens/{token}', status: 204 },
+] as const satisfies readonly RouteRow[];
+
+export type OperationId = (typeof ROUTES)[number]['operationId'];
+
+/** `GET /v1/events` with an Upgrade header is the WebSocket; without, the list. */
+export const EVENTS_PATH = '/v1/events';

@@ -1,0 +1,156 @@
+import { z } from 'zod';
+import { Bytes, ErrorBody, Labels, ListQuery, Name, pageOf, Ref, Timestamp, WaitTimeout } from './common.ts';
+import { Disk } from './disk.ts';
+
+export const MEMORY_MIN_BYTES = 64 * 1024 * 1024;
+export const MEMORY_DEFAULT_BYTES = 256 * 1024 * 1024;
+export const DISKS_MAX = 16;
+export const NICS_MAX = 8;
+export const APPEND_MAX = 2048;
+
+/**
+ * `stopped` is mconsole's stop: frozen, with its memory. `halted` is powered off.
+ * `failed` ended by a fault of the guest or the engine; `cause` says which. Halted and failed VMs can be started.
+ */
+export const VmState = z.enum(['created', 'starting', 'running', 'stopped', 'halting', 'halted', 'failed']);
+export type VmState = z.infer<typeof VmState>;
+
+/** What the daemon does with the VM when it starts itself. */
+export const Autostart = z
+  .enum(['last-state', 'always', 'never'])
+  .meta({ description: 'last-state: boot it again if it was running when the daemon ended' });
+export type Autostart = z.infer<typeof Autostart>;
+
+export const Nic = z.object({
+  device: z.string().meta({ examples: ['eth0'] }),
+  mac: z.string(),
+  network: z.string().meta({ description: "The network's name" }),
+  addresses: z.array(z.string()).meta({ description: 'IPv4 addresses leased by the network' }),
+});
+export type Nic = z.infer<typeof Nic>;
+
+export const Vm = z.object({
+  id: z.string(),
+  name: Name,
+  state: VmState,
+  cause: ErrorBody.nullable().meta({ description: 'Why the last run ended, if it failed' }),
+  image_id: z.string(),
+  image_name: z.string(),
+  memory_bytes: Bytes,
+  append: z.string().meta({ description: "Added to the image's kernel command line" }),
+  autostart: Autostart,
+  debug_exit_port: z.int().nullable(),
+  disks: z.array(Disk),
+  nics: z.array(Nic),
+  consoles: z.array(z.string()),
+  labels: Labels,
+  created_at: Timestamp,
+  updated_at: Timestamp,
+  started_at: Timestamp.nullable(),
+  version: z.int().meta({ description: 'Raised by every change of the configuration; the ETag' }),
+});
+export type Vm = z.infer<typeof Vm>;
+export const VmPage = pageOf(Vm);
+export type VmPage = z.infer<typeof VmPage>;
+
+export const MemoryBytes = z
+  .int()
+  .multipleOf(4096, 'must be a multiple of 4096')
+  .meta({ description: `Guest memory in bytes; ${MEMORY_DEFAULT_BYTES} when missing` });
+
+const Append = z
+  .string()
+  .max(APPEND_MAX)
+  .regex(/^[\x20-\x7e]*$/, 'use printable ASCII characters');
+
+export const NicCreate = z.strictObject({
+  network: Ref.default('default'),
+  mac: z
+    .string()
+    .regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i, 'write it as six hexadecimal bytes, 02:00:00:00:00:01')
+    .optional(),
+});
+
+export const VmCreate = z.strictObject({
+  name: Name.optional().meta({ description: 'Made up when missing' }),
+  image: Ref.default('default'),
+  memory_bytes: MemoryBytes.optional(),
+  append: Append.default(''),
+  autostart: Autostart.default('last-state'),
+  debug_exit_port: z.int().min(0x100).max(0xffff).nullable().default(null),
+  disks: z
+    .array(z.strictObject({ disk: Ref }))
+    .max(DISKS_MAX - 1)
+    .default([])
+    .meta({ description: 'Existing disks to attach after the image’s own, as ubd1, ubd2, …' }),
+  nics: z
+    .array(NicCreate)
+    .max(NICS_MAX)
+    .default([{ network: 'default' }]),
+  labels: Labels.default({}),
+  start: z.boolean().default(false),
+});
+export type VmCreate = z.infer<typeof VmCreate>;
+export type VmCreateInput = z.input<typeof VmCreate>;
+
+/** Memory, disks and NICs take effect at the next start; memory and append are refused while the VM runs. */
+export const VmUpdate = z.strictObject({
+  name: Name.optional(),
+  memory_bytes: MemoryBytes.optional(),
+  append: Append.optional(),
+  autostart: Autostart.optional(),
+  labels: Labels.optional(),
+});
+export type VmUpdate = z.infer<typeof VmUpdate>;
+
+export const VmListQuery = ListQuery.extend({
+  name: z.string().max(63).optional(),
+  state: VmState.optional(),
+  label: z.string().max(320).optional().meta({ description: '`key` or `key=value`' }),
+});
+
+export const VmWaitQuery = z.strictObject({ state: VmState, timeout: WaitTimeout });
+
+/** Answer of `?dry_run=true`: what would be made; nothing is. */
+export const VmPlan = z.object({
+  dry_run: z.literal(true),
+  vm: Vm,
+  memory_available_bytes: Bytes.meta({ description: 'What admission would let a guest have now' }),
+});
+export type VmPlan = z.infer<typeof VmPlan>;
+
+export const AttachDisk = z.strictObject({
+  disk: Ref,
+  device: z
+    .string()
+    .regex(/^ubd([0-9]|1[0-5])$/, 'use ubd0 to ubd15')
+    .optional(),
+  read_only: z.boolean().optional(),
+});
+export type AttachDisk = z.infer<typeof AttachDisk>;
+
+export const VmStats = z.object({
+  instructions: z.number(),
+  wall_seconds: z.number(),
+  cpu_seconds: z.number(),
+  disks: z.array(
+    z.object({
+      device: z.string(),
+      reads: z.number(),
+      read_bytes: z.number(),
+      writes: z.number(),
+      written_bytes: z.number(),
+      flushes: z.number(),
+    }),
+  ),
+  nics: z.array(
+    z.object({
+      device: z.string(),
+      rx_frames: z.number(),
+      rx_bytes: z.number(),
+      tx_frames: z.number(),
+      tx_bytes: z.number(),
+    }),
+  ),
+});
+export type VmStats = z.infer<typeof VmStats>;
