@@ -1,0 +1,120 @@
+/** Opening a COW file over its backing file, with every check that keeps a guest's data from being mixed up. */
+import * as fs from 'node:fs';
+import { AppError } from '../../contracts/errors.ts';
+import { absolutePath } from '../durable.ts';
+import { fileError } from '../errors.ts';
+import { hostFile, type OpenedFile, openLocked } from '../host-file.ts';
+import { backingSelf, backingUnusable, createCow, mtimeSeconds, readCowHeader, sameFile } from './create.ts';
+import { COW_SECTOR_BYTES, type CowHeader, encodeCowHeader } from './header.ts';
+import { CowVolume } from './volume.ts';
+
+/**
+ * Opens `cow` over `backing`, making it when it is missing. The backing file is the one given, never the one that
+ * the header names: a header is hostile input. When the header names another file that has the same size and mtime
+ * (the images were moved), a version 3 header is rewritten, as the ubd driver does; headers of version 1 and 2 are
+ * left alone, because a version 3 header would overwrite their bitmap.
+ *
+ * AppErrors: `cow_corrupt`, `cow_backing_missing`, `cow_backing_changed`, `cow_backing_self`, `in_use`,
+ * `bad_image`, `disk_full`, `io_error`.
+ */
+export function openCowVolume(cow: string, backing: string, readOnly: boolean): CowVolume {
+  if (sameFile(cow, backing)) throw backingSelf(cow);
+  const backingFile = openBacking(backing);
+  try {
+    if (!readOnly && !fs.existsSync(cow)) createOnce(cow, backing);
+    const cowFile = openLocked(cow, !readOnly, 'cow');
+    try {
+      const header = checkedHeader(cow, cowFile, backing, backingFile, readOnly);
+      return new CowVolume(hostFile(cowFile.fd), hostFile(backingFile.fd), header);
+    } catch (error) {
+      fs.closeSync(cowFile.fd);
+      throw fileError(error, 'cow', `cannot open the COW file ${cow}`);
+    }
+  } catch (error) {
+    fs.closeSync(backingFile.fd);
+    throw error;
+  }
+}
+
+/** Somebody else may make it at the same moment: then the lock decides who gets it. */
+function createOnce(cow: string, backing: string): void {
+  try {
+    createCow(cow, backing);
+  } catch (error) {
+    if (!(error instanceof AppError && error.code === 'already_exists')) throw error;
+  }
+}
+
+function openBacking(backing: string): OpenedFile {
+  try {
+    return openLocked(backing, false, 'file');
+  } catch (error) {
+    throw error instanceof AppError && error.code === 'not_found'
+      ? backingUnusable(error.cause, backing)
+      : error;
+  }
+}
+
+function checkedHeader(
+  cow: string,
+  cowFile: OpenedFile,
+  backing: string,
+  backingFile: OpenedFile,
+  readOnly: boolean,
+): CowHeader {
+  const header = readCowHeader(cowFile.fd, cow);
+  if (cowFile.sizeBytes < header.bitmapOffset + header.bitmapBytes) {
+    throw new AppError('cow_corrupt', `${cow} ends within its bitmap`, {
+      field: 'bitmap',
+      remedy: 'restore the COW file from a backup, or make a new one over its backing file',
+    });
+  }
+  checkBacking(header, cow, backing, backingFile);
+  const sectors = Math.ceil(header.sizeBytes / COW_SECTOR_BYTES);
+  if (!readOnly && header.bitmapBytes * 8 < sectors) {
+    throw new AppError(
+      'unsupported',
+      `${cow} is of version ${header.version}, whose bitmap has no bits for the last sectors of this size`,
+      { field: 'cow', remedy: 'merge it with uml_moo and make a new COW file, or open it read-only' },
+    );
+  }
+  return header.version === 3 && !readOnly ? keepPathCurrent(header, cowFile.fd, backing) : header;
+}
+
+function checkBacking(header: CowHeader, cow: string, backing: string, file: OpenedFile): void {
+  const remedy =
+    'put the original backing file back, with its modification time, or restore the disk from a backup';
+  if (file.sizeBytes !== header.sizeBytes) {
+    throw new AppError(
+      'cow_backing_changed',
+      `the backing file ${backing} has ${file.sizeBytes} bytes; ${cow} was made over ${header.sizeBytes} bytes`,
+      { field: 'size', remedy },
+    );
+  }
+  const mtime = mtimeSeconds(file.stat);
+  if (mtime !== header.backingMtime) {
+    throw new AppError(
+      'cow_backing_changed',
+      `the backing file ${backing} was modified at ${mtime}; ${cow} was made when that was ${header.backingMtime} (seconds since 1970)`,
+      { field: 'mtime', remedy },
+    );
+  }
+}
+
+/** Rewrites the header when it names another file than `backing`. */
+function keepPathCurrent(header: CowHeader, fd: number, backing: string): CowHeader {
+  const current = absolutePath(backing);
+  if (header.backingPath === current || sameFile(header.backingPath, current)) return header;
+  const { alignment, backingMtime, sizeBytes } = header;
+  const rewritten = encodeCowHeader({ backingPath: current, backingMtime, sizeBytes, alignment });
+  // With alignments above the header's size both layouts of version 3 place the bitmap alike; otherwise leave it.
+  if (
+    rewritten.header.dataOffset !== header.dataOffset ||
+    rewritten.header.bitmapOffset !== header.bitmapOffset
+  ) {
+    return header;
+  }
+  fs.writeSync(fd, rewritten.bytes, 0, rewritten.bytes.length, 0);
+  fs.fdatasyncSync(fd);
+  return rewritten.header;
+}

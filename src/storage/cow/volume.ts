@@ -1,0 +1,175 @@
+/**
+ * A disk in a COW file over a read-only backing file, with the semantics of UML's ubd driver.
+ *
+ * Order of writes: data goes to the file first; the bits that announce it are kept in memory, where reads
+ * see them, and reach the file only in a flush: fdatasync (data), bitmap pages, fdatasync. So no crash,
+ * of this process or of the host, leaves a bit in the file for data that is not there. What a crash takes
+ * back is only what the guest has not flushed.
+ */
+import { BlockError, type MaybePromise } from '../../engine/backends.ts';
+import { Flusher } from '../flusher.ts';
+import type { HostFile } from '../host-file.ts';
+import { sliceVectors, totalBytes } from '../vectors.ts';
+import { type Volume, writeZerosTo } from '../volume.ts';
+import { BITMAP_PAGE_BYTES, CowBitmap, filePageReader, SECTORS_PER_PAGE } from './bitmap.ts';
+import { COW_SECTOR_BYTES, type CowHeader } from './header.ts';
+
+/** More changed bitmap pages than this start a flush that the guest has not asked for: 4 MiB. */
+const DIRTY_PAGES_MAX = 1024;
+/** A longer discard goes in pieces, so that its bitmap pages can be written in between. */
+const DISCARD_PIECE_BYTES = DIRTY_PAGES_MAX * SECTORS_PER_PAGE * COW_SECTOR_BYTES;
+
+type CowPlacement = Pick<CowHeader, 'sizeBytes' | 'bitmapOffset' | 'bitmapBytes' | 'dataOffset'>;
+
+export class CowVolume implements Volume {
+  readonly sizeBytes: number;
+  readonly #cow: HostFile;
+  readonly #backing: HostFile;
+  readonly #placement: CowPlacement;
+  readonly #bitmap: CowBitmap;
+  readonly #flusher = new Flusher(() => this.#sync());
+  #changed = false;
+  #lost: BlockError | undefined;
+
+  constructor(cow: HostFile, backing: HostFile, placement: CowPlacement) {
+    this.#cow = cow;
+    this.#backing = backing;
+    this.#placement = placement;
+    const sectors = Math.ceil(placement.sizeBytes / COW_SECTOR_BYTES);
+    this.sizeBytes = sectors * COW_SECTOR_BYTES;
+    this.#bitmap = new CowBitmap(
+      Math.min(sectors, placement.bitmapBytes * 8),
+      filePageReader(cow, placement.bitmapOffset, placement.bitmapBytes),
+    );
+  }
+
+  read(offset: number, into: readonly Uint8Array[], background = false): MaybePromise<void> {
+    const length = totalBytes(into);
+    const end = (offset + length) / COW_SECTOR_BYTES;
+    let sector = offset / COW_SECTOR_BYTES;
+    const pending: Promise<void>[] = [];
+    while (sector < end) {
+      const runEnd = this.#bitmap.runEnd(sector, end);
+      const at = sector * COW_SECTOR_BYTES;
+      const runBytes = (runEnd - sector) * COW_SECTOR_BYTES;
+      const pieces = runBytes === length ? into : sliceVectors(into, at - offset, runBytes);
+      const done = this.#bitmap.isSet(sector)
+        ? this.#cow.read(this.#placement.dataOffset + at, pieces, background)
+        : this.#backing.read(at, pieces, background);
+      if (done !== undefined) pending.push(done);
+      sector = runEnd;
+    }
+    if (pending.length > 0) return all(pending);
+  }
+
+  write(offset: number, from: readonly Uint8Array[]): MaybePromise<void> {
+    if (this.#lost !== undefined) throw this.#lost;
+    const length = totalBytes(from);
+    const done = this.#cow.write(this.#placement.dataOffset + offset, from);
+    if (done === undefined) this.#announce(offset, length);
+    else return done.then(() => this.#announce(offset, length));
+  }
+
+  /** The range is in the file's data area now. */
+  #announce(offset: number, length: number): void {
+    this.#changed = true;
+    this.#bitmap.setRange(offset / COW_SECTOR_BYTES, (offset + length) / COW_SECTOR_BYTES);
+    // A failure is kept in #lost and told at the guest's next write or flush.
+    if (this.#bitmap.dirtyPages > DIRTY_PAGES_MAX) this.#flusher.request().catch(() => undefined);
+  }
+
+  flush(): MaybePromise<void> {
+    if (this.#lost !== undefined) throw this.#lost;
+    if (this.#changed || !this.#flusher.idle) return this.#flusher.request();
+  }
+
+  async #sync(): Promise<void> {
+    if (!this.#changed) return;
+    this.#changed = false;
+    // Taken before the first fdatasync: bits set while it runs may announce data that it does not cover.
+    const pages = this.#bitmap.takeDirty();
+    try {
+      await this.#cow.sync();
+    } catch (error) {
+      this.#bitmap.putBack(pages);
+      // After a failed fdatasync the kernel counts the lost pages as clean: a second one would lie.
+      this.#lost =
+        error instanceof BlockError ? error : new BlockError('EIO', String(error), { cause: error });
+      throw this.#lost;
+    }
+    if (pages.length > 0) await this.#writeBitmap(pages);
+  }
+
+  async #writeBitmap(pages: ReturnType<CowBitmap['takeDirty']>): Promise<void> {
+    const { bitmapOffset, bitmapBytes } = this.#placement;
+    try {
+      for (const { page, bytes } of pages) {
+        const at = page * BITMAP_PAGE_BYTES;
+        await this.#cow.write(bitmapOffset + at, [
+          bytes.subarray(0, Math.min(bytes.length, bitmapBytes - at)),
+        ]);
+      }
+      await this.#cow.sync();
+    } catch (error) {
+      this.#bitmap.putBack(pages);
+      this.#changed = true;
+      throw error;
+    }
+    this.#bitmap.written(pages);
+  }
+
+  /** As UML does it: the sectors become the COW file's own and holes. Nothing where holes cannot be made. */
+  discard(offset: number, length: number): MaybePromise<void> {
+    return this.#zero('punch', offset, length, () => undefined);
+  }
+
+  writeZeroes(offset: number, length: number, mayUnmap: boolean): MaybePromise<void> {
+    return this.#zero(mayUnmap ? 'punch' : 'zero', offset, length, (at, bytes) =>
+      writeZerosTo((to, from) => this.write(to, from), at, bytes),
+    );
+  }
+
+  #zero(
+    how: 'punch' | 'zero',
+    offset: number,
+    length: number,
+    otherwise: (offset: number, length: number) => MaybePromise<void>,
+  ): MaybePromise<void> {
+    if (this.#lost !== undefined) throw this.#lost;
+    if (length > DISCARD_PIECE_BYTES) return this.#zeroInPieces(how, offset, length, otherwise);
+    const done = this.#cow.makeHole(how, this.#placement.dataOffset + offset, length);
+    const settle = (result: 'done' | 'unsupported'): MaybePromise<void> => {
+      if (result === 'unsupported') return otherwise(offset, length);
+      this.#announce(offset, length);
+    };
+    return typeof done === 'string' ? settle(done) : done.then(settle);
+  }
+
+  async #zeroInPieces(
+    how: 'punch' | 'zero',
+    offset: number,
+    length: number,
+    otherwise: (offset: number, length: number) => MaybePromise<void>,
+  ): Promise<void> {
+    for (let done = 0; done < length; done += DISCARD_PIECE_BYTES) {
+      await this.#zero(how, offset + done, Math.min(DISCARD_PIECE_BYTES, length - done), otherwise);
+      await this.#flusher.request();
+    }
+  }
+
+  async close(): Promise<void> {
+    try {
+      if (this.#lost === undefined) await this.#flusher.request();
+    } finally {
+      this.#cow.close();
+      this.#backing.close();
+    }
+  }
+}
+
+/** Waits for all of them, even when one fails, because they still hold the guest's memory. */
+async function all(pending: readonly Promise<void>[]): Promise<void> {
+  const results = await Promise.allSettled(pending);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+}

@@ -1,0 +1,7 @@
+/** Disks of virtual machines: raw files, UML's COW files, online backups, copies. */
+export { type BackupProgress, type BackupRun, beginBackup, removePartialBackups } from './backup.ts';
+export { backingFileOf, type CreateCowOptions, createCow, inspectCow } from './cow/create.ts';
+export type { CowHeader } from './cow/header.ts';
+export { openDisk } from './disk.ts';
+export type { GuestDisk } from './guest-disk.ts';
+export { type CopyOptions, copyDisk } from './restore.ts';
