@@ -1,0 +1,84 @@
+/** Virtio devices: one row per type, and how a machine's set of them is plugged in. */
+import type { Board } from '../../machine/bus.ts';
+import type { PciBus } from '../pci/index.ts';
+import { type BlockHandle, type BlockOptions, block } from './block.ts';
+import { type ConsoleHandle, type ConsolePortOptions, consoles } from './console.ts';
+import type { VirtioCounters, VirtioDefinition, VirtioModel } from './device.ts';
+import { type NetHandle, type NetOptions, net } from './net.ts';
+import { VirtioPci } from './pci-transport.ts';
+import { type RngCounters, rng } from './rng.ts';
+
+export type { BlockCounters, BlockHandle, BlockOptions } from './block.ts';
+export type { ConsoleHandle, ConsolePortOptions } from './console.ts';
+export type { VirtioCounters } from './device.ts';
+export type { NetCounters, NetHandle, NetOptions } from './net.ts';
+
+/** Every device type. */
+export const VIRTIO_DEVICES = { block, net, console: consoles, rng } as const;
+
+/** What the machine keeps of a plugged device. */
+export interface VirtioInstance<Handle> {
+  readonly handle: Handle;
+  readonly slot: number;
+  readonly transport: VirtioCounters;
+  /** What the driver last did wrong. */
+  lastFault(): string | undefined;
+  /** Resolves when requests that a reset interrupted no longer touch guest memory. */
+  settled(): Promise<void>;
+}
+
+/** Makes a device and plugs it into `slot`, or the first free one. */
+export function plugVirtioDevice<Options, Handle>(
+  board: Board,
+  bus: PciBus,
+  definition: VirtioDefinition<Options, Handle>,
+  options: Options,
+  slot?: number,
+): VirtioInstance<Handle> {
+  let handle: Handle | undefined;
+  const device = new VirtioPci(board, definition, (host): VirtioModel => {
+    const created = definition.create(host, options);
+    handle = created.handle;
+    return created.model;
+  });
+  const at = bus.plug(device, slot);
+  return {
+    // INVARIANT: the transport's constructor has called `create`.
+    handle: handle as Handle,
+    slot: at,
+    transport: device.counters,
+    lastFault: () => device.lastFault,
+    settled: () => device.settled(),
+  };
+}
+
+export interface VirtioOptions {
+  readonly disks: readonly BlockOptions[];
+  readonly nics: readonly NetOptions[];
+  /** Ports of the one console device; none if empty. */
+  readonly consoles: readonly ConsolePortOptions[];
+  readonly rng: boolean;
+}
+
+export interface VirtioDevices {
+  readonly disks: readonly VirtioInstance<BlockHandle>[];
+  readonly nics: readonly VirtioInstance<NetHandle>[];
+  readonly console: VirtioInstance<ConsoleHandle> | undefined;
+  readonly rng: VirtioInstance<{ readonly counters: RngCounters }> | undefined;
+  /** Resolves when no request of before a reset touches guest memory: wait for it before loading a kernel. */
+  settled(): Promise<void>;
+}
+
+/** Plugs a machine's virtio devices, in this order, so that the guest numbers them as they are given. */
+export function createVirtioDevices(board: Board, bus: PciBus, options: VirtioOptions): VirtioDevices {
+  const disks = options.disks.map((disk) => plugVirtioDevice(board, bus, block, disk));
+  const nics = options.nics.map((nic) => plugVirtioDevice(board, bus, net, nic));
+  const ports = options.consoles;
+  const console =
+    ports.length === 0 ? undefined : plugVirtioDevice(board, bus, VIRTIO_DEVICES.console, { ports });
+  const entropy = options.rng ? plugVirtioDevice(board, bus, rng, undefined) : undefined;
+  const settled = async (): Promise<void> => {
+    for (const disk of disks) await disk.settled();
+  };
+  return { disks, nics, console, rng: entropy, settled };
+}

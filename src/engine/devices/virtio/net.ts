@@ -1,0 +1,279 @@
+/**
+ * Network device (virtio 1.2, 5.1) over a NicPort: mergeable receive buffers, a control queue for the
+ * receive filter, no offloads: a frame that asks for one is dropped and counted.
+ */
+import type { NicPort } from '../../backends.ts';
+import type { TimerHandle } from '../../machine/bus.ts';
+import type { Chain } from './chain.ts';
+import { defineVirtioDevice, type VirtioHost, type VirtioModel } from './device.ts';
+import { ReceiveFilter } from './net-filter.ts';
+
+const FEATURE = {
+  MTU: 3,
+  MAC: 5,
+  MRG_RXBUF: 15,
+  STATUS: 16,
+  CTRL_VQ: 17,
+  CTRL_RX: 18,
+  CTRL_MAC_ADDR: 23,
+} as const;
+const CONFIG = { MAC: 0, STATUS: 6, MAX_QUEUE_PAIRS: 8, MTU: 10, BYTES: 12 } as const;
+const LINK_UP = 1;
+const QUEUE = { RECEIVE: 0, TRANSMIT: 1, CONTROL: 2 } as const;
+/** struct virtio_net_hdr, always with num_buffers since VERSION_1 is negotiated. */
+const HEADER = { FLAGS: 0, GSO_TYPE: 1, NUM_BUFFERS: 10, BYTES: 12 } as const;
+/** Ethernet header; the longest frame is that, a VLAN tag and the largest MTU. */
+const FRAME_BYTES_MIN = 14;
+const FRAME_BYTES_MAX = 65535 + 18;
+/** Frames received before other work gets its turn. */
+const RECEIVE_BURST = 256;
+const CONTROL = {
+  RX: 0,
+  RX_PROMISC: 0,
+  RX_ALLMULTI: 1,
+  MAC: 1,
+  MAC_TABLE_SET: 0,
+  MAC_ADDR_SET: 1,
+  OK: 0,
+  ERR: 1,
+} as const;
+const CONTROL_BYTES_MAX = 16384;
+
+export interface NetOptions {
+  readonly port: NicPort;
+  /** aa:bb:cc:dd:ee:ff */
+  readonly mac: string;
+  /** Told to the driver if given. */
+  readonly mtu?: number | undefined;
+}
+
+export interface NetCounters {
+  rxFrames: number;
+  rxBytes: number;
+  /** Frames that no buffer of the driver could hold. */
+  rxDropped: number;
+  txFrames: number;
+  txBytes: number;
+  /** Frames of impossible length or with an offload that was not negotiated. */
+  txDropped: number;
+}
+
+export interface NetHandle {
+  readonly counters: NetCounters;
+  /** Plugs or pulls the cable. */
+  setLink(up: boolean): void;
+}
+
+class NetModel implements VirtioModel, NetHandle {
+  readonly features: readonly number[];
+  readonly queueSizes = [256, 256, 64];
+  readonly config = new Uint8Array(CONFIG.BYTES);
+  readonly counters: NetCounters = {
+    rxFrames: 0,
+    rxBytes: 0,
+    rxDropped: 0,
+    txFrames: 0,
+    txBytes: 0,
+    txDropped: 0,
+  };
+  readonly #host: VirtioHost;
+  readonly #port: NicPort;
+  readonly #mac: Uint8Array;
+  readonly #filter = new ReceiveFilter(this.config.subarray(CONFIG.MAC, CONFIG.MAC + 6));
+  readonly #receiveHeader = new Uint8Array(HEADER.BYTES);
+  readonly #transmitHeader = new Uint8Array(HEADER.BYTES);
+  /** Chains claimed for the frame being delivered. */
+  readonly #claimed: Chain[] = [];
+  /** A frame taken from the port that waits for buffers. */
+  #waiting: Uint8Array | undefined;
+  #burst: TimerHandle | undefined;
+  #linkUp = true;
+  #closed = false;
+
+  constructor(host: VirtioHost, { port, mac, mtu }: NetOptions) {
+    this.#host = host;
+    this.#port = port;
+    this.#mac = parseMac(mac);
+    const control = [FEATURE.CTRL_VQ, FEATURE.CTRL_RX, FEATURE.CTRL_MAC_ADDR];
+    const optional = mtu === undefined ? [] : [FEATURE.MTU];
+    this.features = [FEATURE.MAC, FEATURE.STATUS, FEATURE.MRG_RXBUF, ...control, ...optional];
+    const view = new DataView(this.config.buffer);
+    view.setUint16(CONFIG.MAX_QUEUE_PAIRS, 1, true);
+    view.setUint16(CONFIG.MTU, mtu ?? 0, true);
+    view.setUint16(CONFIG.STATUS, LINK_UP, true);
+    this.config.set(this.#mac, CONFIG.MAC);
+    port.onReadable(() => this.#receive());
+  }
+
+  setLink(up: boolean): void {
+    this.#linkUp = up;
+    this.config[CONFIG.STATUS] = up ? LINK_UP : 0;
+    this.#host.configChanged();
+  }
+
+  notify(queueIndex: number): void {
+    if (queueIndex === QUEUE.RECEIVE) this.#receive();
+    else if (queueIndex === QUEUE.TRANSMIT) this.#transmit();
+    else this.#control();
+  }
+
+  reset(): undefined {
+    this.#burst?.cancel();
+    this.#burst = undefined;
+    this.#filter.reset();
+    this.config.set(this.#mac, CONFIG.MAC);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#port.close();
+  }
+
+  #transmit(): void {
+    const queue = this.#host.queue(QUEUE.TRANSMIT);
+    for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
+      this.#send(chain);
+      queue.put(chain, 0);
+    }
+    queue.publish();
+  }
+
+  #send(chain: Chain): void {
+    const header = this.#transmitHeader;
+    const bytes = chain.readableBytes - HEADER.BYTES;
+    const inRange = bytes >= FRAME_BYTES_MIN && bytes <= FRAME_BYTES_MAX;
+    chain.read(0, header);
+    if (!inRange || header[HEADER.FLAGS] !== 0 || header[HEADER.GSO_TYPE] !== 0 || !this.#linkUp) {
+      this.counters.txDropped++;
+      return;
+    }
+    this.#port.send(chain.readableViews(HEADER.BYTES));
+    this.counters.txFrames++;
+    this.counters.txBytes += bytes;
+  }
+
+  /** Moves frames from the port to the driver while both have something. */
+  #receive(): void {
+    if (this.#closed || !this.#host.live) return;
+    const queue = this.#host.queue(QUEUE.RECEIVE);
+    let left = RECEIVE_BURST;
+    for (; left > 0; left--) {
+      const frame = this.#waiting ?? this.#port.receive();
+      if (frame === undefined) break;
+      this.#waiting = undefined;
+      if (!this.#wanted(frame)) continue;
+      if (!this.#deliver(frame)) {
+        this.#waiting = frame;
+        break;
+      }
+    }
+    queue.publish();
+    if (left === 0) this.#continueSoon();
+  }
+
+  #wanted(frame: Uint8Array): boolean {
+    return this.#linkUp && frame.length <= FRAME_BYTES_MAX && this.#filter.accepts(frame);
+  }
+
+  #continueSoon(): void {
+    if (this.#burst !== undefined) return;
+    const { clock } = this.#host.board;
+    this.#burst = clock.at(clock.nowNs(), () => {
+      this.#burst = undefined;
+      this.#receive();
+    });
+  }
+
+  /** Puts a frame into as many buffers as it takes; false if there are not enough now. */
+  #deliver(frame: Uint8Array): boolean {
+    const needed = HEADER.BYTES + frame.length;
+    const room = this.#claim(needed);
+    if (room < needed) {
+      // One buffer that is too small stays too small; several may be joined by another.
+      const hopeless = !this.#host.has(FEATURE.MRG_RXBUF) && this.#claimed.length > 0;
+      for (const chain of this.#claimed) this.#host.queue(QUEUE.RECEIVE).unpop(chain);
+      if (hopeless) this.counters.rxDropped++;
+      return hopeless;
+    }
+    if (this.#claimed[0].writableBytes < HEADER.BYTES) {
+      this.#host.fail('receive buffer shorter than the header');
+      return true;
+    }
+    this.#fill(frame);
+    this.counters.rxFrames++;
+    this.counters.rxBytes += frame.length;
+    return true;
+  }
+
+  /** Claims buffers until they hold `needed` bytes, or one if they cannot be merged. Returns their room. */
+  #claim(needed: number): number {
+    const queue = this.#host.queue(QUEUE.RECEIVE);
+    const limit = this.#host.has(FEATURE.MRG_RXBUF) ? queue.size : 1;
+    let room = 0;
+    this.#claimed.length = 0;
+    while (room < needed && this.#claimed.length < limit) {
+      const chain = queue.pop();
+      if (chain === undefined) break;
+      this.#claimed.push(chain);
+      room += chain.writableBytes;
+    }
+    return room;
+  }
+
+  #fill(frame: Uint8Array): void {
+    const queue = this.#host.queue(QUEUE.RECEIVE);
+    this.#receiveHeader[HEADER.NUM_BUFFERS] = this.#claimed.length & 0xff;
+    this.#receiveHeader[HEADER.NUM_BUFFERS + 1] = this.#claimed.length >> 8;
+    let done = 0;
+    let skip: number = HEADER.BYTES;
+    this.#claimed[0].write(0, this.#receiveHeader);
+    for (const chain of this.#claimed) {
+      const bytes = Math.min(chain.writableBytes - skip, frame.length - done);
+      chain.write(skip, frame.subarray(done, done + bytes));
+      queue.put(chain, skip + bytes);
+      done += bytes;
+      skip = 0;
+    }
+  }
+
+  #control(): void {
+    const queue = this.#host.queue(QUEUE.CONTROL);
+    for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
+      const request = new Uint8Array(Math.min(chain.readableBytes, CONTROL_BYTES_MAX));
+      chain.read(0, request);
+      const ok = request.length >= 2 && this.#command(request[0], request[1], request.subarray(2));
+      chain.write(0, Uint8Array.of(ok ? CONTROL.OK : CONTROL.ERR));
+      queue.put(chain, Math.min(chain.writableBytes, 1));
+    }
+    queue.publish();
+  }
+
+  #command(kind: number, command: number, body: Uint8Array): boolean {
+    if (kind === CONTROL.RX && body.length >= 1) {
+      if (command === CONTROL.RX_PROMISC) this.#filter.promiscuous = body[0] !== 0;
+      else if (command === CONTROL.RX_ALLMULTI) this.#filter.allMulticast = body[0] !== 0;
+      else return false;
+      return true;
+    }
+    if (kind !== CONTROL.MAC) return false;
+    if (command === CONTROL.MAC_TABLE_SET) return this.#filter.setTables(body);
+    if (command !== CONTROL.MAC_ADDR_SET || body.length < 6) return false;
+    this.config.set(body.subarray(0, 6), CONFIG.MAC);
+    return true;
+  }
+}
+
+function parseMac(mac: string): Uint8Array {
+  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac)) throw new TypeError(`not a MAC address: ${mac}`);
+  return Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16));
+}
+
+export const net = defineVirtioDevice<NetOptions, NetHandle>({
+  kind: 'virtio-net',
+  virtioId: 1,
+  classCode: 0x020000,
+  create(host, options) {
+    const model = new NetModel(host, options);
+    return { model, handle: model };
+  },
+});
