@@ -1,0 +1,170 @@
+/**
+ * The virtual network: a switch in a worker thread of its own, outside the VMs' threads and the API's.
+ * A VM's worker opens its end of a port with `openNicPort` (port-rings.ts).
+ */
+import { Worker } from 'node:worker_threads';
+import { AppError } from '../contracts/errors.ts';
+import { createPortRings } from './port-rings.ts';
+import type {
+  AttachOptions,
+  FromSwitch,
+  LeaseInfo,
+  MacInfo,
+  NetworkOptions,
+  PortFault,
+  PortInfo,
+  SwitchRequest,
+  ToSwitch,
+} from './protocol.ts';
+
+export type { RingNicPort } from './port-rings.ts';
+export type { AttachOptions, LeaseInfo, MacInfo, NetworkOptions, PortFault, PortInfo } from './protocol.ts';
+
+export interface SwitchOptions {
+  /** The switch's thread has ended unasked. All ports are dead; every further call fails. */
+  readonly onError: (error: Error) => void;
+  /** A VM's end of a port broke the ring's rules, and the port was unplugged. Others are not affected. */
+  readonly onPortFault?: ((fault: PortFault) => void) | undefined;
+}
+
+export interface Attachment {
+  /** For the VM's worker: one end of the cable. */
+  readonly ring: SharedArrayBuffer;
+  /** Unplugs. Frames that were already sent are still forwarded. Does nothing the second time. */
+  detach(): Promise<void>;
+}
+
+/** All methods fail with AppError; `unreachable` when the switch's thread is gone. */
+export interface SwitchHandle {
+  /** `invalid_input`, `already_exists`. */
+  createNetwork(options: NetworkOptions): Promise<void>;
+  /** `not_found`, `in_use`. */
+  deleteNetwork(networkId: string): Promise<void>;
+  /** `not_found`, `invalid_input`, `already_exists` for a port id or a MAC address that is on the network. */
+  attach(options: AttachOptions): Promise<Attachment>;
+  leases(networkId: string): Promise<LeaseInfo[]>;
+  /** Also the network's own port, `gateway`. */
+  ports(networkId: string): Promise<PortInfo[]>;
+  macTable(networkId: string): Promise<MacInfo[]>;
+  close(): Promise<void>;
+}
+
+/** Starts the switch's thread. */
+export async function startSwitch(options: SwitchOptions): Promise<SwitchHandle> {
+  const client = new SwitchClient(options);
+  await client.ready;
+  return client;
+}
+
+// Run from source or from the built package.
+const WORKER = new URL(`./switch-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url);
+
+interface Waiting {
+  resolve(result: unknown): void;
+  reject(error: Error): void;
+}
+
+class SwitchClient implements SwitchHandle {
+  readonly ready: Promise<void>;
+  readonly #options: SwitchOptions;
+  readonly #worker = new Worker(WORKER, { name: 'switch' });
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #started = Promise.withResolvers<void>();
+  #nextId = 1;
+  #ended: Error | undefined;
+  #closing = false;
+
+  constructor(options: SwitchOptions) {
+    this.#options = options;
+    this.ready = this.#started.promise;
+    this.#worker.on('message', (message: FromSwitch) => this.#receive(message));
+    this.#worker.on('error', (error: unknown) => this.#end(error));
+    this.#worker.on('exit', (code) => this.#end(new Error(`exit status ${code}`)));
+  }
+
+  async createNetwork(options: NetworkOptions): Promise<void> {
+    await this.#request({ type: 'create-network', options });
+  }
+
+  async deleteNetwork(networkId: string): Promise<void> {
+    await this.#request({ type: 'delete-network', networkId });
+  }
+
+  async attach(options: AttachOptions): Promise<Attachment> {
+    const { networkId, portId } = options;
+    const ring = createPortRings();
+    await this.#request({ type: 'attach', options, ring });
+    let detached: Promise<void> | undefined;
+    const detach = async (): Promise<void> => {
+      if (this.#ended === undefined) await this.#request({ type: 'detach', networkId, portId });
+    };
+    return {
+      ring,
+      detach() {
+        detached ??= detach();
+        return detached;
+      },
+    };
+  }
+
+  async leases(networkId: string): Promise<LeaseInfo[]> {
+    return (await this.#request({ type: 'leases', networkId })) as LeaseInfo[];
+  }
+
+  async ports(networkId: string): Promise<PortInfo[]> {
+    return (await this.#request({ type: 'ports', networkId })) as PortInfo[];
+  }
+
+  async macTable(networkId: string): Promise<MacInfo[]> {
+    return (await this.#request({ type: 'mac-table', networkId })) as MacInfo[];
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    await this.#worker.terminate();
+  }
+
+  #request(request: SwitchRequest): Promise<unknown> {
+    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+    const id = this.#nextId++;
+    const message: ToSwitch = { id, request };
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#worker.postMessage(message);
+    });
+  }
+
+  #receive(message: FromSwitch): void {
+    switch (message.type) {
+      case 'ready':
+        this.#started.resolve();
+        break;
+      case 'reply':
+        this.#take(message.id)?.resolve(message.result);
+        break;
+      case 'reply-error':
+        this.#take(message.id)?.reject(AppError.fromPlain(message.error));
+        break;
+      case 'port-fault':
+        this.#options.onPortFault?.(message.fault);
+        break;
+    }
+  }
+
+  #take(id: number): Waiting | undefined {
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    return waiting;
+  }
+
+  #end(cause: unknown): void {
+    if (this.#ended !== undefined) return;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const ended = new AppError('unreachable', `the switch has ended: ${reason}`, { cause });
+    this.#ended = ended;
+    this.#started.reject(ended);
+    for (const waiting of this.#waiting.values()) waiting.reject(ended);
+    this.#waiting.clear();
+    if (!this.#closing) this.#options.onError(ended);
+  }
+}

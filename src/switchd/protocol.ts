@@ -1,0 +1,85 @@
+/**
+ * Messages between the daemon's thread and the switch's worker thread.
+ * A request carries an `id` and is answered by exactly one reply; events come unasked.
+ */
+import type { PlainError } from '../contracts/errors.ts';
+import type { PortCounters } from './fabric/port.ts';
+
+export interface NetworkOptions {
+  readonly id: string;
+  /** A DNS label: the default domain is `NAME.internal`. */
+  readonly name: string;
+  /** `10.77.0.0/24`, from /8 to /30. */
+  readonly subnet: string;
+  /** The network's own address; the subnet's first when missing. */
+  readonly gateway?: string | undefined;
+  /** Addresses that DHCP hands out. When missing, all but the first nine (but the first, in subnets below 64 addresses). */
+  readonly pool?: { readonly first: string; readonly last: string } | undefined;
+  readonly domain?: string | undefined;
+  /** 3600 when missing. */
+  readonly leaseSeconds?: number | undefined;
+  /** Every frame goes to every port. */
+  readonly hub?: boolean | undefined;
+}
+
+export interface AttachOptions {
+  readonly networkId: string;
+  readonly portId: string;
+  /** Host name of the VM, in DHCP and DNS. */
+  readonly name: string;
+  /** `aa:bb:cc:dd:ee:ff` */
+  readonly mac: string;
+}
+
+export interface LeaseInfo {
+  readonly mac: string;
+  readonly address: string;
+  /** Name of the VM that it was given to; null when that has left. */
+  readonly hostName: string | null;
+  readonly portId: string;
+  readonly secondsLeft: number;
+}
+
+export interface PortInfo extends PortCounters {
+  readonly id: string;
+  /** Host name of what is plugged in; null for the network's own gateway. */
+  readonly name: string | null;
+  readonly mac: string;
+  /** Frames that the VM's end dropped because the switch did not keep up, modulo 2^32. */
+  readonly droppedBeforeSwitch: number;
+}
+
+export interface MacInfo {
+  readonly mac: string;
+  readonly portId: string;
+  readonly ageSeconds: number;
+  /** The network's own. */
+  readonly fixed: boolean;
+}
+
+export type SwitchRequest =
+  | { readonly type: 'create-network'; readonly options: NetworkOptions }
+  | { readonly type: 'delete-network'; readonly networkId: string }
+  | { readonly type: 'attach'; readonly options: AttachOptions; readonly ring: SharedArrayBuffer }
+  | { readonly type: 'detach'; readonly networkId: string; readonly portId: string }
+  | { readonly type: 'leases'; readonly networkId: string }
+  | { readonly type: 'ports'; readonly networkId: string }
+  | { readonly type: 'mac-table'; readonly networkId: string };
+
+export interface ToSwitch {
+  readonly id: number;
+  readonly request: SwitchRequest;
+}
+
+/** A port's ring was found broken: the port has been unplugged. */
+export interface PortFault {
+  readonly networkId: string;
+  readonly portId: string;
+  readonly detail: string;
+}
+
+export type FromSwitch =
+  | { readonly type: 'ready' }
+  | { readonly type: 'reply'; readonly id: number; readonly result: unknown }
+  | { readonly type: 'reply-error'; readonly id: number; readonly error: PlainError }
+  | { readonly type: 'port-fault'; readonly fault: PortFault };

@@ -1,0 +1,122 @@
+/** The writing end of a ring. One per ring; used by one thread. */
+import {
+  DROPPED,
+  entryBytes,
+  FRAME_BYTES_MAX,
+  HEAD,
+  LENGTH_BYTES,
+  type RingViews,
+  SKIP,
+  TAIL,
+  WAITING,
+} from './layout.ts';
+
+/** Up to this size a loop over words beats the setup cost of TypedArray.prototype.set. */
+const WORD_COPY_BYTES_MAX = 256;
+
+/** A frame in memory, as a ring holds it: `offset` is 4 more than a multiple of 8 and `words` covers `bytes`. */
+export interface FrameSource {
+  readonly words: Int32Array;
+  readonly bytes: Uint8Array;
+  offset: number;
+  length: number;
+}
+
+export class RingProducer {
+  readonly #header: Int32Array;
+  readonly #words: Int32Array;
+  readonly #bytes: Uint8Array;
+  readonly #size: number;
+  #head: number;
+  /** The consumer's tail when last looked at: it can only have moved on since. */
+  #tail: number;
+  #published: number;
+
+  constructor(views: RingViews) {
+    this.#header = views.header;
+    this.#words = views.words;
+    this.#bytes = views.bytes;
+    this.#size = views.bytes.length;
+    this.#head = Atomics.load(views.header, HEAD) & ~7;
+    this.#tail = Atomics.load(views.header, TAIL);
+    this.#published = this.#head;
+  }
+
+  /** Copies a frame in; the consumer sees it after `publish`. False: no room, the frame is dropped and counted. */
+  push(frame: FrameSource): boolean {
+    const { length, offset } = frame;
+    const at = this.#reserve(length);
+    if (at < 0) return false;
+    this.#words[at >> 2] = length;
+    if (length <= WORD_COPY_BYTES_MAX) {
+      const to = this.#words;
+      const from = frame.words;
+      const count = (length + 3) >> 2;
+      let source = offset >> 2;
+      let target = (at >> 2) + 1;
+      for (let i = 0; i < count; i++) to[target++] = from[source++]!;
+    } else {
+      this.#bytes.set(frame.bytes.subarray(offset, offset + length), at + LENGTH_BYTES);
+    }
+    this.#head = (this.#head + entryBytes(length)) | 0;
+    return true;
+  }
+
+  /** As `push`, from consecutive pieces. */
+  pushPieces(pieces: readonly Uint8Array[]): boolean {
+    let length = 0;
+    for (const piece of pieces) length += piece.length;
+    const at = this.#reserve(length);
+    if (at < 0) return false;
+    this.#words[at >> 2] = length;
+    let target = at + LENGTH_BYTES;
+    for (const piece of pieces) {
+      this.#bytes.set(piece, target);
+      target += piece.length;
+    }
+    this.#head = (this.#head + entryBytes(length)) | 0;
+    return true;
+  }
+
+  /** Makes everything pushed visible and wakes the consumer if it waits. */
+  publish(): void {
+    if (this.#published === this.#head) return;
+    this.#published = this.#head;
+    Atomics.store(this.#header, HEAD, this.#head);
+    // The consumer sets WAITING before it looks at HEAD a last time, so one of both sees the other's store.
+    if (Atomics.load(this.#header, WAITING) === 0) return;
+    if (Atomics.exchange(this.#header, WAITING, 0) === 1) Atomics.notify(this.#header, WAITING);
+  }
+
+  /** Offset of the data of an entry for `length` bytes, after a SKIP where needed; −1 if it must be dropped. */
+  #reserve(length: number): number {
+    if (length > FRAME_BYTES_MAX) return this.#drop();
+    const need = entryBytes(length);
+    const mask = this.#size - 1;
+    let at = this.#head & mask;
+    const toEnd = this.#size - at;
+    const total = need <= toEnd ? need : toEnd + need;
+    if (!this.#hasRoom(total)) return this.#drop();
+    if (need > toEnd) {
+      this.#words[at >> 2] = SKIP | 0;
+      this.#head = (this.#head + toEnd) | 0;
+      at = 0;
+    }
+    return at;
+  }
+
+  #hasRoom(bytes: number): boolean {
+    if (this.#size - ((this.#head - this.#tail) >>> 0) >= bytes) return true;
+    const tail = Atomics.load(this.#header, TAIL);
+    // A tail that is ahead of the head or off the grid is a broken consumer's: no room until it is sane.
+    if ((tail & 7) !== 0 || (this.#head - tail) >>> 0 > this.#size) return false;
+    this.#tail = tail;
+    return this.#size - ((this.#head - tail) >>> 0) >= bytes;
+  }
+
+  #drop(): number {
+    // Single writer: no read-modify-write is needed.
+    Atomics.store(this.#header, DROPPED, (Atomics.load(this.#header, DROPPED) + 1) | 0);
+    return -1;
+  }
+}

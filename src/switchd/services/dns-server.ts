@@ -1,0 +1,77 @@
+/** Answers for the names and addresses of a network's VMs. It knows no others. */
+import { formatIp, parseIp } from '../wire/address.ts';
+import { uint32 } from '../wire/dhcp.ts';
+import {
+  buildDnsReply,
+  DNS_RCODE,
+  DNS_TYPE,
+  type DnsAnswer,
+  type DnsQuestion,
+  encodeName,
+  parseDnsQuery,
+} from '../wire/dns.ts';
+
+/** More addresses than this of one name are not told: the answer has to fit in 512 bytes (RFC 1035 §4.2.1). */
+const ADDRESSES_MAX = 8;
+/** Leases come and go. */
+const TTL_SECONDS = 10;
+const REVERSE_SUFFIX = '.in-addr.arpa';
+
+export interface NameBook {
+  /** Of the network; names in it may be asked for with or without. */
+  readonly domain: string;
+  /** Addresses of a host name; undefined when there is no such host. */
+  addressesOf(name: string): readonly number[] | undefined;
+  /** Host name of an address. */
+  nameOf(ip: number): string | undefined;
+}
+
+interface Outcome {
+  readonly rcode: number;
+  readonly answers: readonly DnsAnswer[];
+}
+
+const NO_SUCH_NAME: Outcome = { rcode: DNS_RCODE.noSuchName, answers: [] };
+
+/** The reply to a message to port 53, or undefined when it is no query. */
+export function answerDns(payload: Uint8Array, names: NameBook): Uint8Array | undefined {
+  const query = parseDnsQuery(payload);
+  if (query === undefined) return undefined;
+  const outcome = query.opcode === 0 ? answer(query.question, names) : failure(DNS_RCODE.notImplemented);
+  return buildDnsReply({ query, ...outcome, ttlSeconds: TTL_SECONDS });
+}
+
+function answer(question: DnsQuestion | undefined, names: NameBook): Outcome {
+  if (question === undefined) return failure(DNS_RCODE.formatError);
+  if (!question.isInternet) return failure(DNS_RCODE.refused);
+  if (question.name.endsWith(REVERSE_SUFFIX)) return answerReverse(question, names);
+  const addresses = names.addressesOf(hostOf(question.name, names.domain));
+  if (addresses === undefined) return NO_SUCH_NAME;
+  // A name that has no record of the type asked for exists nonetheless.
+  const isWanted = question.type === DNS_TYPE.a || question.type === DNS_TYPE.any;
+  const told = isWanted ? addresses.slice(0, ADDRESSES_MAX) : [];
+  return success(told.map((ip) => ({ type: DNS_TYPE.a, data: uint32(ip) })));
+}
+
+function answerReverse(question: DnsQuestion, names: NameBook): Outcome {
+  const reversed = parseIp(question.name.slice(0, -REVERSE_SUFFIX.length));
+  if (reversed === undefined) return NO_SUCH_NAME;
+  const ip = parseIp(formatIp(reversed).split('.').reverse().join('.'));
+  const name = ip === undefined ? undefined : names.nameOf(ip);
+  if (name === undefined) return NO_SUCH_NAME;
+  const isWanted = question.type === DNS_TYPE.ptr || question.type === DNS_TYPE.any;
+  return success(isWanted ? [{ type: DNS_TYPE.ptr, data: encodeName(`${name}.${names.domain}`) }] : []);
+}
+
+function hostOf(name: string, domain: string): string {
+  const suffix = `.${domain}`;
+  return name.endsWith(suffix) ? name.slice(0, -suffix.length) : name;
+}
+
+function failure(rcode: number): Outcome {
+  return { rcode, answers: [] };
+}
+
+function success(answers: readonly DnsAnswer[]): Outcome {
+  return { rcode: DNS_RCODE.ok, answers };
+}

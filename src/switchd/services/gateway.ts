@@ -1,0 +1,189 @@
+/**
+ * The network's own station, at the subnet's gateway address: it answers ARP, pings, DHCP and DNS.
+ * It is a port of the segment like any other, except that nobody can take its MAC address.
+ */
+import type { Outlet, Port } from '../fabric/port.ts';
+import type { Segment } from '../fabric/segment.ts';
+import { FrameBuffer } from '../ring/frame-buffer.ts';
+import type { FrameSource } from '../ring/producer.ts';
+import { BROADCAST_IP, inSubnet, type Subnet } from '../wire/address.ts';
+import { ARP_REPLY, ARP_REQUEST, buildArp, parseArp } from '../wire/arp.ts';
+import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT } from '../wire/dhcp.ts';
+import { DNS_PORT } from '../wire/dns.ts';
+import {
+  buildEthernet,
+  ETHERTYPE_ARP,
+  ETHERTYPE_IPV4,
+  type EthernetFrame,
+  parseEthernet,
+} from '../wire/ethernet.ts';
+import { echoReply } from '../wire/icmp.ts';
+import { buildIpv4, type Ipv4Packet, parseIpv4, PROTOCOL_ICMP, PROTOCOL_UDP } from '../wire/ipv4.ts';
+import { buildUdp, parseUdp, type UdpDatagram } from '../wire/udp.ts';
+import { viewOf } from '../wire/view.ts';
+import { DhcpServer } from './dhcp-server.ts';
+import { answerDns, type NameBook } from './dns-server.ts';
+import { type LeaseEntry, LeaseTable, type Pool } from './lease-table.ts';
+
+/** Frames of one batch that the gateway looks at; the rest is dropped and counted. */
+const QUEUE_MAX = 128;
+const GATEWAY_NAME = 'gateway';
+
+export interface GatewaySettings {
+  readonly mac: Uint8Array;
+  readonly ip: number;
+  readonly subnet: Subnet;
+  readonly domain: string;
+  readonly pool: Pool;
+  readonly leaseSeconds: number;
+  /** Host name of what is plugged into a port. */
+  readonly nameOfPort: (portId: string) => string | undefined;
+  readonly hasName: (name: string) => boolean;
+  /** Monotonic, in seconds. */
+  readonly now: () => number;
+}
+
+interface Received {
+  readonly frame: EthernetFrame;
+  readonly slot: number;
+}
+
+export class Gateway implements Outlet, NameBook {
+  readonly domain: string;
+  readonly #settings: GatewaySettings;
+  readonly #segment: Segment;
+  readonly #leases: LeaseTable;
+  readonly #dhcp: DhcpServer;
+  readonly #port: Port;
+  readonly #queue: Received[] = [];
+  readonly #reply = new FrameBuffer();
+  /** The MAC address as words of a frame have it. */
+  readonly #macLow: number;
+  readonly #macHigh: number;
+
+  /** Plugs itself into the segment, which must have room for it. */
+  constructor(segment: Segment, settings: GatewaySettings) {
+    this.#segment = segment;
+    this.#settings = settings;
+    this.domain = settings.domain;
+    this.#leases = new LeaseTable(settings.pool);
+    this.#dhcp = new DhcpServer({ ...settings, serverIp: settings.ip, leases: this.#leases });
+    this.#port = segment.add('gateway', this)!;
+    const view = viewOf(settings.mac);
+    this.#macLow = view.getInt32(0, true);
+    this.#macHigh = view.getUint16(4, true);
+    segment.macTable.fix(this.#macHigh, this.#macLow, this.#port.slot);
+  }
+
+  get port(): Port {
+    return this.#port;
+  }
+
+  leases(): LeaseEntry[] {
+    return this.#leases.bound(this.#settings.now());
+  }
+
+  push(source: FrameSource, slot: number): boolean {
+    if (!this.#isForUs(source)) return true;
+    if (this.#queue.length >= QUEUE_MAX) return false;
+    // A copy of its own: a VM's thread could change the ring while the packet is being parsed.
+    const bytes = source.bytes.slice(source.offset, source.offset + source.length);
+    const frame = parseEthernet(new Uint8Array(bytes));
+    if (frame !== undefined) this.#queue.push({ frame, slot });
+    return true;
+  }
+
+  publish(): void {
+    for (const { frame, slot } of this.#queue.splice(0)) {
+      if (frame.type === ETHERTYPE_ARP) this.#handleArp(frame);
+      else if (frame.type === ETHERTYPE_IPV4) this.#handleIpv4(frame, slot);
+    }
+  }
+
+  addressesOf(name: string): readonly number[] | undefined {
+    if (this.#settings.hasName(name)) {
+      const own = this.leases().filter((lease) => this.#settings.nameOfPort(lease.port) === name);
+      return own.map((lease) => lease.ip);
+    }
+    return name === GATEWAY_NAME ? [this.#settings.ip] : undefined;
+  }
+
+  nameOf(ip: number): string | undefined {
+    if (ip === this.#settings.ip) return GATEWAY_NAME;
+    const lease = this.#leases.at(ip, this.#settings.now());
+    return lease?.state === 'bound' ? this.#settings.nameOfPort(lease.port) : undefined;
+  }
+
+  /** Broadcast or to the gateway's MAC: floods of other stations' frames are not worth a copy. */
+  #isForUs(source: FrameSource): boolean {
+    const word = source.offset >> 2;
+    const low = source.words[word]!;
+    const high = source.words[word + 1]! & 0xffff;
+    return (low === this.#macLow && high === this.#macHigh) || (low === -1 && high === 0xffff);
+  }
+
+  #handleArp(frame: EthernetFrame): void {
+    const { mac, ip } = this.#settings;
+    const request = parseArp(frame.payload);
+    if (request?.operation !== ARP_REQUEST || request.targetIp !== ip) return;
+    const payload = buildArp({
+      operation: ARP_REPLY,
+      senderMac: mac,
+      senderIp: ip,
+      targetMac: request.senderMac,
+      targetIp: request.senderIp,
+    });
+    this.#send({ destination: frame.source, source: mac, type: ETHERTYPE_ARP, payload });
+  }
+
+  #handleIpv4(frame: EthernetFrame, slot: number): void {
+    const packet = parseIpv4(frame.payload);
+    if (packet === undefined) return;
+    const isOwn = packet.destination === this.#settings.ip;
+    const udp = packet.protocol === PROTOCOL_UDP ? parseUdp(packet.payload) : undefined;
+    if (udp?.destinationPort === DHCP_SERVER_PORT) {
+      if (isOwn || packet.destination === BROADCAST_IP) this.#handleDhcp(udp, slot);
+    } else if (isOwn && inSubnet(packet.source, this.#settings.subnet)) {
+      if (udp?.destinationPort === DNS_PORT) this.#handleDns(frame, packet, udp);
+      else if (packet.protocol === PROTOCOL_ICMP) this.#handleEcho(frame, packet);
+    }
+  }
+
+  #handleDhcp(udp: UdpDatagram, slot: number): void {
+    const id = this.#segment.port(slot)?.id;
+    const name = id === undefined ? undefined : this.#settings.nameOfPort(id);
+    if (id === undefined || name === undefined) return;
+    const output = this.#dhcp.handle(udp.payload, { id, name }, this.#settings.now());
+    if (output === undefined) return;
+    const { payload, destinationIp, destinationMac } = output;
+    const reply = { sourcePort: DHCP_SERVER_PORT, destinationPort: DHCP_CLIENT_PORT, payload };
+    this.#sendUdp(destinationMac, destinationIp, reply);
+  }
+
+  #handleDns(frame: EthernetFrame, packet: Ipv4Packet, udp: UdpDatagram): void {
+    const payload = answerDns(udp.payload, this);
+    if (payload === undefined) return;
+    const reply = { sourcePort: DNS_PORT, destinationPort: udp.sourcePort, payload };
+    this.#sendUdp(frame.source, packet.source, reply);
+  }
+
+  #handleEcho(frame: EthernetFrame, packet: Ipv4Packet): void {
+    const payload = echoReply(packet.payload);
+    if (payload !== undefined) this.#sendIpv4(frame.source, packet.source, PROTOCOL_ICMP, payload);
+  }
+
+  #sendUdp(destinationMac: Uint8Array, destinationIp: number, datagram: UdpDatagram): void {
+    const payload = buildUdp(datagram, this.#settings.ip, destinationIp);
+    this.#sendIpv4(destinationMac, destinationIp, PROTOCOL_UDP, payload);
+  }
+
+  #sendIpv4(mac: Uint8Array, destination: number, protocol: number, payload: Uint8Array): void {
+    const packet = buildIpv4({ source: this.#settings.ip, destination, protocol, payload });
+    this.#send({ destination: mac, source: this.#settings.mac, type: ETHERTYPE_IPV4, payload: packet });
+  }
+
+  #send(frame: EthernetFrame): void {
+    this.#reply.set(buildEthernet(frame));
+    this.#segment.forward(this.#port, this.#reply);
+  }
+}

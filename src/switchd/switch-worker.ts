@@ -1,0 +1,26 @@
+/** Entry of the switch's worker thread. */
+import { parentPort } from 'node:worker_threads';
+import { toAppError } from '../contracts/errors.ts';
+import type { FromSwitch, ToSwitch } from './protocol.ts';
+import { Switch } from './switch.ts';
+
+if (parentPort === null) throw new Error('switch-worker.ts runs as a worker thread only');
+const port = parentPort;
+
+function post(message: FromSwitch): void {
+  port.postMessage(message);
+}
+
+const ethernet = new Switch((fault) => post({ type: 'port-fault', fault }));
+
+function answer({ id, request }: ToSwitch): FromSwitch {
+  try {
+    return { type: 'reply', id, result: ethernet.handle(request) };
+  } catch (error) {
+    return { type: 'reply-error', id, error: toAppError(error).toPlain() };
+  }
+}
+
+// The listener also keeps the thread alive: pending Atomics.waitAsync calls do not.
+port.on('message', (message: ToSwitch) => post(answer(message)));
+post({ type: 'ready' });

@@ -1,0 +1,66 @@
+/** All networks of the daemon, in the switch's thread. */
+import { AppError } from '../contracts/errors.ts';
+import { Pump } from './fabric/pump.ts';
+import { Network } from './network.ts';
+import type { NetworkOptions, PortFault, SwitchRequest } from './protocol.ts';
+
+/** Most networks of one daemon. */
+const NETWORKS_MAX = 4096;
+
+export class Switch {
+  readonly #pump = new Pump();
+  readonly #networks = new Map<string, Network>();
+  readonly #onPortFault: (fault: PortFault) => void;
+
+  constructor(onPortFault: (fault: PortFault) => void) {
+    this.#onPortFault = onPortFault;
+  }
+
+  /** The result of a request, as plain data. Throws AppError. */
+  handle(request: SwitchRequest): unknown {
+    switch (request.type) {
+      case 'create-network':
+        return this.#create(request.options);
+      case 'delete-network':
+        return this.#delete(request.networkId);
+      case 'attach': {
+        const { networkId, portId } = request.options;
+        const onFault = (detail: string) => this.#onPortFault({ networkId, portId, detail });
+        return this.#network(networkId).attach(request.options, request.ring, onFault);
+      }
+      case 'detach':
+        return this.#networks.get(request.networkId)?.detach(request.portId);
+      case 'leases':
+        return this.#network(request.networkId).leases();
+      case 'ports':
+        return this.#network(request.networkId).ports();
+      case 'mac-table':
+        return this.#network(request.networkId).macTable();
+    }
+  }
+
+  #create(options: NetworkOptions): void {
+    if (this.#networks.has(options.id)) {
+      throw new AppError('already_exists', `there is a network ${options.id} already`, { field: 'id' });
+    }
+    if (this.#networks.size >= NETWORKS_MAX) {
+      const remedy = 'Delete one that is not used.';
+      throw new AppError('quota_exceeded', `there are ${NETWORKS_MAX} networks already`, { remedy });
+    }
+    this.#networks.set(options.id, new Network(options, this.#pump));
+  }
+
+  #delete(id: string): void {
+    if (!this.#network(id).isEmpty) {
+      const remedy = 'Remove the network cards that are on it first.';
+      throw new AppError('in_use', `network ${id} has VMs on it`, { remedy });
+    }
+    this.#networks.delete(id);
+  }
+
+  #network(id: string): Network {
+    const network = this.#networks.get(id);
+    if (network === undefined) throw new AppError('not_found', `there is no network ${id}`);
+    return network;
+  }
+}
