@@ -9,7 +9,7 @@ export interface JobPayloads {
     readonly name: string;
     readonly kernel: string;
     readonly initrd?: string | undefined;
-    readonly disk?: string | undefined;
+    readonly disk: string;
     readonly append?: string | undefined;
   };
   'image.verify': { readonly operationId: string; readonly imageId: string };

@@ -1,0 +1,167 @@
+/** Rows as SQLite gives them. Times are Unix milliseconds, JSON columns text, booleans 0 or 1. */
+import type { Autostart, VmState } from '../contracts/api/index.ts';
+
+export interface ImageRow {
+  readonly seq: number;
+  readonly id: string;
+  readonly name: string | null;
+  readonly files: string;
+  readonly append: string;
+  readonly kernel_release: string | null;
+  readonly created_at: number;
+  readonly in_use_by: number;
+}
+
+export interface NetworkRow {
+  readonly seq: number;
+  readonly id: string;
+  readonly name: string;
+  readonly subnet: string;
+  readonly created_at: number;
+}
+
+export interface VmRow {
+  readonly seq: number;
+  readonly id: string;
+  readonly tenant: string;
+  readonly name: string;
+  readonly state: VmState;
+  readonly cause: string | null;
+  readonly want_running: number;
+  readonly image_id: string;
+  readonly image_name: string | null;
+  readonly memory_bytes: number;
+  readonly append: string;
+  readonly autostart: Autostart;
+  readonly debug_exit_port: number | null;
+  readonly labels: string;
+  readonly version: number;
+  readonly created_at: number;
+  readonly updated_at: number;
+  readonly started_at: number | null;
+}
+
+export interface NicRow {
+  readonly vm_id: string;
+  readonly device: string;
+  readonly mac: string;
+  readonly network_id: string;
+  readonly network_name: string;
+}
+
+export interface LayerRow {
+  readonly id: string;
+  readonly kind: 'image' | 'cow' | 'raw' | 'backup' | 'external';
+  readonly parent_id: string | null;
+  readonly origin_id: string | null;
+  readonly image_id: string | null;
+  readonly path: string;
+  readonly size_bytes: number;
+  readonly created_at: number;
+}
+
+/** With the columns of its layer and the image under it. */
+export interface DiskRow {
+  readonly seq: number;
+  readonly id: string;
+  readonly tenant: string;
+  readonly name: string;
+  readonly layer_id: string;
+  readonly vm_id: string | null;
+  readonly device: string | null;
+  readonly read_only: number;
+  readonly owned_by_vm: number;
+  readonly created_at: number;
+  readonly layer_kind: LayerRow['kind'];
+  readonly path: string;
+  readonly size_bytes: number;
+  readonly image_id: string | null;
+}
+
+export interface BackupRow {
+  readonly seq: number;
+  readonly id: string;
+  readonly tenant: string;
+  readonly name: string;
+  readonly state: 'creating' | 'available' | 'restoring' | 'deleting';
+  readonly vm_id: string;
+  readonly vm_name: string;
+  readonly image_id: string;
+  readonly memory_bytes: number;
+  readonly append: string;
+  readonly config: string;
+  readonly keep: number | null;
+  readonly taken_at: number;
+  readonly created_at: number;
+}
+
+export interface SnapshotRow {
+  readonly id: string;
+  readonly backup_id: string;
+  readonly device: string;
+  readonly disk_id: string | null;
+  readonly layer_id: string;
+  readonly size_bytes: number;
+  readonly stored_bytes: number;
+  readonly read_only: number;
+  readonly taken_at: number;
+  readonly path: string;
+}
+
+export interface OperationRow {
+  readonly seq: number;
+  readonly id: string;
+  readonly tenant: string;
+  readonly kind: string;
+  readonly status: 'pending' | 'running' | 'succeeded' | 'failed' | 'canceled';
+  readonly progress: string | null;
+  readonly error: string | null;
+  readonly may_cancel: number;
+  readonly is_job: number;
+  readonly created_at: number;
+  readonly updated_at: number;
+  readonly ended_at: number | null;
+}
+
+export interface OperationResourceRow {
+  readonly operation_id: string;
+  readonly type: string;
+  readonly resource_id: string;
+}
+
+export interface EventRow {
+  readonly seq: number;
+  readonly time: number;
+  readonly tenant: string | null;
+  readonly type: string;
+  readonly resource_type: string | null;
+  readonly resource_id: string | null;
+  readonly data: string;
+}
+
+export interface TokenRow {
+  readonly seq: number;
+  readonly id: string;
+  readonly name: string;
+  readonly role: 'admin' | 'user' | 'viewer';
+  readonly tenant: string;
+  readonly hash: Buffer;
+  readonly created_at: number;
+}
+
+export interface IdempotencyRow {
+  readonly token_id: string;
+  readonly key: string;
+  readonly fingerprint: Buffer;
+  readonly status: number | null;
+  readonly headers: string | null;
+  readonly body: string | null;
+  readonly created_at: number;
+}
+
+/** A part of a list: rows with `seq` above `after`, at most `limit`; of one tenant, or of all when undefined. */
+export interface PageQuery {
+  readonly after: number;
+  readonly limit: number;
+  readonly tenant?: string | undefined;
+}

@@ -1,0 +1,61 @@
+import { BackupTable } from './backups.ts';
+import type { Sqlite } from './database.ts';
+import { DiskTable } from './disks.ts';
+import { EventTable } from './events.ts';
+import { ImageTable } from './images.ts';
+import { NetworkTable } from './networks.ts';
+import { OperationTable } from './operations.ts';
+import { IdempotencyTable, TokenTable } from './tokens.ts';
+import { VmTable } from './vms.ts';
+
+/** All tables of the daemon's database, with prepared statements. */
+export class Store {
+  readonly db: Sqlite;
+  readonly vms: VmTable;
+  readonly images: ImageTable;
+  readonly networks: NetworkTable;
+  readonly disks: DiskTable;
+  readonly backups: BackupTable;
+  readonly operations: OperationTable;
+  readonly events: EventTable;
+  readonly tokens: TokenTable;
+  readonly idempotency: IdempotencyTable;
+  readonly #afterCommit: (() => void)[] = [];
+
+  constructor(db: Sqlite) {
+    this.db = db;
+    this.vms = new VmTable(db);
+    this.images = new ImageTable(db);
+    this.networks = new NetworkTable(db);
+    this.disks = new DiskTable(db);
+    this.backups = new BackupTable(db);
+    this.operations = new OperationTable(db);
+    this.events = new EventTable(db);
+    this.tokens = new TokenTable(db);
+    this.idempotency = new IdempotencyTable(db);
+  }
+
+  /** Runs `work` (synchronous) in one transaction, all or nothing; inside another one it joins that. */
+  transaction<T>(work: () => T): T {
+    if (this.db.inTransaction) return work();
+    let result: T;
+    try {
+      result = this.db.transaction(work).immediate();
+    } catch (error) {
+      this.#afterCommit.length = 0;
+      throw error;
+    }
+    for (const tell of this.#afterCommit.splice(0)) tell();
+    return result;
+  }
+
+  /** Calls `tell` when what was written is committed: at once outside of a transaction, never after a rollback. */
+  afterCommit(tell: () => void): void {
+    if (this.db.inTransaction) this.#afterCommit.push(tell);
+    else tell();
+  }
+
+  close(): void {
+    this.db.close();
+  }
+}
