@@ -125,11 +125,20 @@ export async function makeExt4(
   ];
   await runTool(tools.mke2fs, args, { env: tools.env, signal });
   if (process.getuid?.() === 0) return;
-  const names = fs.readdirSync(folder, { recursive: true, encoding: 'utf8' });
+  const names = [...walk(folder)];
   const commands = names.flatMap((name) => [`sif "/${name}" uid 0`, `sif "/${name}" gid 0`]);
   await runTool(tools.debugfs, ['-w', '-f', '-', disk], {
     env: tools.env,
     input: `${commands.join('\n')}\n`,
     signal,
   });
+}
+
+/** Everything below a folder, relative to it. Unlike readdir's recursion it does not follow links, which may lead out. */
+function* walk(folder: string, below = ''): Generator<string> {
+  for (const entry of fs.readdirSync(path.join(folder, below), { withFileTypes: true })) {
+    const name = path.join(below, entry.name);
+    yield name;
+    if (entry.isDirectory()) yield* walk(folder, name);
+  }
 }
