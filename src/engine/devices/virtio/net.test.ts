@@ -1,0 +1,268 @@
+import { describe, expect, test } from 'vitest';
+import type { NicPort } from '../../backends.ts';
+import { createPciBus } from '../pci/index.ts';
+import { plugVirtioDevice, VIRTIO_DEVICES } from './index.ts';
+import { Driver, type DriverOptions } from './testing/driver.ts';
+import { fakeBoard } from './testing/fake-board.ts';
+
+const HEADER_BYTES = 12;
+const MRG_RXBUF = 15;
+const CTRL = [17, 18, 23];
+const MAC = [0x02, 0, 0, 0, 0, 0x01];
+
+class FakePort implements NicPort {
+  readonly sent: Uint8Array[] = [];
+  readonly #frames: Uint8Array[] = [];
+  #ready = (): void => {};
+
+  send(pieces: readonly Uint8Array[]): void {
+    this.sent.push(new Uint8Array(pieces.flatMap((piece) => [...piece])));
+  }
+  receive(): Uint8Array | undefined {
+    return this.#frames.shift();
+  }
+  onReadable(ready: () => void): void {
+    this.#ready = ready;
+  }
+  close(): void {}
+
+  deliver(...frames: Uint8Array[]): void {
+    const wasEmpty = this.#frames.length === 0;
+    this.#frames.push(...frames);
+    if (wasEmpty) this.#ready();
+  }
+  get waiting(): number {
+    return this.#frames.length;
+  }
+}
+
+function setup(options: DriverOptions = {}, mtu?: number) {
+  const board = fakeBoard();
+  const port = new FakePort();
+  const bus = createPciBus(board);
+  const nic = { port, mac: '02:00:00:00:00:01', mtu };
+  const instance = plugVirtioDevice(board, bus, VIRTIO_DEVICES.net, nic);
+  const driver = new Driver(board, instance.slot).start({ queueSize: 16, ...options });
+  const [rx, tx, ctrl] = driver.queues;
+  return { board, bus, port, instance, driver, rx, tx, ctrl, counters: instance.handle.counters };
+}
+
+/** A frame to `to` whose other bytes count up. */
+function frame(length: number, to: readonly number[] = MAC): Uint8Array {
+  return Uint8Array.from({ length }, (_, i) => to[i] ?? i & 0xff);
+}
+
+describe('configuration', () => {
+  test('tells address, link and MTU', () => {
+    const { driver } = setup({}, 9000);
+    expect(driver.offered()).toContain(3);
+    expect([0, 1, 2, 3, 4, 5].map((i) => driver.deviceConfig(i, 1))).toEqual(MAC);
+    expect(driver.deviceConfig(6, 2)).toBe(1);
+    expect(driver.deviceConfig(10, 2)).toBe(9000);
+    expect(setup().driver.offered()).not.toContain(3);
+  });
+
+  test('a malformed address is refused', () => {
+    const board = fakeBoard();
+    const options = { port: new FakePort(), mac: '02:00:00:00:01' };
+    expect(() => plugVirtioDevice(board, createPciBus(board), VIRTIO_DEVICES.net, options)).toThrow(
+      'not a MAC address',
+    );
+  });
+
+  test('pulling the cable changes the status and interrupts', () => {
+    const { driver, instance, port, tx, counters } = setup();
+    const generation = driver.common(0x15, 1);
+    instance.handle.setLink(false);
+    expect(driver.deviceConfig(6, 2)).toBe(0);
+    expect(driver.common(0x15, 1)).not.toBe(generation);
+    expect(driver.takeMessages()).toEqual([0x40]);
+    tx.submit([driver.readable(new Uint8Array(HEADER_BYTES + 60))]);
+    expect(port.sent).toEqual([]);
+    expect(counters.txDropped).toBe(1);
+  });
+});
+
+describe('transmit', () => {
+  test.each([false, true])('a frame in pieces, without its header (indirect: %s)', (indirect) => {
+    const { driver, port, tx, counters } = setup();
+    const data = frame(60);
+    const head = new Uint8Array([...new Uint8Array(HEADER_BYTES), ...data.subarray(0, 14)]);
+    tx.submit([driver.readable(head), driver.readable(data.subarray(14))], indirect);
+    expect(port.sent).toEqual([data]);
+    expect(tx.takeUsed()).toEqual([{ id: 0, length: 0 }]);
+    expect(counters).toMatchObject({ txFrames: 1, txBytes: 60, txDropped: 0 });
+  });
+
+  test.each([
+    ['shorter than an Ethernet header', new Uint8Array(HEADER_BYTES + 13)],
+    ['longer than any MTU', new Uint8Array(HEADER_BYTES + 65554)],
+    ['with a checksum to fill in', new Uint8Array(HEADER_BYTES + 60).fill(1, 0, 1)],
+    ['to be segmented', new Uint8Array(HEADER_BYTES + 60).fill(1, 1, 2)],
+  ])('a frame %s is dropped and its buffer returned', (_name, bytes) => {
+    const { driver, port, tx, counters, instance } = setup();
+    tx.submit([driver.readable(bytes)]);
+    expect(port.sent).toEqual([]);
+    expect(counters.txDropped).toBe(1);
+    expect(tx.takeUsed()).toHaveLength(1);
+    expect(instance.transport.faults).toBe(0);
+  });
+});
+
+describe('receive', () => {
+  test('a frame into one buffer', () => {
+    const { driver, port, rx, counters } = setup({ features: [MRG_RXBUF] });
+    const buffer = driver.writable(1600);
+    rx.submit([buffer]);
+    driver.takeMessages();
+    port.deliver(frame(60));
+    expect(rx.takeUsed()).toEqual([{ id: 0, length: 72 }]);
+    const bytes = driver.bytes(buffer);
+    expect([...bytes.subarray(0, HEADER_BYTES)]).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+    expect(bytes.subarray(HEADER_BYTES, 72)).toEqual(frame(60));
+    expect(counters).toMatchObject({ rxFrames: 1, rxBytes: 60 });
+    expect(driver.takeMessages()).toEqual([0x41]);
+  });
+
+  test('a frame over merged buffers', () => {
+    const { driver, port, rx } = setup({ features: [MRG_RXBUF] });
+    const buffers = [driver.writable(100), driver.writable(100), driver.writable(100)];
+    for (const buffer of buffers) rx.submit([buffer]);
+    port.deliver(frame(200));
+    expect(rx.takeUsed()).toEqual([
+      { id: 0, length: 100 },
+      { id: 1, length: 100 },
+      { id: 2, length: 12 },
+    ]);
+    const all = buffers.flatMap((buffer) => [...driver.bytes(buffer)]);
+    expect(all[10]).toBe(3);
+    expect(Uint8Array.from(all.slice(HEADER_BYTES, 212))).toEqual(frame(200));
+  });
+
+  test('waits for buffers and leaves further frames in the port', () => {
+    const { driver, port, rx } = setup({ features: [MRG_RXBUF] });
+    port.deliver(frame(60), frame(61), frame(62));
+    expect(port.waiting).toBe(2);
+    rx.add([driver.writable(40)]);
+    rx.notify();
+    expect(rx.takeUsed()).toEqual([]);
+    rx.add([driver.writable(40)]);
+    rx.add([driver.writable(1600)]);
+    rx.notify();
+    expect(rx.takeUsed().map(({ length }) => length)).toEqual([40, 32, 73]);
+    expect(port.waiting).toBe(0);
+    rx.submit([driver.writable(1600)]);
+    expect(rx.takeUsed().map(({ length }) => length)).toEqual([74]);
+  });
+
+  test('without merging, a frame that does not fit is dropped', () => {
+    const { driver, port, rx, counters } = setup({ features: [] });
+    rx.submit([driver.writable(100)]);
+    port.deliver(frame(200), frame(60));
+    expect(rx.takeUsed()).toEqual([{ id: 0, length: 72 }]);
+    expect(counters).toMatchObject({ rxDropped: 1, rxFrames: 1 });
+  });
+
+  test('a buffer shorter than the header breaks the device', () => {
+    const { driver, port, rx, instance } = setup({ features: [MRG_RXBUF] });
+    rx.add([driver.writable(8)]);
+    rx.submit([driver.writable(1600)]);
+    port.deliver(frame(60));
+    expect(instance.lastFault()).toContain('shorter than the header');
+    expect(rx.takeUsed()).toEqual([]);
+  });
+
+  test('after a burst the rest waits for its turn', () => {
+    const { board, driver, port, rx } = setup({ features: [], queueSize: 256 });
+    const buffer = driver.writable(1600);
+    for (let i = 0; i < 256; i++) rx.add([buffer]);
+    rx.notify();
+    port.deliver(...Array.from({ length: 300 }, () => frame(60)));
+    expect(rx.takeUsed()).toHaveLength(256);
+    for (let i = 0; i < 44; i++) rx.add([buffer]);
+    board.clock.run();
+    expect(rx.takeUsed()).toHaveLength(44);
+  });
+
+  test('nothing arrives after a reset until the driver is back', () => {
+    const { driver, port, rx } = setup({ features: [] });
+    rx.submit([driver.writable(1600)]);
+    driver.status = 0;
+    port.deliver(frame(60));
+    expect(rx.takeUsed()).toEqual([]);
+    driver.start({ features: [], queueSize: 16 });
+    driver.queues[0].submit([driver.writable(1600)]);
+    expect(driver.queues[0].takeUsed()).toHaveLength(1);
+  });
+});
+
+describe('control queue', () => {
+  const OTHER = [0x02, 0, 0, 0, 0, 0x02];
+  const GROUP = [0x33, 0x33, 0, 0, 0, 1];
+  const BROADCAST = [255, 255, 255, 255, 255, 255];
+
+  function controlled() {
+    const nic = setup({ features: [...CTRL, MRG_RXBUF] });
+    for (let i = 0; i < 16; i++) nic.rx.add([nic.driver.writable(1600)]);
+    nic.rx.notify();
+    const command = (...bytes: number[]): number => {
+      const ack = nic.driver.writable(1);
+      nic.board.bytes[ack.gpa] = 0xff;
+      nic.ctrl.submit([nic.driver.readable(Uint8Array.from(bytes)), ack]);
+      return nic.board.bytes[ack.gpa];
+    };
+    /** Does a frame to this address arrive? */
+    const arrives = (to: readonly number[]): boolean => {
+      nic.port.deliver(frame(60, to));
+      return nic.rx.takeUsed().length === 1;
+    };
+    return { ...nic, command, arrives };
+  }
+
+  test('everything arrives until the driver sets modes', () => {
+    const { arrives } = controlled();
+    expect([MAC, OTHER, GROUP, BROADCAST].map(arrives)).toEqual([true, true, true, true]);
+  });
+
+  test('promiscuous and all-multicast modes off', () => {
+    const { arrives, command } = controlled();
+    expect(command(0, 0, 0)).toBe(0);
+    expect([MAC, OTHER, GROUP, BROADCAST].map(arrives)).toEqual([true, false, true, true]);
+    expect(command(0, 1, 0)).toBe(0);
+    expect([MAC, OTHER, GROUP, BROADCAST].map(arrives)).toEqual([true, false, false, true]);
+  });
+
+  test('address tables', () => {
+    const { arrives, command } = controlled();
+    command(0, 0, 0);
+    command(0, 1, 0);
+    expect(command(1, 0, 1, 0, 0, 0, ...OTHER, 1, 0, 0, 0, ...GROUP)).toBe(0);
+    expect([OTHER, GROUP].map(arrives)).toEqual([true, true]);
+    expect(command(1, 0, 0, 0, 0, 0, 0, 0, 0, 0)).toBe(0);
+    expect([OTHER, GROUP].map(arrives)).toEqual([false, false]);
+  });
+
+  test('another address of its own, until the reset', () => {
+    const { arrives, bus, command, driver } = controlled();
+    command(0, 0, 0);
+    expect(command(1, 1, ...OTHER)).toBe(0);
+    expect([MAC, OTHER].map(arrives)).toEqual([false, true]);
+    expect(driver.deviceConfig(5, 1)).toBe(2);
+    bus.reset();
+    expect(driver.deviceConfig(5, 1)).toBe(1);
+  });
+
+  test.each([
+    ['an unknown class', [9, 0, 0]],
+    ['an unknown mode', [0, 9, 0]],
+    ['no body', [0, 0]],
+    ['one byte', [0]],
+    ['a table that is cut off', [1, 0, 2, 0, 0, 0, ...OTHER]],
+    ['a table of 2^32 entries', [1, 0, 255, 255, 255, 255, ...OTHER]],
+    ['a short address', [1, 1, 2, 0, 0]],
+  ])('%s is refused', (_name, bytes) => {
+    const { command, instance } = controlled();
+    expect(command(...bytes)).toBe(1);
+    expect(instance.transport.faults).toBe(0);
+  });
+});
