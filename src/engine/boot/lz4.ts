@@ -1,0 +1,73 @@
+/** LZ4 "legacy" frames, as `lz4 -l` and the Linux build make them (lz4_Frame_format.md, "Legacy frame"). */
+
+const MAGIC = 0x184c_2102;
+/** Every block but the last unpacks to this many bytes. */
+const BLOCK_BYTES = 8 << 20;
+
+/** Unpacks a frame; throws RangeError on damaged data or more than `maxBytes` of output. */
+export function unpackLz4Legacy(packed: Uint8Array, maxBytes: number): Uint8Array {
+  const view = new DataView(packed.buffer, packed.byteOffset, packed.byteLength);
+  const blocks: Uint8Array[] = [];
+  let total = 0;
+  let at = 4;
+  while (at + 4 <= packed.length) {
+    const length = view.getUint32(at, true);
+    at += 4;
+    if (length === MAGIC) continue;
+    // The kernel's build adds the unpacked size after the last block.
+    if (at + length > packed.length && at === packed.length) break;
+    if (at + length > packed.length) throw new RangeError('an LZ4 block reaches beyond the end');
+    const block = unpackBlock(packed.subarray(at, at + length));
+    total += block.length;
+    if (total > maxBytes) throw new RangeError('LZ4 data unpacks to more than the kernel declares');
+    blocks.push(block);
+    at += length;
+  }
+  const out = new Uint8Array(total);
+  let offset = 0;
+  for (const block of blocks) {
+    out.set(block, offset);
+    offset += block.length;
+  }
+  return out;
+}
+
+/** One block (lz4_Block_format.md): sequences of literals and a match. */
+function unpackBlock(packed: Uint8Array): Uint8Array {
+  const out = new Uint8Array(BLOCK_BYTES);
+  let to = 0;
+  let at = 0;
+  const longLength = (start: number): number => {
+    let length = start;
+    if (start !== 15) return length;
+    for (;;) {
+      const byte = packed[at++];
+      if (byte === undefined) throw new RangeError('LZ4 data ends within a length');
+      length += byte;
+      if (byte !== 255) return length;
+    }
+  };
+  while (at < packed.length) {
+    const token = packed[at++]!;
+    const literals = longLength(token >>> 4);
+    if (at + literals > packed.length || to + literals > BLOCK_BYTES)
+      throw new RangeError('LZ4 literals overrun');
+    if (literals > 16) out.set(packed.subarray(at, at + literals), to);
+    else for (let i = 0; i < literals; i++) out[to + i] = packed[at + i]!;
+    at += literals;
+    to += literals;
+    if (at === packed.length) break;
+    const distance = packed[at]! | (packed[at + 1]! << 8);
+    at += 2;
+    const length = longLength(token & 15) + 4;
+    if (distance === 0 || distance > to || to + length > BLOCK_BYTES)
+      throw new RangeError('LZ4 match out of range');
+    if (distance >= length && length > 32) {
+      out.copyWithin(to, to - distance, to - distance + length);
+    } else {
+      for (let i = 0; i < length; i++) out[to + i] = out[to - distance + i]!;
+    }
+    to += length;
+  }
+  return out.subarray(0, to);
+}
