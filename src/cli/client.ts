@@ -1,0 +1,171 @@
+/** The API as typed methods. Resources are named by id or name. */
+import type WebSocket from 'ws';
+import type { z } from 'zod';
+import {
+  ApiInfo,
+  type AttachDisk,
+  Backup,
+  type BackupCreate,
+  BackupPage,
+  type BackupRestore,
+  ConsoleTicket,
+  Disk,
+  type DiskCreateInput,
+  DiskPage,
+  EventPage,
+  EventTicket,
+  HostInfo,
+  Image,
+  type ImageImport,
+  ImagePage,
+  MconsoleResult,
+  Network,
+  type NetworkCreate,
+  NetworkPage,
+  Operation,
+  OperationPage,
+  Vm,
+  type VmCreateInput,
+  VmPage,
+  VmPlan,
+  VmStats,
+  type VmUpdate,
+} from '../contracts/api/index.ts';
+import { type Query, Transport, type TransportOptions } from './transport.ts';
+
+/** Of a list request; the daemon's most. */
+const PAGE_LIMIT = 1000;
+
+type Segment = string;
+
+/** Encodes what is put between the slashes. */
+function path(parts: TemplateStringsArray, ...names: Segment[]): string {
+  return String.raw({ raw: parts }, ...names.map((name) => encodeURIComponent(name)));
+}
+
+interface PageLike<T> {
+  readonly items: readonly T[];
+  readonly next_cursor: string | null;
+}
+
+export class Client {
+  readonly #transport: Transport;
+
+  constructor(options: TransportOptions) {
+    this.#transport = new Transport(options);
+  }
+
+  getApi = (): Promise<ApiInfo> => this.#transport.call(ApiInfo, '/v1');
+  getHost = (): Promise<HostInfo> => this.#transport.call(HostInfo, '/v1/host');
+
+  listVms = (query: Query = {}): Promise<Vm[]> => this.#all(VmPage, '/v1/vms', query);
+  getVm = (vm: string): Promise<Vm> => this.#transport.call(Vm, path`/v1/vms/${vm}`);
+  createVm = (body: VmCreateInput): Promise<Vm> => this.#post(Vm, '/v1/vms', body);
+  planVm = (body: VmCreateInput): Promise<VmPlan> => this.#post(VmPlan, '/v1/vms', body, { dry_run: true });
+  updateVm = (vm: string, body: VmUpdate): Promise<Vm> =>
+    this.#transport.call(Vm, path`/v1/vms/${vm}`, { method: 'PATCH', body });
+  deleteVm = (vm: string): Promise<void> => this.#delete(path`/v1/vms/${vm}`);
+  getVmStats = (vm: string): Promise<VmStats> => this.#transport.call(VmStats, path`/v1/vms/${vm}/stats`);
+  waitVm = (vm: string, state: Vm['state'], timeoutSeconds: number): Promise<Vm> =>
+    this.#transport.call(Vm, path`/v1/vms/${vm}/wait`, { query: { state, timeout: timeoutSeconds } });
+  startVm = (vm: string): Promise<Operation> => this.#post(Operation, path`/v1/vms/${vm}/start`);
+  haltVm = (vm: string): Promise<Operation> => this.#post(Operation, path`/v1/vms/${vm}/halt`);
+  rebootVm = (vm: string): Promise<Operation> => this.#post(Operation, path`/v1/vms/${vm}/reboot`);
+  shutdownVm = (vm: string): Promise<Operation> => this.#post(Operation, path`/v1/vms/${vm}/shutdown`);
+  stopVm = (vm: string): Promise<Vm> => this.#post(Vm, path`/v1/vms/${vm}/stop`);
+  goVm = (vm: string): Promise<Vm> => this.#post(Vm, path`/v1/vms/${vm}/go`);
+  cadVm = (vm: string): Promise<Vm> => this.#post(Vm, path`/v1/vms/${vm}/cad`);
+  sysrqVm = (vm: string, letter: string): Promise<Vm> =>
+    this.#post(Vm, path`/v1/vms/${vm}/sysrq`, { letter });
+  attachDisk = (vm: string, body: AttachDisk): Promise<Vm> => this.#post(Vm, path`/v1/vms/${vm}/disks`, body);
+  detachDisk = (vm: string, device: string): Promise<Vm> =>
+    this.#transport.call(Vm, path`/v1/vms/${vm}/disks/${device}`, { method: 'DELETE' });
+
+  mconsole = (vm: string, command: string): Promise<MconsoleResult> =>
+    this.#post(MconsoleResult, path`/v1/vms/${vm}/mconsole`, { command });
+
+  listDisks = (query: Query = {}): Promise<Disk[]> => this.#all(DiskPage, '/v1/disks', query);
+  getDisk = (disk: string): Promise<Disk> => this.#transport.call(Disk, path`/v1/disks/${disk}`);
+  createDisk = (body: DiskCreateInput): Promise<Disk> => this.#post(Disk, '/v1/disks', body);
+  deleteDisk = (disk: string): Promise<void> => this.#delete(path`/v1/disks/${disk}`);
+
+  listImages = (query: Query = {}): Promise<Image[]> => this.#all(ImagePage, '/v1/images', query);
+  getImage = (image: string): Promise<Image> => this.#transport.call(Image, path`/v1/images/${image}`);
+  buildImage = (name: string): Promise<Operation> => this.#post(Operation, '/v1/images/build', { name });
+  importImage = (body: ImageImport): Promise<Operation> => this.#post(Operation, '/v1/images/import', body);
+  verifyImage = (image: string): Promise<Operation> =>
+    this.#post(Operation, path`/v1/images/${image}/verify`);
+  deleteImage = (image: string): Promise<void> => this.#delete(path`/v1/images/${image}`);
+
+  listNetworks = (query: Query = {}): Promise<Network[]> => this.#all(NetworkPage, '/v1/networks', query);
+  getNetwork = (network: string): Promise<Network> =>
+    this.#transport.call(Network, path`/v1/networks/${network}`);
+  createNetwork = (body: NetworkCreate): Promise<Network> => this.#post(Network, '/v1/networks', body);
+  deleteNetwork = (network: string): Promise<void> => this.#delete(path`/v1/networks/${network}`);
+
+  listBackups = (query: Query = {}): Promise<Backup[]> => this.#all(BackupPage, '/v1/backups', query);
+  getBackup = (backup: string): Promise<Backup> => this.#transport.call(Backup, path`/v1/backups/${backup}`);
+  createBackup = (vm: string, body: BackupCreate): Promise<Operation> =>
+    this.#post(Operation, path`/v1/vms/${vm}/backups`, body);
+  restoreBackup = (backup: string, body: Partial<BackupRestore>): Promise<Operation> =>
+    this.#post(Operation, path`/v1/backups/${backup}/restore`, body);
+  deleteBackup = (backup: string): Promise<void> => this.#delete(path`/v1/backups/${backup}`);
+
+  listOperations = (query: Query = {}): Promise<Operation[]> =>
+    this.#all(OperationPage, '/v1/operations', query);
+  getOperation = (operation: string): Promise<Operation> =>
+    this.#transport.call(Operation, path`/v1/operations/${operation}`);
+  /** The operation when it has ended, or as it is after `timeoutSeconds`. */
+  waitOperation = (operation: string, timeoutSeconds: number): Promise<Operation> =>
+    this.#transport.call(Operation, path`/v1/operations/${operation}/wait`, {
+      query: { timeout: timeoutSeconds },
+    });
+  cancelOperation = (operation: string): Promise<Operation> =>
+    this.#transport.call(Operation, path`/v1/operations/${operation}`, { method: 'DELETE' });
+
+  listEvents = (query: Query): Promise<EventPage> => this.#transport.call(EventPage, '/v1/events', { query });
+
+  /** Raw bytes both ways, as binary messages. The scrollback comes first. */
+  async openConsole(vm: string, console: string, readOnly: boolean): Promise<WebSocket> {
+    const route = path`/v1/vms/${vm}/consoles/${console}/ticket`;
+    const ticket = await this.#post(ConsoleTicket, route, { read_only: readOnly });
+    return this.#transport.open(ticket.path);
+  }
+
+  /** One JSON text message per event; those after `after`, or only new ones. */
+  async openEvents(query: { readonly after?: number; readonly type?: string }): Promise<WebSocket> {
+    const ticket = await this.#post(EventTicket, '/v1/events/ticket');
+    const address = new URL(ticket.path, 'http://daemon');
+    for (const [key, value] of Object.entries(query)) {
+      if (value !== undefined) address.searchParams.set(key, String(value));
+    }
+    return this.#transport.open(`${address.pathname}${address.search}`);
+  }
+
+  #post<S extends z.ZodType>(
+    schema: S,
+    route: string,
+    body: unknown = {},
+    query: Query = {},
+  ): Promise<z.output<S>> {
+    return this.#transport.call(schema, route, { method: 'POST', body, query });
+  }
+
+  #delete(route: string): Promise<void> {
+    return this.#transport.send(route, { method: 'DELETE' });
+  }
+
+  /** All pages. */
+  async #all<T>(schema: z.ZodType<PageLike<T>>, route: string, query: Query): Promise<T[]> {
+    const items: T[] = [];
+    let cursor: string | undefined;
+    do {
+      const page = await this.#transport.call(schema, route, {
+        query: { ...query, limit: PAGE_LIMIT, cursor },
+      });
+      items.push(...page.items);
+      cursor = page.next_cursor ?? undefined;
+    } while (cursor !== undefined);
+    return items;
+  }
+}

@@ -1,0 +1,266 @@
+/** `umlaut vm …` */
+import type { Command } from 'commander';
+import { type Vm, type VmCreateInput, VmState, type VmUpdate } from '../../contracts/api/index.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { Client } from '../client.ts';
+import { CommandContext } from '../context.ts';
+import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
+import type { Io } from '../io.ts';
+import { collect, parseBytes, parseCount, parseLabel } from '../parse.ts';
+import { formatStats } from '../vm-stats.ts';
+
+type NicInput = NonNullable<VmCreateInput['nics']>[number];
+
+interface CreateOptions {
+  readonly image?: string;
+  readonly memory?: number;
+  readonly append?: string;
+  readonly disk?: string[];
+  readonly nic?: string[];
+  readonly label?: Record<string, string>;
+  readonly autostart?: Vm['autostart'];
+  readonly start?: boolean;
+  readonly dryRun?: boolean;
+}
+
+export function registerVm(program: Command, io: Io): void {
+  const vm = program.command('vm').description('virtual machines');
+  registerCreate(vm, io);
+  registerQueries(vm, io);
+  registerPower(vm, io);
+  registerSwitches(vm, io);
+  registerChanges(vm, io);
+}
+
+function registerCreate(vm: Command, io: Io): void {
+  vm.command('create')
+    .argument('[name]', 'a DNS label; made up when missing')
+    .description('make a VM whose disk is a copy-on-write file over an image')
+    .option('--image <image>', 'id or name (default: the image "default")')
+    .option('--memory <size>', 'guest memory, such as 256M', parseBytes)
+    .option('--append <text>', "added to the image's kernel command line")
+    .option('--disk <disk>', 'attach this disk too; may be repeated', collect)
+    .option('--nic <network>', 'a NIC on this network, "none" for no NIC; may be repeated', collect)
+    .option('--label <key=value>', 'may be repeated', parseLabel)
+    .option('--autostart <when>', 'last-state, always or never')
+    .option('--start', 'boot it at once')
+    .option('--dry-run', 'check everything, make nothing')
+    .action(async (name: string | undefined, options: CreateOptions, command: Command) => {
+      const context = new CommandContext(command, io);
+      const body = createBody(name, options);
+      if (options.dryRun === true) {
+        const plan = await context.client.planVm(body);
+        context.print(plan, () => `would make VM ${plan.vm.name}, ${formatBytes(plan.vm.memory_bytes)}\n`);
+        return;
+      }
+      const made = await context.client.createVm(body);
+      context.print(made, () => `${made.name}\n`);
+    });
+}
+
+function createBody(name: string | undefined, options: CreateOptions): VmCreateInput {
+  const { image, memory, append, disk, label, autostart, start } = options;
+  return {
+    ...(name !== undefined && { name }),
+    ...(image !== undefined && { image }),
+    ...(memory !== undefined && { memory_bytes: memory }),
+    ...(append !== undefined && { append }),
+    ...(disk !== undefined && { disks: disk.map((one) => ({ disk: one })) }),
+    ...(options.nic !== undefined && { nics: nicsOf(options.nic) }),
+    ...(label !== undefined && { labels: label }),
+    ...(autostart !== undefined && { autostart }),
+    ...(start !== undefined && { start }),
+  };
+}
+
+function nicsOf(names: readonly string[]): NicInput[] {
+  if (!names.includes('none')) return names.map((network) => ({ network }));
+  if (names.length === 1) return [];
+  throw new AppError('invalid_input', '"none" is given together with networks', {
+    field: '--nic',
+    remedy: 'Give either --nic none or the networks.',
+  });
+}
+
+function registerQueries(vm: Command, io: Io): void {
+  vm.command('list')
+    .description('all VMs')
+    .option('--state <state>', VmState.options.join(', '))
+    .option('--label <label>', 'key or key=value')
+    .option('--name <name>')
+    .action(async (options: { state?: string; label?: string; name?: string }, command: Command) => {
+      const context = new CommandContext(command, io);
+      context.print(await context.client.listVms(options), vmTable);
+    });
+  vm.command('show')
+    .argument('<vm>')
+    .description('one VM')
+    .action(async (name: string, _options: object, command: Command) => {
+      const context = new CommandContext(command, io);
+      context.print(await context.client.getVm(name), vmFields);
+    });
+  vm.command('stats')
+    .argument('<vm>')
+    .description('counters of a running VM')
+    .action(async (name: string, _options: object, command: Command) => {
+      const context = new CommandContext(command, io);
+      context.print(await context.client.getVmStats(name), formatStats);
+    });
+  vm.command('wait')
+    .argument('<vm>')
+    .requiredOption('--state <state>', VmState.options.join(', '))
+    .option('--timeout <seconds>', 'at most 600', parseCount, 60)
+    .description('wait until the VM is in a state')
+    .action(async (name: string, options: { state: Vm['state']; timeout: number }, command: Command) => {
+      const context = new CommandContext(command, io);
+      const now = await context.client.waitVm(name, options.state, options.timeout);
+      context.print(now, () => `${now.name} is ${now.state}\n`);
+      if (now.state !== options.state) {
+        const detail = `${now.name} is ${now.state} after ${options.timeout} s, not ${options.state}`;
+        throw new AppError('guest_not_responding', detail);
+      }
+    });
+}
+
+/** Verbs whose end is waited for. */
+const POWER = [
+  { name: 'start', done: 'started', does: 'boot', call: (client: Client, vm: string) => client.startVm(vm) },
+  {
+    name: 'halt',
+    done: 'halted',
+    does: 'switch it off at once; its disks are flushed',
+    call: (client: Client, vm: string) => client.haltVm(vm),
+  },
+  {
+    name: 'reboot',
+    done: 'rebooted',
+    does: 'reset it at once',
+    call: (client: Client, vm: string) => client.rebootVm(vm),
+  },
+  {
+    name: 'shutdown',
+    done: 'shut down',
+    does: 'press the power button and wait until the guest is off',
+    call: (client: Client, vm: string) => client.shutdownVm(vm),
+  },
+] as const;
+
+function registerPower(vm: Command, io: Io): void {
+  for (const { name, done, does, call } of POWER) {
+    vm.command(name)
+      .argument('<vm>')
+      .option('--no-wait', 'do not wait for the end')
+      .description(does)
+      .action(async (target: string, options: { wait: boolean }, command: Command) => {
+        const context = new CommandContext(command, io);
+        const operation = await context.finish(await call(context.client, target), options.wait);
+        context.print(operation, () =>
+          options.wait ? `${target} ${done}\n` : `operation ${operation.id} ${operation.status}\n`,
+        );
+      });
+  }
+}
+
+/** Verbs that are done when they answer. */
+const SWITCHES = [
+  {
+    name: 'stop',
+    does: 'freeze its CPU; memory stays',
+    call: (client: Client, vm: string) => client.stopVm(vm),
+  },
+  { name: 'go', does: 'let a stopped VM go on', call: (client: Client, vm: string) => client.goVm(vm) },
+  { name: 'cad', does: 'press Ctrl-Alt-Del', call: (client: Client, vm: string) => client.cadVm(vm) },
+] as const;
+
+function registerSwitches(vm: Command, io: Io): void {
+  for (const { name, does, call } of SWITCHES) {
+    vm.command(name)
+      .argument('<vm>')
+      .description(does)
+      .action(async (target: string, _options: object, command: Command) => {
+        const context = new CommandContext(command, io);
+        context.print(await call(context.client, target), (now) => `${now.name} is ${now.state}\n`);
+      });
+  }
+  vm.command('sysrq')
+    .argument('<vm>')
+    .argument('[letter]', "a key of the kernel's SysRq handler", 'h')
+    .description('magic SysRq; its output is on the console')
+    .action(async (target: string, letter: string, _options: object, command: Command) => {
+      const context = new CommandContext(command, io);
+      context.print(await context.client.sysrqVm(target, letter), (now) => `${now.name} is ${now.state}\n`);
+    });
+}
+
+interface UpdateOptions {
+  readonly name?: string;
+  readonly memory?: number;
+  readonly append?: string;
+  readonly autostart?: Vm['autostart'];
+}
+
+function registerChanges(vm: Command, io: Io): void {
+  vm.command('update')
+    .argument('<vm>')
+    .option('--name <name>')
+    .option('--memory <size>', 'guest memory, such as 256M', parseBytes)
+    .option('--append <text>', "added to the image's kernel command line")
+    .option('--autostart <when>', 'last-state, always or never')
+    .description('change its configuration; memory and command line only while it is off')
+    .action(async (target: string, options: UpdateOptions, command: Command) => {
+      const context = new CommandContext(command, io);
+      const { memory, ...rest } = options;
+      const body: VmUpdate = { ...rest, ...(memory !== undefined && { memory_bytes: memory }) };
+      context.print(await context.client.updateVm(target, body), vmFields);
+    });
+  vm.command('delete')
+    .argument('<vm>')
+    .description('delete a VM that is off, with the disks that are its own')
+    .action(async (target: string, _options: object, command: Command) => {
+      const context = new CommandContext(command, io);
+      await context.client.deleteVm(target);
+      context.print({ deleted: target }, () => `${target} deleted\n`);
+    });
+}
+
+function addresses(vm: Vm): string {
+  return vm.nics.flatMap((nic) => nic.addresses).join(' ');
+}
+
+function vmTable(vms: readonly Vm[]): string {
+  const rows = vms.map((vm) => [
+    vm.name,
+    vm.state,
+    formatBytes(vm.memory_bytes),
+    vm.image_name,
+    addresses(vm),
+    formatAge(vm.created_at),
+  ]);
+  return formatTable(['NAME', 'STATE', 'MEMORY', 'IMAGE', 'ADDRESS', 'AGE'], rows);
+}
+
+function vmFields(vm: Vm): string {
+  const labels = Object.entries(vm.labels).map(([key, value]) => `${key}=${value}`);
+  const fields: [string, string][] = [
+    ['name', vm.name],
+    ['id', vm.id],
+    ['state', vm.state],
+    ['memory', formatBytes(vm.memory_bytes)],
+    ['image', `${vm.image_name} (${vm.image_id})`],
+    ['append', vm.append],
+    ['autostart', vm.autostart],
+    ['consoles', vm.consoles.join(' ')],
+    ['labels', labels.join(' ')],
+    ['created', vm.created_at],
+    ['started', vm.started_at ?? ''],
+  ];
+  if (vm.cause !== null) fields.push(['cause', `${vm.cause.detail} (${vm.cause.code})`]);
+  for (const disk of vm.disks) {
+    const size = `${formatBytes(disk.size_bytes)}, ${formatBytes(disk.allocated_bytes)} on the host`;
+    fields.push([disk.device ?? 'disk', `${disk.name}, ${disk.format}, ${size}`]);
+  }
+  for (const nic of vm.nics) {
+    fields.push([nic.device, `${nic.mac} on ${nic.network} ${nic.addresses.join(' ')}`.trimEnd()]);
+  }
+  return formatFields(fields);
+}
