@@ -63,15 +63,6 @@ describe('configuration mechanism #1', () => {
     expect(config.read(0x3d, 1)).toBe(1);
     expect(config.read(0x3c, 1)).toBe(intxGsi(slot, 0));
   });
-
-  test('port 0xcf9 resets on the rising edge of its CPU bit only', () => {
-    const { board } = plugged();
-    board.ports.write(0xcf9, 1, 0x02);
-    expect(board.events).toEqual([]);
-    board.ports.write(0xcf9, 1, 0x06);
-    board.ports.write(0xcf9, 1, 0x06);
-    expect(board.events).toEqual([{ kind: 'reset' }]);
-  });
 });
 
 describe('BARs', () => {

@@ -13,9 +13,6 @@ const SLOT_WINDOW_BYTES = 0x100_0000;
 
 const CONFIG_ADDRESS_PORT = 0xcf8;
 const ADDRESS_ENABLE = 0x8000_0000;
-/** Port 0xcf9 lies inside the address register's dword: the PIIX reset control register. */
-const RESET_CONTROL_OFFSET = 1;
-const RESET_CONTROL = { SYSTEM: 0x02, CPU: 0x04 } as const;
 
 /** A device with one PCI function. */
 export interface PciDevice extends Device {
@@ -43,7 +40,6 @@ export class PciBus implements Device {
   readonly #slots: (Slot | undefined)[] = new Array<undefined>(PCI_SLOTS).fill(undefined);
   readonly #unmapPorts: () => void;
   #address = 0;
-  #resetControl = 0;
 
   constructor(board: Board) {
     this.#board = board;
@@ -91,7 +87,6 @@ export class PciBus implements Device {
 
   reset(): void {
     this.#address = 0;
-    this.#resetControl = 0;
     for (const [slot, entry] of this.#slots.entries()) if (entry !== undefined) this.#resetSlot(entry, slot);
   }
 
@@ -149,21 +144,12 @@ export class PciBus implements Device {
     if (offset >= 4) {
       return this.#selected()?.readConfig((this.#address & 0xfc) + (offset & 3), size) ?? allOnes(size);
     }
-    if (offset === 0 && size === 4) return this.#address;
-    return offset === RESET_CONTROL_OFFSET && size === 1 ? this.#resetControl : allOnes(size);
+    return offset === 0 && size === 4 ? this.#address : allOnes(size);
   }
 
   #writePort(offset: number, size: number, value: number): void {
     if (offset >= 4) this.#selected()?.writeConfig((this.#address & 0xfc) + (offset & 3), size, value);
     else if (offset === 0 && size === 4) this.#address = (value & ~0x7f00_0003) >>> 0;
-    else if (offset === RESET_CONTROL_OFFSET && size === 1) this.#writeResetControl(value);
-  }
-
-  /** A reset happens when the CPU bit goes from 0 to 1. */
-  #writeResetControl(value: number): void {
-    const rising = (value & ~this.#resetControl & RESET_CONTROL.CPU) !== 0;
-    this.#resetControl = value & (RESET_CONTROL.SYSTEM | RESET_CONTROL.CPU);
-    if (rising) this.#board.raise({ kind: 'reset' });
   }
 }
 

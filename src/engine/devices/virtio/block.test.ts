@@ -309,6 +309,32 @@ describe('requests in flight', () => {
     expect(driver.takeMessages()).toEqual([]);
   });
 
+  test('after the driver broke the ring, they leave it alone', async () => {
+    const { disk, driver, queue, send } = setup();
+    disk.hold = true;
+    send(TYPE.IN, 0, [driver.writable(512)]);
+    queue.expose(0xffff);
+    queue.notify();
+    expect(driver.status & 0x40).toBe(0x40);
+    const before = driver.board.memory.readU32(queue.used + 8);
+    disk.held[0].finish();
+    await turn();
+    expect(queue.takeUsed()).toEqual([]);
+    expect(driver.board.memory.readU32(queue.used + 8)).toBe(before);
+  });
+
+  test('until a reset is complete, the driver cannot start again', async () => {
+    const { disk, driver, instance, send } = setup();
+    disk.hold = true;
+    send(TYPE.FLUSH, 0, []);
+    driver.status = 0;
+    driver.status = 1;
+    expect(driver.status).toBe(15);
+    disk.held[0].finish();
+    await instance.settled();
+    expect(driver.status).toBe(0);
+  });
+
   test('after a reset of the machine, the next life is not disturbed by the last', async () => {
     const { bus, disk, driver, instance, send } = setup();
     disk.hold = true;

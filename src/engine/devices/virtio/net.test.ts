@@ -258,6 +258,7 @@ describe('control queue', () => {
     ['no body', [0, 0]],
     ['one byte', [0]],
     ['a table that is cut off', [1, 0, 2, 0, 0, 0, ...OTHER]],
+    ['a second table that is cut off', [1, 0, 0, 0, 0, 0, 2, 0, 0, 0, ...OTHER]],
     ['a table of 2^32 entries', [1, 0, 255, 255, 255, 255, ...OTHER]],
     ['a short address', [1, 1, 2, 0, 0]],
   ])('%s is refused', (_name, bytes) => {
