@@ -37,12 +37,8 @@ export function decompress(packed: Uint8Array, maxBytes: number): Uint8Array | u
   try {
     return format.unpack(packed, maxBytes);
   } catch (cause) {
-    throw new BootError(
-      'kernel-truncated',
-      `the kernel's ${format.name} data is damaged: copy the file again`,
-      {
-        cause,
-      },
-    );
+    throw new BootError('bad_kernel', `the kernel's ${format.name} data is damaged: copy the file again`, {
+      cause,
+    });
   }
 }

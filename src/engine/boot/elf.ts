@@ -38,11 +38,11 @@ export const isElf = (file: Uint8Array): boolean =>
 /** Parses an ELF file. Throws BootError when it is damaged or not for this machine. */
 export function parseElf(file: Uint8Array): ElfImage {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
-  if (file.length < 64) throw new BootError('kernel-truncated', 'the ELF file ends within its header');
+  if (file.length < 64) throw new BootError('bad_kernel', 'the ELF file ends within its header');
   const bits = view.getUint8(4) === 2 ? 64 : 32;
   const machine = view.getUint16(18, true);
   if (view.getUint8(5) !== 1 || (machine !== 3 && machine !== 62)) {
-    throw new BootError('not-a-kernel', 'the ELF file is not for x86');
+    throw new BootError('bad_kernel', 'the ELF file is not for x86');
   }
   const headers = programHeaders(view, bits);
   const u64 = (at: number): number => Number(view.getBigUint64(at, true));
@@ -62,10 +62,10 @@ function programHeaders(view: DataView, bits: 32 | 64): ProgramHeader[] {
   const entryBytes = view.getUint16(bits === 64 ? 54 : 42, true);
   const count = view.getUint16(bits === 64 ? 56 : 44, true);
   if (count > SEGMENTS_MAX || entryBytes < (bits === 64 ? 56 : 32)) {
-    throw new BootError('not-a-kernel', 'the ELF file has no usable program headers');
+    throw new BootError('bad_kernel', 'the ELF file has no usable program headers');
   }
   if (table + count * entryBytes > view.byteLength) {
-    throw new BootError('kernel-truncated', 'the ELF file ends before its program headers');
+    throw new BootError('bad_kernel', 'the ELF file ends before its program headers');
   }
   return Array.from({ length: count }, (_, index) => {
     const at = table + index * entryBytes;
@@ -86,10 +86,10 @@ function programHeaders(view: DataView, bits: 32 | 64): ProgramHeader[] {
             memoryBytes: u32(at + 20),
           };
     if (header.fileBytes > header.memoryBytes && header.type === PT_LOAD) {
-      throw new BootError('not-a-kernel', `ELF segment ${index} is larger in the file than in memory`);
+      throw new BootError('bad_kernel', `ELF segment ${index} is larger in the file than in memory`);
     }
     if (header.offset + header.fileBytes > view.byteLength) {
-      throw new BootError('kernel-truncated', `the ELF file ends within segment ${index}`);
+      throw new BootError('bad_kernel', `the ELF file ends within segment ${index}`);
     }
     return header;
   });

@@ -71,7 +71,7 @@ function parseImage(file: Uint8Array): Image {
   const version = header.getUint16(HEADER.VERSION, true);
   if (version < VERSION_64BIT || (header.getUint16(HEADER.XLOADFLAGS, true) & XLF_KERNEL_64) === 0) {
     throw new BootError(
-      'kernel-unsupported',
+      'bad_kernel',
       'the bzImage has no 64-bit entry: use an x86-64 kernel, version 3.8 or later',
     );
   }
@@ -81,7 +81,7 @@ function parseImage(file: Uint8Array): Image {
     header.getUint32(HEADER.PAYLOAD_OFFSET, true) + header.getUint32(HEADER.PAYLOAD_LENGTH, true);
   if (payloadEnd > body.length) {
     throw new BootError(
-      'kernel-truncated',
+      'bad_kernel',
       `the bzImage is truncated: ${setupBytes + payloadEnd} bytes are expected and it has ${file.length}; copy it again`,
     );
   }
@@ -102,7 +102,7 @@ export function loadLinux(memory: GuestMemory, source: KernelSource): EntryState
   const limit = lowRamEnd(memory.ramBytes);
   if (end + initrdBytes > limit) {
     throw new BootError(
-      'memory-too-small',
+      'memory_too_small',
       `the kernel needs ${mebibytes(end + initrdBytes)} of memory with its initrd and the machine has ${mebibytes(memory.ramBytes)}: give it more`,
     );
   }
@@ -151,7 +151,7 @@ function placeInitrd(
   const base = placeHigh(initrd.length, floor, limit);
   if (base < 0) {
     throw new BootError(
-      'memory-too-small',
+      'memory_too_small',
       `the initrd of ${mebibytes(initrd.length)} does not fit beside the kernel: give the machine more memory`,
     );
   }
@@ -164,7 +164,7 @@ export function writeCommandLine(memory: GuestMemory, commandLine: string, max: 
   const bytes = new TextEncoder().encode(`${commandLine}\0`);
   if (bytes.length - 1 > Math.min(max, LOW.COMMAND_LINE_MAX - 1)) {
     throw new BootError(
-      'kernel-unsupported',
+      'bad_kernel',
       `the kernel command line has ${bytes.length - 1} bytes and this kernel takes at most ${max}: shorten it`,
     );
   }

@@ -10,17 +10,17 @@ export function loadElf(memory: GuestMemory, file: Uint8Array, elf: ElfImage): n
     (most, segment) => Math.max(most, segment.physical + segment.memoryBytes),
     0,
   );
-  if (elf.segments.length === 0) throw new BootError('not-a-kernel', 'the ELF file has nothing to load');
+  if (elf.segments.length === 0) throw new BootError('bad_kernel', 'the ELF file has nothing to load');
   if (end > lowRamEnd(memory.ramBytes)) {
     throw new BootError(
-      'memory-too-small',
+      'memory_too_small',
       `the kernel reaches up to ${mebibytes(end)} and the machine has ${mebibytes(memory.ramBytes)}: give it more memory`,
     );
   }
   for (const segment of elf.segments) {
     if (segment.physical < LOW.EXTENDED) {
       throw new BootError(
-        'kernel-unsupported',
+        'bad_kernel',
         `the kernel wants memory at 0x${segment.physical.toString(16)}; only addresses from 1 MiB on can be loaded`,
       );
     }

@@ -15,7 +15,7 @@ const MEMORY_MIN = 2 << 20;
 export function loadKernel(memory: GuestMemory, source: KernelSource): EntryState {
   if (memory.ramBytes < MEMORY_MIN) {
     throw new BootError(
-      'memory-too-small',
+      'memory_too_small',
       `the machine has ${mebibytes(memory.ramBytes)} of memory: give it at least ${mebibytes(MEMORY_MIN)}`,
     );
   }
@@ -28,12 +28,12 @@ export function loadKernel(memory: GuestMemory, source: KernelSource): EntryStat
     const entry = pvhEntry(elf);
     if (entry !== undefined) return loadPvh(memory, source, elf, entry);
     throw new BootError(
-      'not-a-kernel',
+      'bad_kernel',
       'the ELF file has neither a PVH entry note nor a multiboot header: give a bzImage, a PVH kernel or a multiboot kernel',
     );
   }
   throw new BootError(
-    'not-a-kernel',
+    'bad_kernel',
     'the file is no kernel: give a Linux bzImage (vmlinuz), an ELF kernel with a PVH note or a multiboot kernel',
   );
 }

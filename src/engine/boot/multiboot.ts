@@ -44,7 +44,7 @@ export function multibootHeader(file: Uint8Array): Header | undefined {
 export function loadMultiboot(memory: GuestMemory, source: KernelSource, header: Header): EntryState {
   if ((header.flags & MUST_UNDERSTAND & ~UNDERSTOOD) !== 0) {
     throw new BootError(
-      'kernel-unsupported',
+      'bad_kernel',
       `the multiboot kernel needs features 0x${(header.flags & MUST_UNDERSTAND).toString(16)}: page-aligned modules (1) and memory information (2) are supported`,
     );
   }
@@ -56,7 +56,7 @@ export function loadMultiboot(memory: GuestMemory, source: KernelSource, header:
   const moduleBase = placeHigh(module.length, end, lowRamEnd(memory.ramBytes));
   if (moduleBase < 0) {
     throw new BootError(
-      'memory-too-small',
+      'memory_too_small',
       'the initrd does not fit beside the kernel: give the machine more memory',
     );
   }
@@ -73,7 +73,7 @@ export function loadMultiboot(memory: GuestMemory, source: KernelSource, header:
 function loadMultibootElf(memory: GuestMemory, file: Uint8Array): { entry: number; end: number } {
   if (!isElf(file)) {
     throw new BootError(
-      'not-a-kernel',
+      'bad_kernel',
       'the multiboot kernel is neither an ELF file nor gives its load addresses',
     );
   }
@@ -87,7 +87,7 @@ function loadByAddresses(
   file: Uint8Array,
   { at }: Header,
 ): { entry: number; end: number } {
-  if (at + 32 > file.length) throw new BootError('kernel-truncated', 'the multiboot header is cut off');
+  if (at + 32 > file.length) throw new BootError('bad_kernel', 'the multiboot header is cut off');
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
   const [headerAddress, load, loadEnd, bssEnd, entry] = [12, 16, 20, 24, 28].map((field) =>
     view.getUint32(at + field, true),
@@ -95,14 +95,13 @@ function loadByAddresses(
   const start = at - (headerAddress - load);
   const length = loadEnd === 0 ? file.length - start : loadEnd - load;
   if (load < LOW.EXTENDED || start < 0 || length < 0 || headerAddress < load) {
-    throw new BootError('not-a-kernel', 'the addresses in the multiboot header make no sense');
+    throw new BootError('bad_kernel', 'the addresses in the multiboot header make no sense');
   }
-  if (start + length > file.length)
-    throw new BootError('kernel-truncated', 'the multiboot kernel is cut off');
+  if (start + length > file.length) throw new BootError('bad_kernel', 'the multiboot kernel is cut off');
   const end = Math.max(load + length, bssEnd);
   if (end > lowRamEnd(memory.ramBytes)) {
     throw new BootError(
-      'memory-too-small',
+      'memory_too_small',
       `the kernel reaches up to ${mebibytes(end)} and the machine has ${mebibytes(memory.ramBytes)}: give it more memory`,
     );
   }

@@ -31,7 +31,7 @@ export function loadPvh(memory: GuestMemory, source: KernelSource, elf: ElfImage
   const initrdBase = placeHigh(initrd.length, end, lowRamEnd(memory.ramBytes));
   if (initrdBase < 0) {
     throw new BootError(
-      'memory-too-small',
+      'memory_too_small',
       'the initrd does not fit beside the kernel: give the machine more memory',
     );
   }

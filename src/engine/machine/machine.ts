@@ -1,0 +1,240 @@
+/** A virtual machine: linear memory, CPU, board and devices, its life from boot to end. */
+import { randomFillSync } from 'node:crypto';
+import type { ErrorCode } from '../../contracts/errors.ts';
+import type { MachineEnd } from '../../contracts/ports.ts';
+import type { CharPort } from '../backends.ts';
+import { writeAcpiTables } from '../boot/acpi.ts';
+import { BootError } from '../boot/errors.ts';
+import { loadKernel } from '../boot/load-kernel.ts';
+import type { Cpu, CpuHooks } from '../cpu.ts';
+import { FW_CFG_KEY } from '../devices/isa/fw-cfg.ts';
+import { createPciBus, INTX_ROUTES, PCI_WINDOW, type PciBus } from '../devices/pci/index.ts';
+import { createVirtioDevices, type VirtioDevices, type VirtioOptions } from '../devices/virtio/index.ts';
+import { CPU, type MemoryMap, memoryMap, STATE } from '../layout.ts';
+import { Mainboard } from './board.ts';
+import type { MachineEvent } from './bus.ts';
+import type { TimeSource } from './clock.ts';
+import { GuestMemory } from './guest-memory.ts';
+import { type LegacyDevices, plugLegacyDevices } from './legacy-devices.ts';
+import { RunLoop } from './run-loop.ts';
+
+/** Room for decoded micro-ops: a kernel boot decodes about 75,000 blocks of about 300 bytes. */
+const UOP_ARENA_BYTES = 64 << 20;
+const PAGE_BYTES = 65_536;
+const CPUS = 1;
+
+export type CpuFactory = (memory: WebAssembly.Memory, map: MemoryMap, hooks: CpuHooks) => Cpu;
+
+export interface MachineOptions {
+  /** A multiple of 4096. */
+  readonly memoryBytes: number;
+  readonly kernel: Uint8Array;
+  readonly initrd?: Uint8Array | undefined;
+  readonly commandLine: string;
+  /** ttyS0… */
+  readonly serials: readonly CharPort[];
+  readonly virtio: VirtioOptions;
+  /** I/O port of an isa-debug-exit device. */
+  readonly debugExitPort?: number | undefined;
+  readonly createCpu: CpuFactory;
+  readonly time?: TimeSource;
+  /** The guest reset itself or was reset, and boots again. */
+  readonly onReboot?: (() => void) | undefined;
+}
+
+export class Machine {
+  /** Resolves when the machine has ended; never rejects. */
+  readonly ended: Promise<MachineEnd>;
+  readonly virtio: VirtioDevices;
+  readonly #options: MachineOptions;
+  readonly #board: Mainboard;
+  readonly #cpu: Cpu;
+  readonly #pci: PciBus;
+  readonly #legacy: LegacyDevices;
+  readonly #loop: RunLoop;
+  readonly #state: DataView;
+  readonly #settle: (end: MachineEnd) => void;
+  #isEnded = false;
+  #isStopped = false;
+  #isResetting = false;
+
+  /**
+   * Makes the machine; `start` boots it.
+   * @throws RangeError when the host cannot reserve the memory, or the debug-exit port is taken
+   */
+  constructor(options: MachineOptions) {
+    this.#options = options;
+    const { promise, resolve } = Promise.withResolvers<MachineEnd>();
+    this.ended = promise;
+    this.#settle = resolve;
+    const map = memoryMap(options.memoryBytes, UOP_ARENA_BYTES);
+    const pages = map.end / PAGE_BYTES;
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    this.#state = new DataView(memory.buffer, CPU, STATE.SIZE);
+    this.#board = new Mainboard({
+      memory: new GuestMemory(memory, map, (offset, length) => this.#cpu.invalidate(offset, length)),
+      sink: { changed: () => this.#interruptsChanged(), nmi: () => this.#nmi() },
+      onEvent: (event) => this.#onEvent(event),
+      entropy: (into) => void randomFillSync(into),
+      ...(options.time === undefined ? {} : { time: options.time }),
+    });
+    this.#cpu = options.createCpu(memory, map, this.#board.cpuHooks);
+    this.#legacy = plugLegacyDevices(this.#board, options);
+    this.#pci = createPciBus(this.#board);
+    this.virtio = createVirtioDevices(this.#board, this.#pci, options.virtio);
+    this.#loop = new RunLoop(this.#cpu, this.#board.clock, this.#board.interrupts, {
+      sliceEnded: () => this.#flushSerials(),
+      shutdown: () => this.#end({ reason: 'triple-fault', detail: this.#cpu.dump() }),
+      failed: (error) => this.#fail(error),
+    });
+    this.#fillFwCfg();
+  }
+
+  /** Loads the kernel and begins to run. Throws BootError, after which the machine is of no use. */
+  start(): void {
+    this.#boot();
+    this.#loop.start();
+  }
+
+  /** Retired guest instructions. */
+  get instructions(): number {
+    return this.#cpu.instructions;
+  }
+
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+
+  /** Freezes the CPU and the guest's time. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#loop.stop();
+    this.#board.clock.stop();
+  }
+
+  go(): void {
+    if (!this.#isStopped) return;
+    this.#isStopped = false;
+    this.#board.clock.resume();
+    if (!this.#isEnded && !this.#isResetting) this.#loop.start();
+  }
+
+  /** Ends the machine at once. */
+  halt(): void {
+    this.#end({ reason: 'halt' });
+  }
+
+  /** Resets the machine at once and boots again; a stopped one runs again. */
+  reboot(): void {
+    this.go();
+    this.#reset();
+  }
+
+  ctrlAltDelete(): void {
+    this.#legacy.keyboard.ctrlAltDelete();
+    this.#loop.wake();
+  }
+
+  powerButton(): void {
+    this.#legacy.acpi.pressPowerButton();
+    this.#loop.wake();
+  }
+
+  /** A break on ttyS0, then the letter: Linux's SysRq over a serial console. */
+  sysRq(letter: string): void {
+    this.#legacy.serials[0]!.sendBreak(new TextEncoder().encode(letter));
+    this.#loop.wake();
+  }
+
+  #boot(): void {
+    const { memory } = this.#board;
+    const rsdp = writeAcpiTables(memory, {
+      cpus: CPUS,
+      pciRoutes: INTX_ROUTES.filter(({ slot }) => this.#pci.device(slot) !== undefined),
+      pciWindow: { first: PCI_WINDOW.BASE, last: PCI_WINDOW.END - 1 },
+    });
+    const { kernel, initrd, commandLine } = this.#options;
+    const entropy = (into: Uint8Array): void => this.#board.entropy(into);
+    this.#cpu.reset(loadKernel(memory, { kernel, initrd, commandLine, rsdp, entropy }));
+    this.#interruptsChanged();
+  }
+
+  #fillFwCfg(): void {
+    const { fwCfg } = this.#legacy;
+    const { kernel, initrd, commandLine, memoryBytes } = this.#options;
+    const zeroTerminated = new TextEncoder().encode(`${commandLine}\0`);
+    fwCfg.add16(FW_CFG_KEY.CPUS, CPUS);
+    fwCfg.add16(FW_CFG_KEY.CPUS_MAX, CPUS);
+    fwCfg.add64(FW_CFG_KEY.RAM_SIZE, memoryBytes);
+    fwCfg.add32(FW_CFG_KEY.KERNEL_SIZE, kernel.length);
+    fwCfg.add(FW_CFG_KEY.KERNEL_DATA, kernel);
+    fwCfg.add32(FW_CFG_KEY.INITRD_SIZE, initrd?.length ?? 0);
+    fwCfg.add(FW_CFG_KEY.INITRD_DATA, initrd ?? new Uint8Array(0));
+    fwCfg.add32(FW_CFG_KEY.COMMAND_LINE_SIZE, zeroTerminated.length);
+    fwCfg.add(FW_CFG_KEY.COMMAND_LINE_DATA, zeroTerminated);
+  }
+
+  #interruptsChanged(): void {
+    const { pending } = this.#board.interrupts;
+    this.#cpu.setInterruptPending(pending);
+    if (pending) this.#loop.wake();
+  }
+
+  #nmi(): void {
+    this.#state.setUint32(STATE.NMI_PENDING, 1, true);
+    this.#cpu.interruptRun();
+    this.#loop.wake();
+  }
+
+  #onEvent(event: MachineEvent): void {
+    if (event.kind === 'reset') this.#reset();
+    else if (event.kind === 'power-off') this.#end({ reason: 'power-off' });
+    else this.#end({ reason: 'debug-exit', status: event.status });
+  }
+
+  /** Stops the CPU now; the rest follows when no device is in the middle of a call. */
+  #reset(): void {
+    if (this.#isEnded || this.#isResetting) return;
+    this.#isResetting = true;
+    this.#loop.stop();
+    setImmediate(() => void this.#bootAgain());
+  }
+
+  async #bootAgain(): Promise<void> {
+    try {
+      for (const device of [...this.#legacy.all, this.#pci]) device.reset();
+      this.#board.reset();
+      // Requests that the guest left behind must not write into the new kernel.
+      await this.virtio.settled();
+      if (this.#isEnded) return;
+      this.#boot();
+      this.#isResetting = false;
+      this.#options.onReboot?.();
+      if (!this.#isStopped) this.#loop.start();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #flushSerials(): void {
+    for (const serial of this.#legacy.serials) serial.flush();
+  }
+
+  #fail(error: unknown): void {
+    const code: ErrorCode = error instanceof BootError ? error.code : 'machine_failed';
+    const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.#end({ reason: 'error', code, detail });
+  }
+
+  #end(end: MachineEnd): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#loop.stop();
+    // The device that raised the event may be in the middle of a call from the CPU.
+    setImmediate(() => {
+      this.#flushSerials();
+      this.#pci.close();
+      this.#settle(end);
+    });
+  }
+}
