@@ -72,6 +72,11 @@ export function seekEnd(fd: number): number {
   return libc().lseek(fd, 0, SEEK_END);
 }
 
+/** Reserves blocks for a range within the file, so that writing it later does not lack space. False when it could not. */
+export function reserveRange(fd: number, offset: number, length: number): boolean {
+  return libc().fallocate(fd, FALLOC_FL_KEEP_SIZE, offset, length) === 0;
+}
+
 /** Makes `to` share all blocks of `from`. False when the file systems cannot; then nothing has changed. */
 export function cloneFile(from: number, to: number): boolean {
   return libc().ioctl(to, FICLONE, 'int', from) === 0;

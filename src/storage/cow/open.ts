@@ -4,6 +4,7 @@ import { AppError } from '../../contracts/errors.ts';
 import { absolutePath } from '../durable.ts';
 import { fileError } from '../errors.ts';
 import { hostFile, type OpenedFile, openLocked } from '../host-file.ts';
+import { reserveRange } from '../libc.ts';
 import { backingSelf, backingUnusable, createCow, mtimeSeconds, readCowHeader, sameFile } from './create.ts';
 import { COW_SECTOR_BYTES, type CowHeader, encodeCowHeader } from './header.ts';
 import { CowVolume } from './volume.ts';
@@ -25,6 +26,7 @@ export function openCowVolume(cow: string, backing: string, readOnly: boolean): 
     const cowFile = openLocked(cow, !readOnly, 'cow');
     try {
       const header = checkedHeader(cow, cowFile, backing, backingFile, readOnly);
+      if (!readOnly) reserveBitmap(cowFile.fd, header);
       return new CowVolume(hostFile(cowFile.fd), hostFile(backingFile.fd), header);
     } catch (error) {
       fs.closeSync(cowFile.fd);
@@ -34,6 +36,17 @@ export function openCowVolume(cow: string, backing: string, readOnly: boolean): 
     fs.closeSync(backingFile.fd);
     throw error;
   }
+}
+
+/** Larger bitmaps (of disks above 512 GiB) keep their holes. */
+const RESERVED_BITMAP_BYTES_MAX = 16 << 20;
+
+/**
+ * On a full host disk the data of a sector may find the last free block: its bit must find one too. Best effort: where nothing
+ * can be reserved, the flush that needs the block tells.
+ */
+function reserveBitmap(fd: number, { bitmapOffset, bitmapBytes }: CowHeader): void {
+  if (bitmapBytes <= RESERVED_BITMAP_BYTES_MAX) reserveRange(fd, bitmapOffset, bitmapBytes);
 }
 
 /** Somebody else may make it at the same moment: then the lock decides who gets it. */
