@@ -95,11 +95,6 @@ export function fpSetUp(up: i32): void {
   fpUp = up;
 }
 
-/** Forgets denormal operands, for instructions that do not raise DE. */
-export function fpIgnoreDenormal(): void {
-  fpDenormal = 0;
-}
-
 /** Raises DE when an operand was denormal. */
 export function fpCheckDenormal(): void {
   if (fpDenormal) fpFlags |= FP_DE;
@@ -435,12 +430,15 @@ export function fpRound(precision: i32, min: i32, max: i32, wrap: i32): void {
 
 function overflow(precision: i32, max: i32, wrap: i32): void {
   fpFlags |= FP_OE;
+  let toInf = fpRc == FP_NEAREST || fpRc == (rSign ? FP_DOWN : FP_UP);
   if (!(fpMasked & FP_OE)) {
     rExp -= wrap;
     if (rExp <= max) return;
+    // Beyond even the wrapped range, which only FSCALE reaches.
+    toInf = true;
   }
   fpFlags |= FP_PE;
-  if (fpRc == FP_NEAREST || fpRc == (rSign ? FP_DOWN : FP_UP)) {
+  if (toInf) {
     rClass = FP_INF;
     fpUp = 1;
   } else {
@@ -448,6 +446,13 @@ function overflow(precision: i32, max: i32, wrap: i32): void {
     rSig = ~u64(0) << (64 - precision);
     fpUp = 0;
   }
+}
+
+/** A tiny result becomes zero: with FTZ, and beyond the wrapped range. */
+function flush(): void {
+  fpFlags |= FP_UE | FP_PE;
+  fpUp = 0;
+  rClass = FP_ZERO;
 }
 
 function roundTiny(precision: i32, min: i32, wrap: i32): void {
@@ -462,10 +467,11 @@ function roundTiny(precision: i32, min: i32, wrap: i32): void {
   if (!(fpMasked & FP_UE)) {
     fpFlags |= inexact ? FP_UE | FP_PE : FP_UE;
     rExp += wrap;
-    if (rExp >= min) return;
-  } else if (ftz) {
-    fpFlags |= FP_UE | FP_PE;
-    rClass = FP_ZERO;
+    if (rExp < min) flush();
+    return;
+  }
+  if (ftz) {
+    flush();
     return;
   }
   fpShiftJam(sig, extra, min - exp);
@@ -659,12 +665,15 @@ function divSpecial(sign: u32): void {
     fpInvalid();
     return;
   }
-  fpCheckDenormal();
-  if (aClass == FP_INF) fpSetInf(sign);
-  else if (bClass == FP_ZERO) {
+  if (bClass == FP_ZERO && aClass == FP_FINITE) {
+    // A zero divisor goes before a denormal dividend.
     fpFlags |= FP_ZE;
     fpSetInf(sign);
-  } else fpSetZero(sign);
+    return;
+  }
+  fpCheckDenormal();
+  if (aClass == FP_INF) fpSetInf(sign);
+  else fpSetZero(sign);
 }
 
 /** R = square root of A. */
@@ -786,6 +795,11 @@ export function fpToInt(bits: i32): i64 {
   fpUp = 0;
   fpFlags |= FP_IE;
   return 0 - i64(limit);
+}
+
+/** Takes flags back. */
+export function fpLower(flags: i32): void {
+  fpFlags &= ~flags;
 }
 
 /** Replaces what `fpToInt` raised by IE alone, for targets narrower than its integers. */

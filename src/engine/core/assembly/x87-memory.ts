@@ -13,6 +13,11 @@ import {
 } from './layout';
 import {
   FP_CHOP,
+  FP_FINITE,
+  FP_OE,
+  FP_PE,
+  FP_UE,
+  aClass,
   fpA32,
   fpA64,
   fpB32,
@@ -22,11 +27,13 @@ import {
   fpCopyA,
   fpFlags,
   fpFromInt,
+  fpLower,
   fpMasked,
   fpNanA,
   fpPack32,
   fpPack64,
   fpSetRc,
+  fpSetUp,
   fpToInt,
 } from './softfloat';
 import {
@@ -86,12 +93,12 @@ export function x87MemoryKind(code: i32): i32 {
   return reg == 4 ? 10 : reg == 5 ? 8 : reg == 6 ? 10 | WRITE : 8 | WRITE;
 }
 
-/** Pushes A, converted from a narrower format: DE and IE (for signalling NaNs) are raised. */
+/** Pushes A, converted from a narrower format. A denormal is pushed even if DE is not masked. */
 function pushConverted(): void {
   if (!fpNanA()) fpCopyA();
   fpCheckDenormal();
   if (!x87CanPush()) return;
-  if (x87Commit()) x87PushR();
+  if (x87Commit() || aClass == FP_FINITE) x87PushR();
 }
 
 function pushInteger(value: i64): void {
@@ -194,7 +201,12 @@ function storeFloat(ptr: usize, size: i32, pop: bool): i32 {
     x87LoadA(0);
     if (!fpNanA()) fpCopyA();
     bits = size == 4 ? u64(fpPack32()) : fpPack64();
-    const kept = fpFlags & ~fpMasked & 0x18;
+    // Unmasked overflow and underflow store nothing, so nothing is inexact.
+    const kept = fpFlags & ~fpMasked & (FP_OE | FP_UE);
+    if (kept) {
+      fpLower(FP_PE);
+      fpSetUp(0);
+    }
     if (!x87Commit() || kept) return 1;
   }
   if (size == 4) store<u32>(ptr, u32(bits));

@@ -132,7 +132,7 @@ export function x87Remainder(nearest: bool): void {
     }
   }
   x87SetCodes(0);
-  x87Finish(0, 64, false);
+  if (!x87Finish(0, 64, false)) return;
   let codes: u32 = 0;
   if (partial) codes = X87_C2;
   else {

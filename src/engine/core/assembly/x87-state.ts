@@ -156,12 +156,13 @@ export function x87Underflow(i: u32, pops: u32): void {
   for (; pops; pops--) x87Pop();
 }
 
-/** Rounds R to `precision` bits, commits and writes it to ST(i), then pops if asked. */
-export function x87Finish(i: u32, precision: i32, pop: bool): void {
+/** Rounds R to `precision` bits, commits and writes it to ST(i), then pops if asked. False if not written. */
+export function x87Finish(i: u32, precision: i32, pop: bool): bool {
   fpRound80(precision);
-  if (!x87Commit()) return;
+  if (!x87Commit()) return false;
   fpStore80(x87St(i));
   if (pop) x87Pop();
+  return true;
 }
 
 /** Makes room for a push; false after an overflow, which is then dealt with completely. */

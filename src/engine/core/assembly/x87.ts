@@ -29,6 +29,7 @@ import {
   fpMul,
   fpRc,
   fpSqrt,
+  fpStore80,
   fpSwap,
   fpToIntegral,
   fpB80,
@@ -300,7 +301,7 @@ function unary(rm: i32): void {
     x87Finish(0, x87Precision(), false);
   } else {
     fpToIntegral(false);
-    x87Finish(0, 64, false);
+    if (x87Commit()) fpStore80(x87St(0));
   }
 }
 
