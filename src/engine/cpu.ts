@@ -64,6 +64,8 @@ export interface Cpu {
   interrupt(vector: number): void;
   /** Tells whether an interrupt controller has an interrupt waiting; makes `run` return EXIT.INTERRUPT when IF becomes set. */
   setInterruptPending(pending: boolean): void;
+  /** Drops translated code that overlaps a range of RAM offsets (a device wrote there). */
+  invalidate(ramOffset: number, length: number): void;
   /** Retired instructions since power-on. */
   readonly instructions: number;
   /** Registers and mode as text, for error reports. */

@@ -30,6 +30,8 @@ export const STATE = {
   FLAG_CARRY: 0x0b8,
   /** RFLAGS without CF PF AF ZF SF OF, bit 1 always set (i64). */
   RFLAGS: 0x0c0,
+  /** RIP of the current page's first byte, see `UOP.PC`: what RIP-relative operands have as their base (i64). */
+  PAGE: 0x0c8,
   /** Segment bases es cs ss ds fs gs (i64 each). */
   SEG_BASE: 0x0d0,
   /** Segment selectors es cs ss ds fs gs (u32 each, value in the low 16 bits). */
@@ -131,6 +133,9 @@ export const STATE = {
   XMM: 0x400,
   /** x87 physical registers R0…R7, 16 bytes each: significand u64, then sign and exponent u16. */
   ST: 0x500,
+  /** Vector temporaries: memory operands of SSE instructions, MMX operands. */
+  XMM_TEMP0: 0x580,
+  XMM_TEMP1: 0x590,
   SIZE: 0x600,
 } as const;
 

@@ -14,8 +14,32 @@ export {
   writeSystemBlock,
 } from './mmu';
 export { findBlock, flushBlocks, insertBlock, invalidateRange, jumpCacheSlot } from './blocks';
-export { deliverFault, icebp, interrupt, interruptsPossible, into, raise, singleStep, softwareInterrupt } from './exceptions';
-export { lar, lgdt, lidt, lldt, loadSegment, lsl, ltr, sgdt, sidt, sldt, str, updateMode, verr, verw } from './segments';
+export {
+  deliverFault,
+  icebp,
+  interrupt,
+  interruptsPossible,
+  into,
+  raise,
+  singleStep,
+  softwareInterrupt,
+} from './exceptions';
+export {
+  lar,
+  lgdt,
+  lidt,
+  lldt,
+  loadSegment,
+  lsl,
+  ltr,
+  sgdt,
+  sidt,
+  sldt,
+  str,
+  updateMode,
+  verr,
+  verw,
+} from './segments';
 export { farCall, farJump } from './far';
 export { farReturn, iret } from './return';
 export { portIn, portOut } from './port-io';
@@ -25,8 +49,57 @@ export { cmps, ins, lods, movs, outs, scas, stos } from './strings';
 export { cpuid } from './cpuid';
 export { rdmsr, readModelRegister, wrmsr } from './msr';
 export {
-  clac, cli, clts, hlt, invlpg, invpcid, lmsw, movFromCr, movFromDr, movToCr, movToDr, rdpmc, rdtsc, rdtscp,
-  readSegmentBase, smsw, stac, sti, swapgs, wbinvd, writeSegmentBase,
+  clac,
+  cli,
+  clts,
+  hlt,
+  invlpg,
+  invpcid,
+  lmsw,
+  movFromCr,
+  movFromDr,
+  movToCr,
+  movToDr,
+  rdpmc,
+  rdtsc,
+  rdtscp,
+  readSegmentBase,
+  smsw,
+  stac,
+  sti,
+  swapgs,
+  wbinvd,
+  writeSegmentBase,
+} from './system';
+export { syscall, sysenter, sysexit, sysret } from './system-calls';
+export { fxrstor, fxsave, ldmxcsr, updateSseFast } from './fxsave';
+export { bound, cmpxchg16b, cmpxchg8b, enter } from './composite';
+export { resetCpu } from './reset';
+export { cmps, ins, lods, movs, outs, scas, stos } from './strings';
+export { cpuid } from './cpuid';
+export { rdmsr, readModelRegister, wrmsr } from './msr';
+export {
+  clac,
+  cli,
+  clts,
+  hlt,
+  invlpg,
+  invpcid,
+  lmsw,
+  movFromCr,
+  movFromDr,
+  movToCr,
+  movToDr,
+  rdpmc,
+  rdtsc,
+  rdtscp,
+  readSegmentBase,
+  smsw,
+  stac,
+  sti,
+  swapgs,
+  wbinvd,
+  writeSegmentBase,
 } from './system';
 export { syscall, sysenter, sysexit, sysret } from './system-calls';
 export { fxrstor, fxsave, ldmxcsr, updateSseFast } from './fxsave';

@@ -1,0 +1,50 @@
+/** The guest code that is being decoded: bytes of one page, and of the next where an instruction crosses. */
+
+/** The next page cannot be fetched; the instruction that needs it faults when it is reached. */
+export class FetchFault extends Error {}
+
+export class CodeBytes {
+  readonly #ram: Uint8Array;
+  /** RAM offset of the page's first byte. */
+  readonly #page: number;
+  readonly #fetchNextPage: () => number;
+  /** RAM offset of the second page, -1 until it is needed. */
+  secondPage = -1;
+  /** Offset from the page's start of the next byte; passes 4096 in the second page. */
+  pageOffset: number;
+
+  /**
+   * @param ram guest RAM
+   * @param page RAM offset of the page
+   * @param pageOffset where to begin
+   * @param fetchNextPage RAM offset of the page that follows in linear addresses; throws FetchFault
+   */
+  constructor(ram: Uint8Array, page: number, pageOffset: number, fetchNextPage: () => number) {
+    this.#ram = ram;
+    this.#page = page;
+    this.pageOffset = pageOffset;
+    this.#fetchNextPage = fetchNextPage;
+  }
+
+  next(): number {
+    const offset = this.pageOffset++;
+    if (offset < 4096) return this.#ram[this.#page + offset];
+    if (this.secondPage < 0) this.secondPage = this.#fetchNextPage();
+    return this.#ram[this.secondPage + offset - 4096];
+  }
+
+  /** True when bytes of the second page were asked for. */
+  get crossed(): boolean {
+    return this.pageOffset > 4096;
+  }
+
+  /** Goes back to an offset in the first page. */
+  rewind(pageOffset: number): void {
+    this.pageOffset = pageOffset;
+    this.secondPage = -1;
+  }
+
+  back(): void {
+    this.pageOffset -= 1;
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * Generates the interpreter: one WebAssembly function that dispatches micro-ops by a `br_table` in a loop.
+ *
+ * run(): i32 executes from STATE.RIP until something ends the slice and returns STATE.EXIT_REASON.
+ */
+import { CPU, STATE, UOP } from '../layout.ts';
+import { uopDefinitions } from '../uops/index.ts';
+import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
+import { exportedFunctions } from '../wasm/module-reader.ts';
+import { ModuleWriter } from '../wasm/module-writer.ts';
+import type { ValueType } from '../wasm/opcodes.ts';
+import { InterpEmitter } from './interp-emitter.ts';
+
+const locals = (w: FunctionWriter, type: ValueType, count: number): readonly number[] =>
+  Array.from({ length: count }, () => w.local(type));
+
+/**
+ * Bytes of the interpreter's module.
+ * @param core bytes of the core runtime, whose exports it imports
+ * @param tlbEntries what the core is initialised with
+ */
+export function buildInterpreter(core: Uint8Array, tlbEntries: number): Uint8Array {
+  const module = new ModuleWriter();
+  module.importMemory('env', 'memory', 65536);
+  const imports = new Map<string, number>();
+  for (const [name, signature] of exportedFunctions(core)) {
+    imports.set(name, module.importFunction('core', name, signature));
+  }
+  module.addFunction('run', writeRun(imports, tlbEntries));
+  return module.finish();
+}
+
+function writeRun(imports: ReadonlyMap<string, number>, tlbEntries: number): FunctionWriter {
+  const w = new FunctionWriter([], ['i32']);
+  const pc = w.local('i32');
+  const slow = w.local('i32');
+  const page = w.local('i64');
+  const icount = w.local('i64');
+  const scratch = {
+    i64: locals(w, 'i64', 9),
+    i32: locals(w, 'i32', 6),
+    v128: locals(w, 'v128', 4),
+    f64: locals(w, 'f64', 3),
+    f32: locals(w, 'f32', 3),
+  };
+  w.i32(0);
+  w.memory('i64.load', CPU + STATE.ICOUNT);
+  w.set(icount);
+  const exit = w.block();
+  const lookup = w.loop();
+  const locateFrame = { pc, page, icount, slow, exit, lookup, dispatch: 0, fault: 0, complete: 0 };
+  new InterpEmitter(w, locateFrame, scratch, imports, tlbEntries).emitLookup();
+  const dispatch = w.loop();
+  const fault = w.block();
+  const complete = w.block();
+  const frame = { ...locateFrame, dispatch, fault, complete };
+  const e = new InterpEmitter(w, frame, scratch, imports, tlbEntries);
+  writeCases(w, e, pc, dispatch);
+  w.end(); // complete
+  e.emitCompleteExit();
+  w.end(); // fault
+  e.emitFaultExit();
+  w.end(); // dispatch
+  w.end(); // lookup
+  w.end(); // exit
+  w.i32(0);
+  w.get(icount);
+  w.memory('i64.store', CPU + STATE.ICOUNT);
+  w.i32(0);
+  w.memory('i32.load', CPU + STATE.EXIT_REASON);
+  return w;
+}
+
+/** The cases, innermost block first: block n's end is where micro-op n's code begins. */
+function writeCases(w: FunctionWriter, e: InterpEmitter, pc: number, dispatch: Label): void {
+  const definitions = uopDefinitions();
+  const labels: Label[] = [];
+  for (let i = definitions.length - 1; i >= 0; i--) labels[i] = w.block();
+  w.get(pc);
+  w.memory('i32.load16_u', 0);
+  w.brTable(labels, labels[0]);
+  for (const definition of definitions) {
+    w.end();
+    definition.emit(e);
+    w.get(pc);
+    w.i32(UOP.SIZE);
+    w.op('i32.add');
+    w.set(pc);
+    w.br(dispatch);
+  }
+}

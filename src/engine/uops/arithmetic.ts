@@ -1,0 +1,187 @@
+/** Two-operand integer arithmetic, INC, DEC, NEG, NOT, and their read-modify-write forms. */
+import { defineUop } from './define.ts';
+import type { Emitter, Push, Width } from './emitter.ts';
+import { flagsAdd, flagsIncDec, flagsLogic, flagsSub, pushCarry64 } from './flags.ts';
+import { loadAt, loadOperand, storeAt, truncate, WIDTHS } from './operands.ts';
+
+/** Locals: a and b are the zero-extended operands, r the result. */
+const A = 0;
+const B = 1;
+const R = 2;
+
+interface Operation {
+  readonly name: string;
+  /** False for CMP and TEST. */
+  readonly writes: boolean;
+  /** Pushes the result from locals A and B. */
+  compute(e: Emitter): void;
+  flags(e: Emitter, width: Width): void;
+}
+
+function binary(op: string, e: Emitter): void {
+  e.w.get(e.i64[A]);
+  e.w.get(e.i64[B]);
+  e.w.op(op);
+}
+const addFlags = (e: Emitter, width: Width): void => flagsAdd(e, width, e.i64[A], e.i64[B], e.i64[R]);
+const subFlags = (e: Emitter, width: Width): void => flagsSub(e, width, e.i64[A], e.i64[B], e.i64[R]);
+const logicFlags = (e: Emitter, width: Width): void => flagsLogic(e, width, e.i64[R]);
+
+const OPERATIONS: readonly Operation[] = [
+  { name: 'add', writes: true, compute: (e) => binary('i64.add', e), flags: addFlags },
+  { name: 'or', writes: true, compute: (e) => binary('i64.or', e), flags: logicFlags },
+  {
+    name: 'adc',
+    writes: true,
+    compute(e) {
+      binary('i64.add', e);
+      pushCarry64(e);
+      e.w.op('i64.add');
+    },
+    flags: addFlags,
+  },
+  {
+    name: 'sbb',
+    writes: true,
+    compute(e) {
+      binary('i64.sub', e);
+      pushCarry64(e);
+      e.w.op('i64.sub');
+    },
+    flags: subFlags,
+  },
+  { name: 'and', writes: true, compute: (e) => binary('i64.and', e), flags: logicFlags },
+  { name: 'sub', writes: true, compute: (e) => binary('i64.sub', e), flags: subFlags },
+  { name: 'xor', writes: true, compute: (e) => binary('i64.xor', e), flags: logicFlags },
+  { name: 'cmp', writes: false, compute: (e) => binary('i64.sub', e), flags: subFlags },
+  { name: 'test', writes: false, compute: (e) => binary('i64.and', e), flags: logicFlags },
+];
+
+function operate(e: Emitter, op: Operation, a: Push, b: Push): void {
+  a();
+  e.w.set(e.i64[A]);
+  b();
+  e.w.set(e.i64[B]);
+  op.compute(e);
+  e.w.set(e.i64[R]);
+}
+
+/** Immediates are stored sign-extended; flags want them zero-extended to the width. */
+function immediate(e: Emitter, width: Width): void {
+  e.imm();
+  truncate(e, width);
+}
+
+function registerForm(op: Operation, width: Width, b: (e: Emitter) => void): (e: Emitter) => void {
+  return (e) => {
+    operate(
+      e,
+      op,
+      () => e.reg('a', width),
+      () => b(e),
+    );
+    if (op.writes) e.setReg('a', width, () => e.w.get(e.i64[R]));
+    op.flags(e, width);
+  };
+}
+
+function memoryForm(op: Operation, width: Width, b: (e: Emitter) => void): (e: Emitter) => void {
+  return (e) => {
+    const pointer = e.i32[0];
+    e.address();
+    if (op.writes) e.writePointer(width / 8, true);
+    else e.readPointer(width / 8);
+    e.w.set(pointer);
+    const load = (): void => {
+      e.w.get(pointer);
+      loadAt(e, width);
+    };
+    operate(e, op, load, () => b(e));
+    if (op.writes) {
+      e.w.get(pointer);
+      e.w.get(e.i64[R]);
+      storeAt(e, width);
+    }
+    op.flags(e, width);
+    if (op.writes) e.commit();
+  };
+}
+
+for (const width of WIDTHS) {
+  for (const op of OPERATIONS) {
+    const name = `${op.name}${width}`;
+    defineUop(
+      `${name}.rr`,
+      registerForm(op, width, (e) => e.reg('b', width)),
+    );
+    defineUop(
+      `${name}.ri`,
+      registerForm(op, width, (e) => immediate(e, width)),
+    );
+    defineUop(`${name}.rm`, (e) => {
+      loadOperand(e, width);
+      e.w.set(e.i64[B]);
+      registerForm(op, width, () => e.w.get(e.i64[B]))(e);
+    });
+    defineUop(
+      `${name}.mr`,
+      memoryForm(op, width, (e) => e.reg('b', width)),
+    );
+    defineUop(
+      `${name}.mi`,
+      memoryForm(op, width, (e) => immediate(e, width)),
+    );
+  }
+  defineUnary(width);
+}
+
+function defineUnary(width: Width): void {
+  for (const [name, add] of [
+    ['inc', true],
+    ['dec', false],
+  ] as const) {
+    const step: Operation = {
+      name,
+      writes: true,
+      compute: (e) => binary(add ? 'i64.add' : 'i64.sub', e),
+      flags: (e) => flagsIncDec(e, width, add, e.i64[A], e.i64[B], e.i64[R]),
+    };
+    defineUop(
+      `${name}${width}.r`,
+      registerForm(step, width, (e) => e.w.i64(1n)),
+    );
+    defineUop(
+      `${name}${width}.m`,
+      memoryForm(step, width, (e) => e.w.i64(1n)),
+    );
+  }
+  defineUop(`neg${width}.r`, (e) => {
+    operate(
+      e,
+      OPERATIONS[5],
+      () => e.w.i64(0n),
+      () => e.reg('a', width),
+    );
+    e.setReg('a', width, () => e.w.get(e.i64[R]));
+    subFlags(e, width);
+  });
+  defineUop(`not${width}.r`, (e) =>
+    e.setReg('a', width, () => {
+      e.reg('a', width);
+      e.w.i64(-1n);
+      e.w.op('i64.xor');
+    }),
+  );
+  // XADD: the sum to A, the old A to B (A and B may be the same register: the sum wins).
+  defineUop(`xadd${width}.rr`, (e) => {
+    operate(
+      e,
+      OPERATIONS[0],
+      () => e.reg('a', width),
+      () => e.reg('b', width),
+    );
+    e.setReg('b', width, () => e.w.get(e.i64[A]));
+    e.setReg('a', width, () => e.w.get(e.i64[R]));
+    addFlags(e, width);
+  });
+}

@@ -1,0 +1,91 @@
+/** x87: every instruction is a call into the core runtime, with the operand's bytes by pointer. */
+import { CPU, STATE } from '../layout.ts';
+import { defineUop } from './define.ts';
+import type { Emitter } from './emitter.ts';
+
+const code = (e: Emitter): void => {
+  e.imm();
+  e.w.op('i32.wrap_i64');
+};
+/** The last FPU instruction's address is what FNSTENV and FXSAVE report. */
+function recordInstruction(e: Emitter): void {
+  e.setState(STATE.FIP, 'i64', () => {
+    e.nextRip();
+  });
+}
+
+/** IMM = ((opcode & 7) << 6) | (modrm & 63). */
+defineUop('x87.register', (e) => {
+  recordInstruction(e);
+  code(e);
+  e.call('x87Register');
+  e.faultIf();
+});
+/** IMM = ((opcode & 7) << 3) | modrm.reg; operand sizes in bytes. */
+for (const size of [2, 4, 8, 10]) {
+  defineUop(`x87.read${size}`, (e) => {
+    recordInstruction(e);
+    const pointer = e.i32[0];
+    e.address();
+    e.readPointer(size);
+    e.w.set(pointer);
+    code(e);
+    e.w.get(pointer);
+    e.call('x87MemoryRead');
+    e.faultIf();
+  });
+  defineUop(`x87.write${size}`, (e) => {
+    recordInstruction(e);
+    const pointer = e.i32[0];
+    e.address();
+    e.writePointer(size, true);
+    e.w.set(pointer);
+    code(e);
+    e.w.get(pointer);
+    e.call('x87MemoryWrite');
+    e.faultIf();
+    e.commit();
+  });
+}
+/** FLDENV, FNSTENV, FRSTOR, FNSAVE. IMM: bits 0–15 bytes, 16 32-bit layout, 17 with registers. */
+const SCRATCH = CPU + STATE.SCRATCH;
+const flag = (e: Emitter, bit: number): void => {
+  code(e);
+  e.w.i32(bit);
+  e.w.op('i32.shr_u');
+  e.w.i32(1);
+  e.w.op('i32.and');
+};
+const length = (e: Emitter): void => {
+  code(e);
+  e.w.i32(0xffff);
+  e.w.op('i32.and');
+};
+defineUop('x87.loadenv', (e) => {
+  e.address();
+  e.w.i32(SCRATCH);
+  length(e);
+  e.call('readBlock');
+  e.faultIf();
+  e.w.i32(SCRATCH);
+  flag(e, 16);
+  flag(e, 17);
+  e.call('x87LoadEnvironment');
+  e.faultIf();
+});
+defineUop('x87.storeenv', (e) => {
+  e.w.i32(SCRATCH);
+  flag(e, 16);
+  flag(e, 17);
+  e.call('x87StoreEnvironment');
+  e.faultIf();
+  e.address();
+  e.w.i32(SCRATCH);
+  length(e);
+  e.call('writeBlock');
+  e.faultIf();
+});
+defineUop('fwait', (e) => {
+  e.call('x87Wait');
+  e.faultIf();
+});

@@ -1,0 +1,277 @@
+/** A vCPU: core runtime, interpreter and decoder around one linear memory. */
+import { readFileSync } from 'node:fs';
+import type { CoreExports } from './core/exports.ts';
+import { type Cpu, type CpuHooks, type EntryState, GPR } from './cpu.ts';
+import { FetchFault } from './decode/code-bytes.ts';
+import { BlockDecoder } from './decode/index.ts';
+import { buildInterpreter } from './interp/build.ts';
+import { CPU, EXIT, LOW_RAM_MAX, type MemoryMap, MODE, STATE, TLB } from './layout.ts';
+
+/** The guest runs code where there is no RAM: nothing can be executed there. */
+export class ExecutionAddressError extends Error {}
+
+export interface CpuOptions {
+  /** Entries of each TLB bank, a power of two up to TLB.ENTRIES. */
+  readonly tlbEntries?: number;
+}
+
+const CORE_FILE = new URL('../../build/core.wasm', import.meta.url);
+
+interface CompiledEngine {
+  readonly core: WebAssembly.Module;
+  readonly interpreter: WebAssembly.Module;
+}
+const compiled = new Map<number, CompiledEngine>();
+
+/** Compiled modules are shared by all vCPUs of a thread. */
+function compile(tlbEntries: number): CompiledEngine {
+  let engine = compiled.get(tlbEntries);
+  if (engine === undefined) {
+    const core = readFileSync(CORE_FILE);
+    engine = {
+      core: new WebAssembly.Module(core),
+      interpreter: new WebAssembly.Module(buildInterpreter(core, tlbEntries)),
+    };
+    compiled.set(tlbEntries, engine);
+  }
+  return engine;
+}
+
+const CR0_PE = 1n;
+const CR0_FLAT32 = 0x31n; // PE, ET, NE
+const CR0_LONG = 0x8005_0033n; // PG, AM, WP, NE, ET, MP, PE
+const CR4_LONG = 0x6a0n; // PAE, PGE, OSFXSR, OSXMMEXCPT
+const EFER_LONG = 0xd01n; // NXE, LMA, LME, SCE
+/** Segment attributes in STATE.SEG_ATTR's form. */
+const ATTRIBUTES = {
+  code64: 0xa09b,
+  code32: 0xc09b,
+  data32: 0xc093,
+  code16: 0x009b,
+  data16: 0x0093,
+} as const;
+
+class Vcpu implements Cpu {
+  readonly #core: CoreExports;
+  readonly #run: () => number;
+  readonly #view: DataView;
+  readonly #decoder: BlockDecoder;
+
+  constructor(memory: WebAssembly.Memory, map: MemoryMap, hooks: CpuHooks, options: CpuOptions) {
+    const tlbEntries = options.tlbEntries ?? TLB.ENTRIES;
+    const engine = compile(tlbEntries);
+    this.#view = new DataView(memory.buffer);
+    const core = new WebAssembly.Instance(engine.core, { env: { memory, ...this.#imports(hooks) } });
+    this.#core = core.exports as unknown as CoreExports;
+    const interpreter = new WebAssembly.Instance(engine.interpreter, {
+      env: { memory },
+      core: core.exports as Record<string, WebAssembly.ImportValue>,
+    });
+    this.#run = interpreter.exports.run as () => number;
+    this.#decoder = new BlockDecoder(memory, map);
+    const low = Math.min(map.ramBytes, LOW_RAM_MAX);
+    this.#core.init(map.ram, map.ramBytes, low, map.pageBlocks, map.codeBitmap, tlbEntries);
+    this.#core.resetCpu();
+  }
+
+  #imports(hooks: CpuHooks): Record<string, (...args: never[]) => unknown> {
+    const scratch = CPU + STATE.SCRATCH;
+    return {
+      readMmio: (physical: number, size: number) => hooks.readMmio(physical, size) | 0,
+      writeMmio: (physical: number, size: number, value: number) =>
+        hooks.writeMmio(physical, size, value >>> 0),
+      readPort: (port: number, size: number) => hooks.readPort(port, size) | 0,
+      writePort: (port: number, size: number, value: number) => hooks.writePort(port, size, value >>> 0),
+      readMsr: (index: number) => {
+        const value = hooks.readMsr(index >>> 0);
+        if (value === undefined) return 0;
+        this.#view.setBigUint64(scratch, BigInt.asUintN(64, value), true);
+        return 1;
+      },
+      writeMsr: (index: number) =>
+        hooks.writeMsr(index >>> 0, this.#view.getBigUint64(scratch, true)) ? 1 : 0,
+      tscNow: () => hooks.tscNow(),
+    };
+  }
+
+  #u32(offset: number): number {
+    return this.#view.getUint32(CPU + offset, true);
+  }
+  #setU32(offset: number, value: number): void {
+    this.#view.setUint32(CPU + offset, value, true);
+  }
+  #u64(offset: number): bigint {
+    return this.#view.getBigUint64(CPU + offset, true);
+  }
+  #setU64(offset: number, value: bigint): void {
+    this.#view.setBigUint64(CPU + offset, BigInt.asUintN(64, value), true);
+  }
+
+  reset(entry: EntryState): void {
+    const instructions = this.#u64(STATE.ICOUNT);
+    this.#core.resetCpu();
+    this.#decoder.clear();
+    this.#setU64(STATE.ICOUNT, instructions);
+    for (const [name, value] of Object.entries(entry.registers ?? {})) {
+      this.#setU64(STATE.REGS + GPR.indexOf(name as (typeof GPR)[number]) * 8, value);
+    }
+    this.#setU64(STATE.RIP, entry.rip);
+    if (entry.mode === 'long64') this.#enterLongMode(entry);
+    else if (entry.mode === 'protected32') this.#enterProtectedMode(entry);
+    else this.#enterRealMode();
+    this.#core.updateMode();
+    this.#core.flushTlb();
+  }
+
+  #segment(n: number, selector: number, base: bigint, limit: number, attributes: number): void {
+    this.#setU64(STATE.SEG_BASE + n * 8, base);
+    this.#setU32(STATE.SEG_SEL + n * 4, selector);
+    this.#setU32(STATE.SEG_LIMIT + n * 4, limit);
+    this.#setU32(STATE.SEG_ATTR + n * 4, attributes);
+  }
+
+  #flatSegments(code: number): void {
+    for (let n = 0; n < 6; n++) {
+      this.#segment(n, n === 1 ? 0x10 : 0x18, 0n, 0xffff_ffff, n === 1 ? code : ATTRIBUTES.data32);
+    }
+  }
+
+  #loadGdt(entry: EntryState): void {
+    if (entry.gdt === undefined) return;
+    this.#setU64(STATE.GDTR_BASE, entry.gdt.base);
+    this.#setU32(STATE.GDTR_LIMIT, entry.gdt.limit);
+  }
+
+  #enterLongMode(entry: EntryState): void {
+    this.#flatSegments(ATTRIBUTES.code64);
+    this.#loadGdt(entry);
+    this.#setU64(STATE.CR3, entry.cr3 ?? 0n);
+    this.#setU64(STATE.CR4, CR4_LONG);
+    this.#setU64(STATE.EFER, EFER_LONG);
+    this.#setU64(STATE.CR0, CR0_LONG);
+  }
+
+  #enterProtectedMode(entry: EntryState): void {
+    this.#flatSegments(ATTRIBUTES.code32);
+    this.#loadGdt(entry);
+    this.#setU64(STATE.CR0, CR0_FLAT32);
+  }
+
+  #enterRealMode(): void {
+    for (let n = 0; n < 6; n++) {
+      this.#segment(n, 0, 0n, 0xffff, n === 1 ? ATTRIBUTES.code16 : ATTRIBUTES.data16);
+    }
+    this.#setU64(STATE.CR0, this.#u64(STATE.CR0) & ~CR0_PE);
+  }
+
+  run(instructions: number): number {
+    const limit = this.#u64(STATE.ICOUNT) + BigInt(Math.max(1, Math.floor(instructions)));
+    for (;;) {
+      const stepping = (this.#u32(STATE.MODE) & MODE.SINGLE_STEP) !== 0;
+      const before = this.#u64(STATE.ICOUNT);
+      const shadowed = this.#u32(STATE.INTR_SHADOW) !== 0;
+      this.#setU32(STATE.INTR_SHADOW, 0);
+      this.#setU64(STATE.ICOUNT_LIMIT, stepping || shadowed ? before + 1n : limit);
+      const reason = this.#run();
+      if (stepping && this.#u64(STATE.ICOUNT) !== before && this.#u32(STATE.MODE) & MODE.SINGLE_STEP) {
+        if (this.#core.singleStep() === 3) return EXIT.SHUTDOWN;
+      }
+      if (reason === EXIT.DECODE) {
+        if (!this.#decode()) return EXIT.SHUTDOWN;
+        continue;
+      }
+      if (reason === EXIT.BUDGET && (stepping || shadowed) && this.#u64(STATE.ICOUNT) < limit) continue;
+      return reason;
+    }
+  }
+
+  /** Decodes the block at RIP; false on a triple fault. */
+  #decode(): boolean {
+    const linear = this.#linearRip();
+    try {
+      const ramOffset = this.#fetchPage(linear);
+      if (this.#decoder.full) {
+        this.#core.flushBlocks();
+        this.#decoder.clear();
+      }
+      const header = this.#decoder.decode(ramOffset, linear, this.#u32(STATE.MODE), (page) =>
+        this.#fetchPage(page),
+      );
+      this.#setU32(STATE.FAULT_VECTOR, 0xffff_ffff);
+      this.#core.insertBlock(header);
+      return true;
+    } catch (error) {
+      if (error instanceof FetchFault) return this.#core.deliverFault() !== 3;
+      throw error;
+    }
+  }
+
+  #linearRip(): bigint {
+    const linear = this.#u64(STATE.RIP) + this.#u64(STATE.SEG_BASE + 8);
+    const wide = (this.#u32(STATE.MODE) & MODE.CODE_SIZE_MASK) === MODE.CODE64;
+    return BigInt.asUintN(wide ? 64 : 32, linear);
+  }
+
+  #fetchPage(linear: bigint): number {
+    const offset = this.#core.translateFetch(BigInt.asIntN(64, linear));
+    if (offset === -1n) throw new FetchFault();
+    if (offset === -2n) {
+      throw new ExecutionAddressError(
+        `the guest jumped to 0x${linear.toString(16)}, where there is no memory to execute\n${this.dump()}`,
+      );
+    }
+    return Number(offset);
+  }
+
+  interruptRun(): void {
+    this.#setU64(STATE.ICOUNT_LIMIT, 0n);
+  }
+
+  get interruptible(): boolean {
+    return this.#core.interruptsPossible() !== 0;
+  }
+
+  get halted(): boolean {
+    return this.#u32(STATE.HALTED) !== 0;
+  }
+
+  interrupt(vector: number): void {
+    this.#core.interrupt(vector);
+  }
+
+  setInterruptPending(pending: boolean): void {
+    this.#setU32(STATE.INTR_PENDING, pending ? 1 : 0);
+    if (pending) this.interruptRun();
+  }
+
+  invalidate(ramOffset: number, length: number): void {
+    this.#core.invalidateRange(ramOffset, length);
+  }
+
+  get instructions(): number {
+    return Number(this.#u64(STATE.ICOUNT));
+  }
+
+  dump(): string {
+    const hex = (value: bigint): string => value.toString(16).padStart(16, '0');
+    const registers = GPR.map((name, n) => `${name.padStart(3)} ${hex(this.#u64(STATE.REGS + n * 8))}`);
+    const lines: string[] = [];
+    for (let n = 0; n < 16; n += 4) lines.push(registers.slice(n, n + 4).join('  '));
+    const cs = this.#u32(STATE.SEG_SEL + 4).toString(16);
+    lines.push(
+      `rip ${hex(this.#u64(STATE.RIP))}  cs ${cs}  flags ${hex(this.#core.getFlags())}  mode ${this.#u32(STATE.MODE).toString(16)}`,
+      `cr0 ${hex(this.#u64(STATE.CR0))}  cr2 ${hex(this.#u64(STATE.CR2))}  cr3 ${hex(this.#u64(STATE.CR3))}  cr4 ${hex(this.#u64(STATE.CR4))}`,
+    );
+    return lines.join('\n');
+  }
+}
+
+/** Makes a vCPU on a linear memory that `memoryMap` laid out. */
+export function createCpu(
+  memory: WebAssembly.Memory,
+  map: MemoryMap,
+  hooks: CpuHooks,
+  options: CpuOptions = {},
+): Cpu {
+  return new Vcpu(memory, map, hooks, options);
+}

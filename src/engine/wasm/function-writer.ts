@@ -1,0 +1,164 @@
+/** Writes the body of one WebAssembly function. Knows nothing of x86. */
+import { ByteBuffer } from './byte-buffer.ts';
+import { LANE_OPCODES, MEMORY_OPCODES, OPCODES, VALUE_TYPES, type ValueType } from './opcodes.ts';
+
+/** A branch target: the nesting depth at which its block was opened. */
+export type Label = number;
+
+export class FunctionWriter {
+  readonly body = new ByteBuffer();
+  readonly params: readonly ValueType[];
+  readonly results: readonly ValueType[];
+  readonly #locals: ValueType[] = [];
+  #depth = 0;
+
+  constructor(params: readonly ValueType[], results: readonly ValueType[]) {
+    this.params = params;
+    this.results = results;
+  }
+
+  /** Declares a local and returns its index. */
+  local(type: ValueType): number {
+    this.#locals.push(type);
+    return this.params.length + this.#locals.length - 1;
+  }
+
+  /** An instruction without immediates, by its name in the text format. */
+  op(name: string): void {
+    const code = OPCODES[name];
+    if (code === undefined) throw new Error(`no such WebAssembly instruction: ${name}`);
+    this.#code(code);
+  }
+
+  #code(code: number): void {
+    if (code <= 0xff) {
+      this.body.u8(code);
+    } else {
+      this.body.u8(code >>> 8);
+      this.body.u32(code & 0xff);
+    }
+  }
+
+  /** A load or store with a constant offset; alignment is declared as 1. */
+  memory(name: string, offset = 0): void {
+    const code = MEMORY_OPCODES[name];
+    if (code === undefined) throw new Error(`no such WebAssembly memory instruction: ${name}`);
+    this.#code(code);
+    this.body.u8(0);
+    this.body.u32(offset);
+  }
+
+  lane(name: string, lane: number): void {
+    const code = LANE_OPCODES[name];
+    if (code === undefined) throw new Error(`no such WebAssembly lane instruction: ${name}`);
+    this.#code(code);
+    this.body.u8(lane);
+  }
+
+  shuffle(lanes: readonly number[]): void {
+    this.body.u8(0xfd);
+    this.body.u32(0x0d);
+    for (const lane of lanes) this.body.u8(lane);
+  }
+
+  i32(value: number): void {
+    this.body.u8(0x41);
+    this.body.s32(value);
+  }
+  i64(value: bigint): void {
+    this.body.u8(0x42);
+    this.body.s64(value);
+  }
+  f32(value: number): void {
+    this.body.u8(0x43);
+    this.body.append(new Uint8Array(new Float32Array([value]).buffer));
+  }
+  f64(value: number): void {
+    this.body.u8(0x44);
+    this.body.append(new Uint8Array(new Float64Array([value]).buffer));
+  }
+  /** A 128-bit constant from two 64-bit halves. */
+  v128(low: bigint, high: bigint): void {
+    this.body.u8(0xfd);
+    this.body.u32(0x0c);
+    this.body.append(
+      new Uint8Array(new BigUint64Array([BigInt.asUintN(64, low), BigInt.asUintN(64, high)]).buffer),
+    );
+  }
+
+  get(local: number): void {
+    this.body.u8(0x20);
+    this.body.u32(local);
+  }
+  set(local: number): void {
+    this.body.u8(0x21);
+    this.body.u32(local);
+  }
+  tee(local: number): void {
+    this.body.u8(0x22);
+    this.body.u32(local);
+  }
+
+  #open(code: number, result: ValueType | undefined): Label {
+    this.body.u8(code);
+    this.body.u8(result === undefined ? 0x40 : VALUE_TYPES[result]);
+    this.#depth += 1;
+    return this.#depth;
+  }
+  block(result?: ValueType): Label {
+    return this.#open(0x02, result);
+  }
+  loop(result?: ValueType): Label {
+    return this.#open(0x03, result);
+  }
+  /** Pops the i32 condition. */
+  if(result?: ValueType): Label {
+    return this.#open(0x04, result);
+  }
+  else(): void {
+    this.body.u8(0x05);
+  }
+  end(): void {
+    this.body.u8(0x0b);
+    this.#depth -= 1;
+  }
+  br(label: Label): void {
+    this.body.u8(0x0c);
+    this.body.u32(this.#depth - label);
+  }
+  brIf(label: Label): void {
+    this.body.u8(0x0d);
+    this.body.u32(this.#depth - label);
+  }
+  /** Pops the i32 index. */
+  brTable(labels: readonly Label[], fallback: Label): void {
+    this.body.u8(0x0e);
+    this.body.u32(labels.length);
+    for (const label of labels) this.body.u32(this.#depth - label);
+    this.body.u32(this.#depth - fallback);
+  }
+  /** Calls a function by its index in the module. */
+  call(index: number): void {
+    this.body.u8(0x10);
+    this.body.u32(index);
+  }
+
+  /** The code section's entry for this function, without its size. */
+  code(): Uint8Array {
+    const out = new ByteBuffer();
+    const runs: { type: ValueType; count: number }[] = [];
+    for (const type of this.#locals) {
+      const last = runs.at(-1);
+      if (last?.type === type) last.count += 1;
+      else runs.push({ type, count: 1 });
+    }
+    out.u32(runs.length);
+    for (const run of runs) {
+      out.u32(run.count);
+      out.u8(VALUE_TYPES[run.type]);
+    }
+    out.append(this.body.view());
+    out.u8(0x0b);
+    return out.view();
+  }
+}
