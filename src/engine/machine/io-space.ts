@@ -17,6 +17,7 @@ export class AddressSpace implements IoSpace {
   readonly #name: string;
   #mappings: Mapping[] = [];
   #last: Mapping = NOTHING;
+  readonly #bytePorts = new Map<number, IoRegion>();
 
   constructor(name: string) {
     this.#name = name;
@@ -38,7 +39,16 @@ export class AddressSpace implements IoSpace {
     };
   }
 
+  /** Takes one-byte accesses to `address` away from whatever device has it (0xcf9 lies inside PCI's 0xcf8). */
+  mapByte(address: number, region: IoRegion): void {
+    this.#bytePorts.set(address, region);
+  }
+
   read(address: number, size: number): number {
+    if (size === 1) {
+      const byte = this.#bytePorts.get(address);
+      if (byte !== undefined) return byte.read(0, 1);
+    }
     const mapping = this.#find(address);
     if (mapping !== undefined && address + size <= mapping.end && (size === 1 || size === 2 || size === 4)) {
       return mapping.region.read(address - mapping.base, size) >>> 0;
@@ -50,6 +60,13 @@ export class AddressSpace implements IoSpace {
   }
 
   write(address: number, size: number, value: number): void {
+    if (size === 1) {
+      const byte = this.#bytePorts.get(address);
+      if (byte !== undefined) {
+        byte.write(0, 1, value & 0xff);
+        return;
+      }
+    }
     const mapping = this.#find(address);
     if (mapping !== undefined && address + size <= mapping.end && (size === 1 || size === 2 || size === 4)) {
       const mask = size === 4 ? 0xffff_ffff : size === 2 ? 0xffff : 0xff;

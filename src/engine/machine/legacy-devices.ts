@@ -32,7 +32,7 @@ export interface LegacyOptions {
 
 /** Plugs the devices in. Throws RangeError when the debug-exit port is another device's. */
 export function plugLegacyDevices(board: Mainboard, options: LegacyOptions): LegacyDevices {
-  const acpi = new AcpiPm(board);
+  const acpi = new AcpiPm(board, (port, region) => board.ports.mapByte(port, region));
   const keyboard = new I8042(board);
   const fwCfg = new FwCfg(board);
   const serials = UART_PORTS.map(({ base, irq }, index) => {

@@ -21,6 +21,8 @@ import { RunLoop } from './run-loop.ts';
 /** Room for decoded micro-ops: a kernel boot decodes about 75,000 blocks of about 300 bytes. */
 const UOP_ARENA_BYTES = 64 << 20;
 const PAGE_BYTES = 65_536;
+/** A linear memory ends at 4 GiB; the engine's own part of it needs the rest. */
+export const MEMORY_BYTES_MAX = 3840 * 2 ** 20;
 const CPUS = 1;
 
 export type CpuFactory = (memory: WebAssembly.Memory, map: MemoryMap, hooks: CpuHooks) => Cpu;

@@ -1,13 +1,13 @@
 /**
- * ACPI fixed hardware (ACPI specification 6.5, section 4.8): PM1 events and control, PM timer, and a block
- * of general-purpose events. The reset register that the FADT names is the PCI host bridge's.
+ * ACPI fixed hardware (ACPI specification 6.5, section 4.8): PM1 events and control, PM timer, a block
+ * of general-purpose events, and the chipset's reset register 0xcf9 (Intel ICH datasheets).
  */
 import type { Board, Device, IrqLine, TimerHandle } from '../../machine/bus.ts';
 import { byteRegion } from '../../machine/io-space.ts';
 
 const BASE = 0x600;
 
-/** I/O ports, and the value that resets at the chipset's reset control register RESET. */
+/** I/O ports, and the value that resets at RESET. */
 export const ACPI_PM = {
   EVENT: BASE,
   CONTROL: BASE + 4,
@@ -34,6 +34,7 @@ const SCI_ENABLED = 0x0001;
 const SLEEP_ENABLE = 0x2000;
 /** SLP_TYP of \_S5 in the DSDT. */
 const SLEEP_TYPE_OFF = 0;
+const RESET_CPU = 0x04;
 
 export class AcpiPm implements Device {
   readonly name = 'acpi-pm';
@@ -42,10 +43,12 @@ export class AcpiPm implements Device {
   #status = 0;
   #enable = 0;
   #control = SCI_ENABLED;
+  #resetControl = 0;
   #timer: TimerHandle | undefined;
   readonly #gpe = new Uint8Array(ACPI_PM.GPE0_BYTES);
 
-  constructor(board: Board) {
+  /** @param mapByte puts a one-byte register over another device's range, for 0xcf9 */
+  constructor(board: Board, mapByte: (port: number, region: ReturnType<typeof byteRegion>) => void) {
     this.#board = board;
     this.#sci = board.irq(SCI_IRQ);
     board.ports.map(
@@ -66,10 +69,18 @@ export class AcpiPm implements Device {
         (offset, value) => this.#writeGpe(offset, value),
       ),
     );
+    mapByte(
+      ACPI_PM.RESET,
+      byteRegion(
+        'reset control',
+        () => this.#resetControl,
+        (_offset, value) => this.#writeReset(value),
+      ),
+    );
   }
 
   reset(): void {
-    this.#status = this.#enable = 0;
+    this.#status = this.#enable = this.#resetControl = 0;
     this.#control = SCI_ENABLED;
     this.#gpe.fill(0);
     this.#timer?.cancel();
@@ -118,6 +129,11 @@ export class AcpiPm implements Device {
   #writeGpe(offset: number, value: number): void {
     // No events are wired: status bits stay clear, enable bits are remembered.
     if (offset >= ACPI_PM.GPE0_BYTES / 2) this.#gpe[offset] = value;
+  }
+
+  #writeReset(value: number): void {
+    this.#resetControl = value & ~RESET_CPU;
+    if ((value & RESET_CPU) !== 0) this.#board.raise({ kind: 'reset' });
   }
 
   /** The timer's carry: its top bit changes every 2.34 s. It runs only while the guest wants to know. */

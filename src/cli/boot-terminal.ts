@@ -1,0 +1,33 @@
+/** Joins a machine's console to this process's standard input and signals. */
+import type { MachineHost } from '../vmm/machine-host.ts';
+import type { Io } from './io.ts';
+import { ESCAPE_BYTE } from './terminal.ts';
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/**
+ * Passes standard input on, raw on a terminal, no faster than the guest reads it. Ctrl-] on a terminal and
+ * the usual signals end the machine. Returns a function that puts everything back.
+ */
+export function attachConsole(host: MachineHost, console: string, { stderr }: Io): () => void {
+  const { stdin } = process;
+  const isTerminal = stdin.isTTY === true;
+  if (isTerminal) {
+    stderr.write('Ctrl-] ends the machine.\r\n');
+    stdin.setRawMode(true);
+  }
+  const halt = (): void => host.halt();
+  const forward = (bytes: Buffer): void => {
+    if (isTerminal && bytes.includes(ESCAPE_BYTE)) halt();
+    else if (!host.input(console, bytes)) stdin.pause();
+  };
+  host.onInputDrained(console, () => void stdin.resume());
+  stdin.on('data', forward);
+  for (const signal of SIGNALS) process.on(signal, halt);
+  return () => {
+    for (const signal of SIGNALS) process.off(signal, halt);
+    stdin.off('data', forward);
+    stdin.pause();
+    if (isTerminal) stdin.setRawMode(false);
+  };
+}

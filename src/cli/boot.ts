@@ -1,0 +1,170 @@
+/** `umlaut boot`: one machine in the foreground, without a daemon. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
+import type { Command } from 'commander';
+import { AppError, type ErrorCode, toAppError } from '../contracts/errors.ts';
+import type { MachineConfig, NicConfig } from '../contracts/machine.ts';
+import type { FromMachine, MachineEnd } from '../contracts/ports.ts';
+import { BootError } from '../engine/boot/errors.ts';
+import { MachineHost } from '../vmm/machine-host.ts';
+import { plugNics } from './boot-network.ts';
+import { type BootDisk, parseDisk, parseNic, parsePort } from './boot-options.ts';
+import { attachConsole } from './boot-terminal.ts';
+import { EXIT } from './exit-code.ts';
+import { type Io, processIo } from './io.ts';
+import { parseBytes } from './parse.ts';
+
+const CONSOLE = 'ttyS0';
+const MEMORY_DEFAULT = '256M';
+
+export interface BootOptions {
+  readonly kernel: string;
+  readonly initrd?: string | undefined;
+  readonly append: string;
+  /** Bytes. */
+  readonly memory: number;
+  readonly disk: readonly BootDisk[];
+  /** Networks of the NICs, in order. */
+  readonly nic: readonly string[];
+  /** I/O port of an isa-debug-exit device. */
+  readonly debugExit?: number | undefined;
+  /** File for the statistics, as JSON. */
+  readonly stats?: string | undefined;
+}
+
+/** Errors that lie in what the user gave, and not in the host or the engine. */
+const BAD_ARGUMENTS: readonly ErrorCode[] = [
+  'invalid_input',
+  'not_found',
+  'already_exists',
+  'bad_kernel',
+  'bad_image',
+  'image_truncated',
+  'cow_corrupt',
+  'cow_backing_changed',
+  'cow_backing_missing',
+  'cow_backing_self',
+  'memory_too_small',
+  'memory_too_large',
+];
+
+export function registerBoot(program: Command, io: Io = processIo()): void {
+  program
+    .command('boot')
+    .description('run one VM in the foreground, without the daemon; Ctrl-] ends it')
+    .requiredOption('--kernel <file>', 'bzImage, ELF with a PVH note, or 32-bit multiboot ELF')
+    .option('--initrd <file>', 'initial RAM disk')
+    .option('--append <text>', 'kernel command line', 'console=ttyS0')
+    .option(
+      '--memory <size>',
+      `guest memory (default: ${MEMORY_DEFAULT})`,
+      parseBytes,
+      parseBytes(MEMORY_DEFAULT),
+    )
+    .option('--disk <file[,cow=file][,readonly]>', 'a disk; may be repeated', parseDisk, [])
+    .option('--nic <none|network=name>', 'a NIC on a network of this run; may be repeated', parseNic, [])
+    .option(
+      '--debug-exit <port>',
+      'end with status (V << 1) | 1 when the guest writes V to this port',
+      parsePort,
+    )
+    .option('--stats <file>', 'write instructions, seconds and memory as JSON at the end')
+    .addHelpText(
+      'after',
+      '\nExit status: 0 the guest powered off, 1 triple fault or engine error, 2 bad arguments',
+    )
+    .action(async (options: BootOptions) => {
+      io.exitCode = await runBoot(options, io);
+    });
+}
+
+/** Runs a machine to its end and returns the exit status. Errors are reported on stderr. */
+export async function runBoot(options: BootOptions, io: Io = processIo()): Promise<number> {
+  try {
+    checkMemory(options.memory);
+    const network = await plugNics(options.nic);
+    try {
+      return await runMachine(options, network.nics, network.rings, io);
+    } finally {
+      await network.close();
+    }
+  } catch (error) {
+    const known = error instanceof BootError ? new AppError(error.code, error.message) : toAppError(error);
+    io.stderr.write(`umlaut: ${known.message}${known.remedy === undefined ? '' : `: ${known.remedy}`}\n`);
+    return BAD_ARGUMENTS.includes(known.code) ? EXIT.usage : EXIT.error;
+  }
+}
+
+function checkMemory(memoryBytes: number): void {
+  if (memoryBytes <= totalmem()) return;
+  throw new AppError('memory_too_large', 'the machine is to have more memory than this host', {
+    field: '--memory',
+    remedy: `give it at most ${Math.floor(totalmem() / 2 ** 20)}M`,
+  });
+}
+
+async function runMachine(
+  options: BootOptions,
+  nics: readonly NicConfig[],
+  nicRings: readonly SharedArrayBuffer[],
+  io: Io,
+): Promise<number> {
+  const post = (message: FromMachine): void => {
+    if (message.type === 'console-output' && message.console === CONSOLE) process.stdout.write(message.bytes);
+  };
+  const config = machineConfig(options, nics);
+  const host = new MachineHost({ config, nicRings }, readFileSync, post);
+  const detach = attachConsole(host, CONSOLE, io);
+  try {
+    const end = await host.run();
+    await host.close();
+    if (options.stats !== undefined) writeStats(options.stats, host);
+    return exitStatus(end, io);
+  } finally {
+    detach();
+    await host.close();
+  }
+}
+
+function machineConfig(options: BootOptions, nics: readonly NicConfig[]): MachineConfig {
+  return {
+    name: 'guest',
+    memoryBytes: options.memory,
+    kernel: options.kernel,
+    initrd: options.initrd,
+    append: options.append,
+    disks: options.disk.map((disk, index) => ({ device: `ubd${index}`, ...disk })),
+    nics,
+    debugExitPort: options.debugExit,
+  };
+}
+
+function writeStats(file: string, host: MachineHost): void {
+  const { instructions, wallSeconds, disks, nics } = host.stats();
+  const { user, system } = process.cpuUsage();
+  const stats = {
+    instructions,
+    wall_seconds: wallSeconds,
+    cpu_seconds: (user + system) / 1e6,
+    peak_memory_bytes: process.resourceUsage().maxRSS * 1024,
+    disks,
+    nics,
+  };
+  writeFileSync(file, `${JSON.stringify(stats, null, 2)}\n`);
+}
+
+function exitStatus(end: MachineEnd, io: Io): number {
+  switch (end.reason) {
+    case 'power-off':
+    case 'halt':
+      return EXIT.ok;
+    case 'debug-exit':
+      return end.status;
+    case 'triple-fault':
+      io.stderr.write(`\numlaut: the guest's CPU has shut down (triple fault)\n${end.detail}\n`);
+      return EXIT.error;
+    case 'error':
+      io.stderr.write(`\numlaut: the machine has failed: ${end.detail}\n`);
+      return EXIT.error;
+  }
+}

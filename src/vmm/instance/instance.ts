@@ -1,0 +1,262 @@
+/**
+ * One VM's life. Everything that changes its state runs in its serial queue; only the end of a run comes in from
+ * outside, and it is a single synchronous step.
+ */
+import type { VmState } from '../../contracts/api/index.ts';
+import { AppError, type PlainError, toAppError } from '../../contracts/errors.ts';
+import type { MachineEnd, MachineRequest, MachineWorkerData } from '../../contracts/ports.ts';
+import type { Log, MachineFactory } from '../ports.ts';
+import { SerialQueue } from '../serial-queue.ts';
+import { ConsoleHub } from './console-hub.ts';
+import { endError, MachineLink } from './machine-link.ts';
+
+const START_TIMEOUT_MS = 120_000;
+const HALT_TIMEOUT_MS = 60_000;
+
+export interface StateChange {
+  readonly state: VmState;
+  readonly cause: PlainError | null;
+  /** How the run ended, if it did. */
+  readonly end?: MachineEnd | undefined;
+}
+
+/** What a run needs, obtained at its start and given back at its end. */
+export interface RunResources {
+  readonly data: MachineWorkerData;
+  release(): void;
+}
+
+export interface InstanceHost {
+  readonly createWorker: MachineFactory;
+  readonly log: Log;
+  /** Sets memory aside; throws `memory_exhausted`. Synchronous. */
+  reserve(vmId: string): void;
+  unreserve(vmId: string): void;
+  prepare(vmId: string): Promise<RunResources>;
+  /** Writes a new state down. `wanted`: whether it shall run again after a restart of the daemon; undefined: as before. */
+  changed(vmId: string, change: StateChange, wanted: boolean | undefined): void;
+  rebooted(vmId: string): void;
+}
+
+interface Run {
+  readonly link: MachineLink;
+  /** Rejects when the run ends before it has started. */
+  readonly started: Promise<void>;
+}
+
+export class Instance {
+  readonly id: string;
+  readonly consoles: ConsoleHub;
+  readonly #host: InstanceHost;
+  readonly #queue = new SerialQueue();
+  #state: VmState;
+  #run: Run | undefined;
+  #shuttingDown = false;
+  #deleted = false;
+
+  constructor(id: string, state: VmState, host: InstanceHost) {
+    this.id = id;
+    this.#state = state;
+    this.#host = host;
+    this.consoles = new ConsoleHub((console, bytes) => this.#run?.link.consoleInput(console, bytes));
+  }
+
+  get state(): VmState {
+    return this.#state;
+  }
+  get hasMachine(): boolean {
+    return this.#run !== undefined;
+  }
+
+  /** Runs `task` while nothing else changes the VM. */
+  exclusive<T>(task: () => Promise<T> | T): Promise<T> {
+    return this.#queue.run(() => {
+      if (this.#deleted) throw new AppError('not_found', 'the VM has been deleted');
+      return task();
+    });
+  }
+
+  /** Boots. AppErrors: `conflict`, `memory_exhausted`, what images and disks say, `machine_failed`. */
+  start(): Promise<void> {
+    return this.exclusive(() => this.#start());
+  }
+
+  /** Ends the run at once; disks are flushed. `conflict` when there is none. */
+  halt(): Promise<void> {
+    return this.exclusive(() => this.#halt(false));
+  }
+
+  /** For the end of the daemon: as `halt`, but the VM boots again with the next daemon. */
+  shutDown(): Promise<void> {
+    this.#shuttingDown = true;
+    return this.#queue.run(async () => {
+      if (this.#run !== undefined) await this.#halt(true);
+    });
+  }
+
+  stop(): Promise<void> {
+    return this.#freeze('stop', 'running', 'stopped');
+  }
+  go(): Promise<void> {
+    return this.#freeze('go', 'stopped', 'running');
+  }
+
+  /** A request that does not change the state. `conflict` unless there is a machine. */
+  request(request: MachineRequest): Promise<unknown> {
+    return this.exclusive(() => this.#link().request(request));
+  }
+
+  reboot(): Promise<void> {
+    return this.exclusive(async () => {
+      const link = this.#link();
+      await link.request({ type: 'reboot' });
+      if (this.#state === 'stopped' && this.#run?.link === link)
+        this.#change({ state: 'running', cause: null });
+    });
+  }
+
+  /** For work beside the queue, such as a backup: the machine as it is now. */
+  machine(): MachineLink {
+    return this.#link();
+  }
+
+  /** Waits for the end of the present run; at once when there is none. */
+  async runEnded(): Promise<void> {
+    await this.#run?.link.ended;
+  }
+
+  /** `remove` deletes the VM's records and files, with nothing else going on; refused while it runs. */
+  delete(remove: () => void): Promise<void> {
+    return this.exclusive(() => {
+      if (this.#run !== undefined) throw this.#wrongState('be deleted', 'halt it first');
+      remove();
+      this.#deleted = true;
+      this.consoles.close();
+    });
+  }
+
+  async #start(): Promise<void> {
+    if (this.#shuttingDown) throw new AppError('shutting_down', 'the daemon is ending');
+    if (!['created', 'halted', 'failed'].includes(this.#state)) throw this.#wrongState('be started');
+    this.#host.reserve(this.id);
+    this.#change({ state: 'starting', cause: null }, true);
+    let run: Run;
+    try {
+      run = await this.#launch();
+    } catch (error) {
+      const cause = toAppError(error);
+      this.#host.unreserve(this.id);
+      this.#change({ state: 'failed', cause: cause.toPlain() }, false);
+      throw cause;
+    }
+    await this.#untilStarted(run);
+  }
+
+  async #launch(): Promise<Run> {
+    const resources = await this.#host.prepare(this.id);
+    let worker: ReturnType<MachineFactory>;
+    try {
+      worker = this.#host.createWorker(resources.data);
+    } catch (error) {
+      resources.release();
+      throw error;
+    }
+    const started = Promise.withResolvers<void>();
+    started.promise.catch(() => undefined);
+    const link = new MachineLink(worker, {
+      started: () => started.resolve(),
+      rebooted: () => this.#host.rebooted(this.id),
+      output: (console, bytes) => this.consoles.output(console, bytes),
+    });
+    const run = { link, started: started.promise };
+    this.#run = run;
+    void link.ended.then((end) => {
+      this.#run = undefined;
+      resources.release();
+      this.#host.unreserve(this.id);
+      this.#ended(end);
+      started.reject(endError(end));
+    });
+    return run;
+  }
+
+  async #untilStarted(run: Run): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<'late'>((resolve) => {
+      timer = setTimeout(() => resolve('late'), START_TIMEOUT_MS);
+    });
+    try {
+      if ((await Promise.race([run.started, late])) === 'late') {
+        await run.link.kill(`it did not start within ${START_TIMEOUT_MS / 1000} s`);
+        await run.started;
+      }
+    } finally {
+      clearTimeout(timer);
+    }
+    if (this.#run === run) this.#change({ state: 'running', cause: null });
+  }
+
+  async #halt(keepWanted: boolean): Promise<void> {
+    const link = this.#link();
+    this.#change({ state: 'halting', cause: null }, keepWanted ? undefined : false);
+    try {
+      await link.request({ type: 'halt' }, HALT_TIMEOUT_MS);
+    } catch (error) {
+      // It may have ended by itself meanwhile; whoever does not answer is ended.
+      this.#host.log.warn(
+        { vm: this.id, error: toAppError(error).message },
+        'the machine did not halt when asked',
+      );
+      await link.kill('it did not halt when asked');
+    }
+    if ((await raceTimeout(link.ended, HALT_TIMEOUT_MS)) === 'late')
+      await link.kill('it did not end when halted');
+  }
+
+  #freeze(type: 'stop' | 'go', from: VmState, to: VmState): Promise<void> {
+    return this.exclusive(async () => {
+      const link = this.#link();
+      if (this.#state !== from) throw this.#wrongState(type);
+      await link.request({ type });
+      if (this.#run?.link === link) this.#change({ state: to, cause: null });
+    });
+  }
+
+  /** The end of a run, however it came. */
+  #ended(end: MachineEnd): void {
+    const failed = end.reason === 'error' || end.reason === 'triple-fault';
+    const cause = failed ? endError(end).toPlain() : null;
+    if (failed) this.#host.log.error({ vm: this.id, cause }, 'a virtual machine failed');
+    const wanted = this.#shuttingDown ? undefined : false;
+    this.#change({ state: failed ? 'failed' : 'halted', cause, end }, wanted);
+  }
+
+  #change(change: StateChange, wanted?: boolean): void {
+    this.#state = change.state;
+    this.#host.changed(this.id, change, wanted);
+  }
+
+  #link(): MachineLink {
+    if (this.#run === undefined) throw this.#wrongState('do this', 'start it first');
+    return this.#run.link;
+  }
+
+  #wrongState(what: string, remedy?: string): AppError {
+    return new AppError('conflict', `the VM is ${this.#state} and cannot ${what}`, {
+      field: 'state',
+      remedy,
+    });
+  }
+}
+
+async function raceTimeout<T>(promise: Promise<T>, timeoutMs: number): Promise<T | 'late'> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<'late'>((resolve) => {
+    timer = setTimeout(() => resolve('late'), timeoutMs);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

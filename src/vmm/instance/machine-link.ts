@@ -1,0 +1,218 @@
+/** The daemon's side of one run of a machine: requests with answers and time limits, and how the run ended. */
+import { AppError, isErrorCode } from '../../contracts/errors.ts';
+import type { FromMachine, MachineEnd, MachineRequest, ToMachine } from '../../contracts/ports.ts';
+import type { MachineWorker } from '../ports.ts';
+
+/** A thread that has said its end may take so long to let go of its files. */
+const EXIT_GRACE_MS = 5000;
+export const REQUEST_TIMEOUT_MS = 30_000;
+
+export interface MachineEvents {
+  started(): void;
+  rebooted(): void;
+  output(console: string, bytes: Uint8Array): void;
+}
+
+export interface BackupWatch {
+  /** Rejects with AppError when the backup or the machine fails. */
+  readonly finished: Promise<void>;
+}
+
+interface Waiting {
+  resolve(result: unknown): void;
+  reject(error: Error): void;
+  readonly timer: NodeJS.Timeout;
+}
+
+interface RunningBackup {
+  progress(done: number, total: number): void;
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+export class MachineLink {
+  /** Resolves, once, when the thread is gone and its files are free. Never rejects. */
+  readonly ended: Promise<MachineEnd>;
+  readonly #worker: MachineWorker;
+  readonly #events: MachineEvents;
+  readonly #ending = Promise.withResolvers<MachineEnd>();
+  readonly #exited = Promise.withResolvers<void>();
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #backups = new Map<string, RunningBackup>();
+  #nextId = 1;
+  #end: MachineEnd | undefined;
+
+  constructor(worker: MachineWorker, events: MachineEvents) {
+    this.#worker = worker;
+    this.#events = events;
+    this.ended = this.#ending.promise;
+    worker.on('message', (message) => this.#receive(message));
+    worker.on('error', (error) => this.#finish(crash(error)));
+    worker.on('exit', (status) => {
+      this.#exited.resolve();
+      this.#finish({
+        reason: 'error',
+        code: 'machine_failed',
+        detail: `its thread ended with status ${status}`,
+      });
+    });
+  }
+
+  /** AppErrors: what the machine answers, `machine_failed` when it ends first, `guest_not_responding`. */
+  request(request: MachineRequest, timeoutMs = REQUEST_TIMEOUT_MS): Promise<unknown> {
+    if (this.#end !== undefined) return Promise.reject(endError(this.#end));
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#waiting.delete(id);
+        const detail = `the machine did not answer to ${request.type} within ${timeoutMs / 1000} s`;
+        reject(new AppError('guest_not_responding', detail, { remedy: 'try again, or halt the VM' }));
+      }, timeoutMs);
+      this.#waiting.set(id, { resolve, reject, timer });
+      this.#post({ type: 'request', id, request });
+    });
+  }
+
+  consoleInput(console: string, bytes: Uint8Array): void {
+    if (this.#end === undefined) this.#post({ type: 'console-input', console, bytes });
+  }
+
+  /** Begins a backup; `finished` settles when the files are complete or gone. */
+  async backup(
+    backupId: string,
+    files: readonly string[],
+    onProgress: (done: number, total: number) => void,
+  ): Promise<BackupWatch> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    // The caller looks at it after the request is answered.
+    promise.catch(() => undefined);
+    this.#backups.set(backupId, { progress: onProgress, resolve, reject });
+    try {
+      await this.request({ type: 'backup', backupId, files });
+    } catch (error) {
+      this.#backups.delete(backupId);
+      throw error;
+    }
+    return { finished: promise };
+  }
+
+  /** Ends the thread without asking it. */
+  async kill(detail: string): Promise<void> {
+    this.#finish({ reason: 'error', code: 'machine_failed', detail });
+    await this.ended;
+  }
+
+  #post(message: ToMachine): void {
+    this.#worker.postMessage(message);
+  }
+
+  #receive(message: FromMachine): void {
+    if (this.#end !== undefined && message.type !== 'console-output') return;
+    switch (message.type) {
+      case 'reply':
+        this.#take(message.id)?.resolve(message.result);
+        break;
+      case 'reply-error':
+        this.#take(message.id)?.reject(machineError(message.code, message.message));
+        break;
+      case 'started':
+        this.#events.started();
+        break;
+      case 'rebooted':
+        this.#events.rebooted();
+        break;
+      case 'console-output':
+        this.#events.output(message.console, message.bytes);
+        break;
+      case 'backup-progress':
+        this.#backups.get(message.backupId)?.progress(message.doneBytes, message.totalBytes);
+        break;
+      case 'backup-done':
+        this.#takeBackup(message.backupId)?.resolve();
+        break;
+      case 'backup-failed':
+        this.#takeBackup(message.backupId)?.reject(machineError(message.code, message.message));
+        break;
+      case 'ended':
+        this.#finish(message.end);
+        break;
+    }
+  }
+
+  #take(id: number): Waiting | undefined {
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    clearTimeout(waiting?.timer);
+    return waiting;
+  }
+
+  #takeBackup(id: string): RunningBackup | undefined {
+    const backup = this.#backups.get(id);
+    this.#backups.delete(id);
+    return backup;
+  }
+
+  #finish(end: MachineEnd): void {
+    if (this.#end !== undefined) return;
+    this.#end = end;
+    void this.#letGo(end);
+  }
+
+  async #letGo(end: MachineEnd): Promise<void> {
+    // A thread that failed is not trusted to end by itself.
+    if (end.reason !== 'error') await this.#exitedWithin(EXIT_GRACE_MS);
+    await this.#worker.terminate();
+    const error = endError(end);
+    for (const id of [...this.#waiting.keys()]) this.#take(id)?.reject(error);
+    for (const id of [...this.#backups.keys()]) this.#takeBackup(id)?.reject(error);
+    this.#ending.resolve(end);
+  }
+
+  async #exitedWithin(graceMs: number): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const grace = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, graceMs);
+    });
+    await Promise.race([this.#exited.promise, grace]);
+    clearTimeout(timer);
+  }
+}
+
+function crash(error: unknown): MachineEnd {
+  const detail = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return { reason: 'error', code: isErrorCode(code) ? code : 'machine_failed', detail };
+}
+
+/** What a machine answers, in the catalogue's codes. */
+function machineError(code: string, message: string): AppError {
+  if (isErrorCode(code)) return new AppError(code, message);
+  if (code === 'already-stopped') {
+    return new AppError('conflict', 'the VM is stopped already', { remedy: 'let it go on with go' });
+  }
+  if (code === 'not-stopped') return new AppError('conflict', 'the VM is not stopped');
+  if (code === 'ENOSPC') {
+    return new AppError('disk_full', message, { remedy: 'free space on the host, then try again' });
+  }
+  return new AppError('machine_failed', `${code}: ${message}`);
+}
+
+/** Why a run that ended cannot answer. */
+export function endError(end: MachineEnd): AppError {
+  switch (end.reason) {
+    case 'power-off':
+      return new AppError('conflict', 'the guest has powered off');
+    case 'halt':
+      return new AppError('conflict', 'the VM was halted');
+    case 'debug-exit':
+      return new AppError('conflict', `the guest ended the run with exit status ${end.status}`);
+    case 'triple-fault':
+      return new AppError('machine_failed', `the guest's CPU had a triple fault: ${end.detail}`, {
+        remedy: 'look at the end of the console output: the kernel may not fit this machine, or be damaged',
+      });
+    case 'error':
+      return new AppError(isErrorCode(end.code) ? end.code : 'machine_failed', end.detail, {
+        remedy: 'look at the console output and the daemon’s log, then start the VM again',
+      });
+  }
+}

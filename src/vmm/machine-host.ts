@@ -1,0 +1,245 @@
+/** A machine with its disks, switch ports and consoles: what a VM's worker holds, and `umlaut boot` too. */
+import { AppError } from '../contracts/errors.ts';
+import type {
+  ConsoleName,
+  FromMachine,
+  MachineEnd,
+  MachineRequest,
+  MachineStats,
+  MachineWorkerData,
+} from '../contracts/ports.ts';
+import type { CharPort, NicPort } from '../engine/backends.ts';
+import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
+import { createCpu } from '../engine/vcpu.ts';
+import { type BackupRun, beginBackup, type GuestDisk, openDisk } from '../storage/index.ts';
+import { openNicPort } from '../switchd/port-rings.ts';
+import { ConsoleQueue } from './console-queue.ts';
+
+const SERIALS = ['ttyS0', 'ttyS1', 'ttyS2', 'ttyS3'] as const;
+const VIRTIO_CONSOLES = ['hvc0'] as const;
+
+/** `stop` of a stopped machine, `go` of a running one; the messages are those of UML's mconsole. */
+export class RunStateError extends Error {
+  readonly code: 'already-stopped' | 'not-stopped';
+  constructor(code: RunStateError['code'], message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** Opens in order; what is open is closed again when one fails. */
+function openAll<Config, Opened extends { close(): unknown }>(
+  configs: readonly Config[],
+  open: (config: Config) => Opened,
+): Opened[] {
+  const opened: Opened[] = [];
+  try {
+    for (const config of configs) opened.push(open(config));
+    return opened;
+  } catch (error) {
+    for (const done of opened) void done.close();
+    throw error;
+  }
+}
+
+export class MachineHost {
+  readonly #data: MachineWorkerData;
+  readonly #post: (message: FromMachine) => void;
+  readonly #disks: readonly GuestDisk[];
+  readonly #nics: readonly NicPort[];
+  readonly #consoles = new Map<ConsoleName, ConsoleQueue>();
+  readonly #machine: Machine;
+  readonly #backups = new Map<string, BackupRun>();
+  readonly #startMs = performance.now();
+
+  /**
+   * Opens everything and makes the machine.
+   * @param readFile reads the kernel and initrd
+   * @throws AppError as `openDisk`, `not_found` for a missing kernel, `memory_exhausted`
+   */
+  constructor(
+    data: MachineWorkerData,
+    readFile: (path: string) => Uint8Array,
+    post: (message: FromMachine) => void,
+  ) {
+    this.#data = data;
+    this.#post = post;
+    const { config } = data;
+    checkMemory(config.memoryBytes);
+    const kernel = readNamed(readFile, config.kernel, 'kernel');
+    const initrd = config.initrd === undefined ? undefined : readNamed(readFile, config.initrd, 'initrd');
+    this.#disks = openAll(config.disks, openDisk);
+    this.#nics = data.nicRings.map((rings) => openNicPort(rings));
+    try {
+      this.#machine = this.#makeMachine(kernel, initrd);
+    } catch (error) {
+      void this.#closeBackends();
+      throw error instanceof RangeError ? outOfMemory(error, config.memoryBytes) : error;
+    }
+  }
+
+  #makeMachine(kernel: Uint8Array, initrd: Uint8Array | undefined): Machine {
+    const { config } = this.#data;
+    return new Machine({
+      memoryBytes: config.memoryBytes,
+      kernel,
+      initrd,
+      commandLine: config.append,
+      serials: SERIALS.map((name) => this.#console(name)),
+      virtio: {
+        disks: this.#disks.map((backend, index) => ({ backend, serial: config.disks[index]!.device })),
+        nics: this.#nics.map((port, index) => ({ port, mac: config.nics[index]!.mac })),
+        consoles: VIRTIO_CONSOLES.map((name) => ({ port: this.#console(name), console: true })),
+        rng: true,
+      },
+      debugExitPort: config.debugExitPort,
+      createCpu,
+      onReboot: () => this.#post({ type: 'rebooted' }),
+    });
+  }
+
+  #console(name: ConsoleName): CharPort {
+    const queue = new ConsoleQueue((bytes) => this.#post({ type: 'console-output', console: name, bytes }));
+    this.#consoles.set(name, queue);
+    return queue;
+  }
+
+  /** Boots and runs; resolves when the machine has ended. Throws BootError when the kernel cannot be booted. */
+  async run(): Promise<MachineEnd> {
+    this.#machine.start();
+    this.#post({ type: 'started' });
+    return this.#machine.ended;
+  }
+
+  /** Cancels backups, finishes and flushes disk writes, lets go of everything. */
+  async close(): Promise<void> {
+    this.#machine.halt();
+    await Promise.all([...this.#backups.values()].map((backup) => backup.cancel()));
+    await this.#closeBackends();
+  }
+
+  async #closeBackends(): Promise<void> {
+    for (const nic of this.#nics) nic.close();
+    await Promise.all(this.#disks.map((disk) => disk.close()));
+  }
+
+  /** Bytes for a console; false when the sender should wait. Those for one that does not exist are dropped. */
+  input(name: ConsoleName, bytes: Uint8Array): boolean {
+    return this.#consoles.get(name)?.push(bytes) ?? true;
+  }
+
+  /** `drained` is called when a sender that was told to wait may go on. */
+  onInputDrained(name: ConsoleName, drained: () => void): void {
+    this.#consoles.get(name)?.onDrained(drained);
+  }
+
+  /** Ends the machine at once; `run` resolves. */
+  halt(): void {
+    this.#machine.halt();
+  }
+
+  /** Carries a request out. Throws AppError or RunStateError. */
+  request(request: MachineRequest): unknown {
+    switch (request.type) {
+      case 'stop':
+        if (this.#machine.isStopped) throw new RunStateError('already-stopped', 'Already stopped');
+        return this.#machine.stop();
+      case 'go':
+        if (!this.#machine.isStopped) throw new RunStateError('not-stopped', 'Not stopped');
+        return this.#machine.go();
+      case 'halt':
+        return this.#machine.halt();
+      case 'reboot':
+        return this.#machine.reboot();
+      case 'cad':
+        return this.#machine.ctrlAltDelete();
+      case 'power-button':
+        return this.#machine.powerButton();
+      case 'sysrq':
+        return this.#sysRq(request.letter);
+      case 'backup':
+        return this.#backup(request.backupId, request.files);
+      case 'cancel-backup':
+        return this.#backups.get(request.backupId)?.cancel();
+      case 'stats':
+        return this.stats();
+    }
+  }
+
+  #sysRq(letter: string): void {
+    if (!/^[0-9a-z?]$/i.test(letter)) {
+      throw new AppError('invalid_input', `${JSON.stringify(letter)} is not a SysRq key`, {
+        field: 'letter',
+        remedy: 'give one letter or digit; h lists them',
+      });
+    }
+    this.#machine.sysRq(letter);
+  }
+
+  /** Begins a backup; the reply says that it has begun, the rest comes as events. */
+  #backup(backupId: string, files: readonly string[]): void {
+    const run = beginBackup(this.#disks, files, (doneBytes, totalBytes) =>
+      this.#post({ type: 'backup-progress', backupId, doneBytes, totalBytes }),
+    );
+    this.#backups.set(backupId, run);
+    const finish = (message: FromMachine): void => {
+      this.#backups.delete(backupId);
+      this.#post(message);
+    };
+    run.finished.then(
+      () => finish({ type: 'backup-done', backupId }),
+      (error: unknown) => {
+        const code = error instanceof AppError ? error.code : 'internal';
+        const message = error instanceof Error ? error.message : String(error);
+        finish({ type: 'backup-failed', backupId, code, message });
+      },
+    );
+  }
+
+  stats(): MachineStats {
+    const { user, system } = process.threadCpuUsage();
+    return {
+      instructions: this.#machine.instructions,
+      wallSeconds: (performance.now() - this.#startMs) / 1000,
+      cpuSeconds: (user + system) / 1e6,
+      disks: this.#disks.map((disk) => disk.stats),
+      nics: this.#machine.virtio.nics.map(({ handle: { counters } }, index) => ({
+        device: this.#data.config.nics[index]!.device,
+        rxFrames: counters.rxFrames,
+        rxBytes: counters.rxBytes,
+        txFrames: counters.txFrames,
+        txBytes: counters.txBytes,
+      })),
+    };
+  }
+}
+
+function readNamed(readFile: (path: string) => Uint8Array, path: string, field: string): Uint8Array {
+  try {
+    return readFile(path);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new AppError('not_found', `the ${field} ${path} cannot be read: ${reason}`, {
+      field,
+      remedy: 'give the path of a file that can be read',
+      cause,
+    });
+  }
+}
+
+function checkMemory(memoryBytes: number): void {
+  const isWhole = Number.isSafeInteger(memoryBytes) && memoryBytes % 4096 === 0 && memoryBytes > 0;
+  if (isWhole && memoryBytes <= MEMORY_BYTES_MAX) return;
+  const remedy = `give a multiple of 4 KiB up to ${MEMORY_BYTES_MAX / 2 ** 20}M`;
+  const options = { field: 'memory', remedy };
+  if (!isWhole) throw new AppError('invalid_input', `${memoryBytes} bytes are not a size of memory`, options);
+  throw new AppError('memory_too_large', 'the machine is to have more memory than it can address', options);
+}
+
+function outOfMemory(cause: RangeError, memoryBytes: number): AppError {
+  return new AppError(
+    'memory_exhausted',
+    `${Math.ceil(memoryBytes / 2 ** 20)} MiB of guest memory cannot be had: ${cause.message}`,
+    { field: 'memory', remedy: 'give the machine less memory, or end other machines', cause },
+  );
+}

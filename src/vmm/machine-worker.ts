@@ -1,0 +1,62 @@
+/**
+ * Entry of a VM's worker thread: puts the engine, the disks and the switch ports together and answers the
+ * messages of `contracts/ports.ts`. The thread ends by itself after `ended`.
+ */
+import { readFileSync } from 'node:fs';
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
+import { toAppError } from '../contracts/errors.ts';
+import type { FromMachine, MachineEnd, MachineWorkerData, ToMachine } from '../contracts/ports.ts';
+import { BootError } from '../engine/boot/errors.ts';
+import { MachineHost, RunStateError } from './machine-host.ts';
+
+/** What another thread is told of an error. */
+function describe(error: unknown): { code: string; message: string } {
+  if (error instanceof RunStateError || error instanceof BootError) {
+    return { code: error.code, message: error.message };
+  }
+  const known = toAppError(error);
+  return { code: known.code, message: known.message };
+}
+
+async function answer(
+  host: MachineHost,
+  post: (message: FromMachine) => void,
+  message: ToMachine,
+): Promise<void> {
+  if (message.type === 'console-input') {
+    host.input(message.console, message.bytes);
+    return;
+  }
+  const { id, request } = message;
+  try {
+    post({ type: 'reply', id, result: await host.request(request) });
+  } catch (error) {
+    post({ type: 'reply-error', id, ...describe(error) });
+  }
+}
+
+async function main(port: MessagePort, data: MachineWorkerData): Promise<void> {
+  const post = (message: FromMachine): void => port.postMessage(message);
+  let end: MachineEnd;
+  let host: MachineHost | undefined;
+  try {
+    host = new MachineHost(data, (path) => readFileSync(path), post);
+    const running = host;
+    port.on('message', (message: ToMachine) => void answer(running, post, message));
+    end = await running.run();
+  } catch (error) {
+    const { code, message } = describe(error);
+    end = { reason: 'error', code, detail: message };
+  }
+  try {
+    await host?.close();
+  } catch (error) {
+    const { code, message } = describe(error);
+    end = { reason: 'error', code, detail: `the disks could not be closed: ${message}` };
+  }
+  post({ type: 'ended', end });
+  port.close();
+}
+
+// INVARIANT: this file is only ever started as a worker, with MachineWorkerData.
+await main(parentPort as MessagePort, workerData as MachineWorkerData);

@@ -1,0 +1,93 @@
+/** What the virtual machine manager needs from other parts; `main.ts` connects them, tests put in their own. */
+import type { FromMachine, MachineWorkerData, ToMachine } from '../contracts/ports.ts';
+
+/** A machine's thread, as `worker_threads.Worker` is. */
+export interface MachineWorker {
+  postMessage(message: ToMachine): void;
+  terminate(): Promise<unknown>;
+  on(event: 'message', listener: (message: FromMachine) => void): unknown;
+  on(event: 'error', listener: (error: unknown) => void): unknown;
+  on(event: 'exit', listener: (status: number) => void): unknown;
+}
+export type MachineFactory = (data: MachineWorkerData) => MachineWorker;
+
+export interface NetworkLease {
+  readonly mac: string;
+  readonly address: string;
+  readonly hostName: string | null;
+}
+
+/** The virtual switch; networks live in it as long as the daemon. */
+export interface NetworkSwitch {
+  createNetwork(options: {
+    readonly id: string;
+    readonly name: string;
+    readonly subnet: string;
+  }): Promise<void>;
+  deleteNetwork(networkId: string): Promise<void>;
+  attach(options: {
+    readonly networkId: string;
+    readonly portId: string;
+    readonly name: string;
+    readonly mac: string;
+  }): Promise<{ readonly ring: SharedArrayBuffer; detach(): Promise<void> }>;
+  leases(networkId: string): Promise<readonly NetworkLease[]>;
+  close(): Promise<void>;
+}
+
+export interface StoredImageFile {
+  readonly role: 'kernel' | 'initrd' | 'disk';
+  readonly sha256: string;
+  readonly sizeBytes: number;
+}
+
+export interface StoredImage {
+  readonly id: string;
+  readonly name: string;
+  readonly append: string;
+  readonly createdAt: string;
+  readonly kernel: string;
+  readonly initrd?: string | undefined;
+  readonly disk: string;
+  readonly files: readonly StoredImageFile[];
+  readonly kernelRelease: string | null;
+}
+
+export interface ImageProgress {
+  /** 0 to 1. */
+  readonly fraction: number;
+  readonly label: string;
+}
+
+/** The image files. All methods fail with AppError. */
+export interface ImageLibrary {
+  list(): StoredImage[];
+  get(id: string): StoredImage;
+  /** For starting a machine: after a cheap check of every file. */
+  use(id: string): Promise<StoredImage>;
+  build(
+    name: string,
+    onProgress: (progress: ImageProgress) => void,
+    signal: AbortSignal,
+  ): Promise<StoredImage>;
+  import(
+    sources: {
+      readonly name: string;
+      readonly kernel: string;
+      readonly initrd?: string | undefined;
+      readonly disk: string;
+      readonly append: string;
+    },
+    onProgress: (progress: ImageProgress) => void,
+    signal: AbortSignal,
+  ): Promise<StoredImage>;
+  verify(id: string, signal: AbortSignal): Promise<void>;
+  remove(id: string): void;
+}
+
+/** The log's own interface is pino's; only this much of it is used. */
+export interface Log {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
