@@ -7,7 +7,7 @@ import * as path from 'node:path';
 import { AppError } from '../contracts/errors.ts';
 import { fileError } from '../storage/errors.ts';
 import { Apt } from './apt.ts';
-import { readModules } from './modules.ts';
+import { decompressModules, readModules } from './modules.ts';
 import { buildInitramfs, layOutRoot, makeExt4 } from './rootfs.ts';
 import { rootfsTools, unpack } from './rootfs-tools.ts';
 import type { Image, ImageStore } from './store.ts';
@@ -111,6 +111,7 @@ async function build(
   const tools = await rootfsTools(apt, subfolder('tools'), signal);
   const guest = findParts(unpacked);
   report('unpack', 0.5);
+  await decompressModules(guest.modulesFolder, guest.busybox, signal);
   const modules = readModules(guest.modulesFolder);
   const initrd = path.join(folder, 'initrd');
   fs.writeFileSync(initrd, buildInitramfs(fs.readFileSync(guest.busybox), guest.modulesFolder, modules));

@@ -2,6 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { AppError } from '../contracts/errors.ts';
+import { runTool } from './tools.ts';
 
 export interface KernelModule {
   /** With `_` for `-`, as the kernel compares names. */
@@ -14,7 +15,24 @@ export interface KernelModule {
 
 const canonical = (name: string): string => name.replaceAll('-', '_');
 
-/** Reads all modules under lib/modules/RELEASE. Files must be uncompressed, as Debian's are. */
+/** Well below the longest command line that Linux takes. */
+const FILES_PER_COMMAND = 200;
+
+/** Debian 13 compresses its modules with xz: unpacks them in place, with a busybox, which every build has. */
+export async function decompressModules(
+  folder: string,
+  busybox: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const files = fs
+    .readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.ko.xz'));
+  for (let at = 0; at < files.length; at += FILES_PER_COMMAND) {
+    await runTool(busybox, ['unxz', ...files.slice(at, at + FILES_PER_COMMAND)], { cwd: folder, signal });
+  }
+}
+
+/** Reads all modules under lib/modules/RELEASE. Files must be uncompressed. */
 export function readModules(folder: string): Map<string, KernelModule> {
   const modules = new Map<string, KernelModule>();
   for (const file of fs.readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
