@@ -2,7 +2,7 @@
 import { MODE, STATE } from '../layout.ts';
 import { loadFarPointer } from './control.ts';
 import { FLOW, type Instruction, SEGMENT, TEMP1, UndefinedOpcode, ZERO } from './instruction.ts';
-import { type Handler, notLong, oneByte, simple, twoByte, withModrm } from './tables.ts';
+import { type Handler, notLong, oneByte, simple, table38, twoByte, withModrm } from './tables.ts';
 
 const bytes = (size: number): number => size / 8;
 
@@ -113,6 +113,15 @@ function group7Register(i: Instruction): typeof FLOW.NEXT {
   i.emit(name);
   return FLOW.NEXT;
 }
+
+// INVPCID
+table38[0x82] = (i) => {
+  i.readModrm();
+  if (!i.prefix66 || i.isRegister) throw new UndefinedOpcode('INVPCID');
+  i.memory();
+  i.emit('invpcid', i.gpr(i.reg));
+  return FLOW.CHECK;
+};
 
 for (const [opcode, name] of [
   [0x02, 'lar'],
