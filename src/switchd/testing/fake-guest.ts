@@ -63,29 +63,23 @@ export class FakeGuest {
     return heard;
   }
 
-  /** Sends a UDP datagram and waits for the one that comes back from its destination port. */
-  async ask(options: {
-    readonly toMac: string;
-    readonly from: string;
-    readonly to: string;
-    readonly fromPort: number;
-    readonly toPort: number;
-    readonly payload: Uint8Array;
-  }): Promise<UdpReply> {
-    const { fromPort, toPort, payload } = options;
-    const source = parseIp(options.from)!;
-    const destination = parseIp(options.to)!;
+  sendUdp(datagram: FakeDatagram): void {
+    const { fromPort, toPort, payload } = datagram;
+    const source = parseIp(datagram.from)!;
+    const destination = parseIp(datagram.to)!;
     const udp = buildUdp({ sourcePort: fromPort, destinationPort: toPort, payload }, source, destination);
     const packet = buildIpv4({ source, destination, protocol: PROTOCOL_UDP, payload: udp });
+    const mac = bytesOf(this.mac);
+    const toMac = bytesOf(datagram.toMac);
     this.nic.send([
-      buildEthernet({
-        destination: bytesOf(options.toMac),
-        source: bytesOf(this.mac),
-        type: ETHERTYPE_IPV4,
-        payload: packet,
-      }),
+      buildEthernet({ destination: toMac, source: mac, type: ETHERTYPE_IPV4, payload: packet }),
     ]);
-    const frame = await this.take((bytes) => udpOf(bytes)?.sourcePort === toPort);
+  }
+
+  /** Sends a datagram and takes the next one that comes from the port it went to. */
+  async ask(datagram: FakeDatagram): Promise<UdpReply> {
+    this.sendUdp(datagram);
+    const frame = await this.take((bytes) => udpOf(bytes)?.sourcePort === datagram.toPort);
     return udpOf(frame)!;
   }
 
@@ -95,6 +89,15 @@ export class FakeGuest {
     }
     this.#onFrame?.();
   }
+}
+
+export interface FakeDatagram {
+  readonly toMac: string;
+  readonly from: string;
+  readonly to: string;
+  readonly fromPort: number;
+  readonly toPort: number;
+  readonly payload: Uint8Array;
 }
 
 export interface UdpReply {
