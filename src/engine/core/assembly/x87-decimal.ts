@@ -22,10 +22,10 @@ function storeIndefinite(ptr: usize): void {
   store<u16>(ptr, 0xffff, 8);
 }
 
-/** FBSTP: 0 stored, 1 not stored because of an unmasked exception. */
+/** FBSTP; returns 0. */
 export function x87StoreDecimal(ptr: usize): i32 {
   if (!x87Used(0)) {
-    if (!x87StackFault(0)) return 1;
+    if (!x87StackFault(0)) return 0;
     storeIndefinite(ptr);
     x87Pop();
     return 0;
@@ -36,7 +36,7 @@ export function x87StoreDecimal(ptr: usize): i32 {
   if (value < 0) value = -value;
   const invalid = value < 0 || value >= LIMIT;
   if (invalid) fpOutOfRange();
-  if (!x87Commit()) return 1;
+  if (!x87Commit()) return 0;
   if (invalid) storeIndefinite(ptr);
   else {
     for (let i: usize = 0; i < 9; i++) {

@@ -177,26 +177,26 @@ function storeIntegerTo(ptr: usize, size: i32, value: i64): void {
   else store<i64>(ptr, value);
 }
 
-/** FIST, FISTP, FISTTP; 0 stored, 1 not stored. */
+/** FIST, FISTP, FISTTP. */
 function storeInteger(ptr: usize, size: i32, pop: bool): i32 {
   if (!x87Used(0)) {
-    if (!x87StackFault(0)) return 1;
+    if (!x87StackFault(0)) return 0;
     storeIntegerTo(ptr, size, i64.MIN_VALUE >> (64 - 8 * size));
   } else {
     x87LoadA(0);
     const value = fpToInt(8 * size);
-    if (!x87Commit()) return 1;
+    if (!x87Commit()) return 0;
     storeIntegerTo(ptr, size, value);
   }
   if (pop) x87Pop();
   return 0;
 }
 
-/** FST and FSTP to binary32 and binary64; 0 stored, 1 not stored. */
+/** FST and FSTP to binary32 and binary64. */
 function storeFloat(ptr: usize, size: i32, pop: bool): i32 {
   let bits: u64 = size == 4 ? 0xffc00000 : 0xfff8000000000000;
   if (!x87Used(0)) {
-    if (!x87StackFault(0)) return 1;
+    if (!x87StackFault(0)) return 0;
   } else {
     x87LoadA(0);
     if (!fpNanA()) fpCopyA();
@@ -207,7 +207,7 @@ function storeFloat(ptr: usize, size: i32, pop: bool): i32 {
       fpLower(FP_PE);
       fpSetUp(0);
     }
-    if (!x87Commit() || kept) return 1;
+    if (!x87Commit() || kept) return 0;
   }
   if (size == 4) store<u32>(ptr, u32(bits));
   else store<u64>(ptr, bits);
@@ -217,7 +217,7 @@ function storeFloat(ptr: usize, size: i32, pop: bool): i32 {
 
 function storeExtended(ptr: usize): i32 {
   if (!x87Used(0)) {
-    if (!x87StackFault(0)) return 1;
+    if (!x87StackFault(0)) return 0;
     x87StoreIndefinite(ptr);
   } else {
     const p = x87St(0);
@@ -233,8 +233,8 @@ function storeExtended(ptr: usize): i32 {
  * Executes an x87 instruction that stores to memory, other than FNSTENV and FNSAVE.
  * @param code ((opcode & 7) << 3) | modrm.reg
  * @param ptr address of the operand in linear memory
- * @returns 0 stored; 1 completed without storing, as an unmasked exception is now pending; 2 when
- *   STATE_FAULT_VECTOR has been set
+ * @returns 0, or 2 when STATE_FAULT_VECTOR has been set. With 0 the operand keeps its old content if an unmasked
+ *   exception was recorded that prevents the store.
  */
 export function x87MemoryWrite(code: i32, ptr: usize): i32 {
   const escape = code >> 3;
