@@ -76,8 +76,9 @@ export class Pump {
       input.close();
       inlet.onCorrupt(error);
     }
-    segment.flush();
+    // Room first: who gets these frames may make the sender send again at once.
     input.release();
+    segment.flush();
     return inlet.open && (frames === BATCH_FRAMES || bytes >= BATCH_BYTES);
   }
 }
