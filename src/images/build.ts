@@ -108,7 +108,7 @@ async function build(
   report('unpack', 0);
   const unpacked = subfolder('unpacked');
   await unpack(packages, unpacked, signal);
-  const tools = await rootfsTools(apt, subfolder('tools'), signal);
+  const tools = await rootfsTools(subfolder('tools'), signal);
   const guest = findParts(unpacked);
   report('unpack', 0.5);
   await decompressModules(guest.modulesFolder, guest.busybox, signal);

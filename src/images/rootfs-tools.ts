@@ -1,7 +1,7 @@
 /** mke2fs and debugfs: the host's, or those of the e2fsprogs package unpacked in a private folder. */
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import type { Apt } from './apt.ts';
+import { Apt } from './apt.ts';
 import { findTool, needTool, runTool } from './tools.ts';
 
 export interface RootfsTools {
@@ -12,14 +12,12 @@ export interface RootfsTools {
 }
 
 /** Containers often lack e2fsprogs; then the package and its libraries are fetched as the guest's packages are. */
-export async function rootfsTools(
-  apt: Apt,
-  folder: string,
-  signal: AbortSignal | undefined,
-): Promise<RootfsTools> {
+export async function rootfsTools(folder: string, signal: AbortSignal | undefined): Promise<RootfsTools> {
   const mke2fs = findTool('mke2fs');
   const debugfs = findTool('debugfs');
   if (mke2fs !== undefined && debugfs !== undefined) return { mke2fs, debugfs, env: {} };
+  // The host's own suite, whatever the guest's: these run here.
+  const apt = await Apt.open(folder, 'e2fsprogs', undefined, signal);
   const libraries = (await apt.dependencies('e2fsprogs')).filter((name) =>
     /^lib(ext2fs|ss|com-err|blkid|uuid)/.test(name),
   );
@@ -28,13 +26,15 @@ export async function rootfsTools(
   const find = (name: string): string =>
     ['usr/sbin', 'sbin'].map((bin) => path.join(folder, bin, name)).find((file) => fs.existsSync(file)) ??
     needTool(name, 'e2fsprogs');
-  const triplets = ['usr/lib', 'lib'].flatMap((lib) => librariesIn(path.join(folder, lib)));
-  // mke2fs runs without its configuration file; then it needs to be told nothing but -t ext4.
+  const libraryFolders = ['usr/lib', 'lib'].flatMap((lib) => librariesIn(path.join(folder, lib)));
   const config = path.join(folder, 'etc/mke2fs.conf');
   return {
     mke2fs: find('mke2fs'),
     debugfs: find('debugfs'),
-    env: { LD_LIBRARY_PATH: triplets.join(':'), ...(fs.existsSync(config) && { MKE2FS_CONFIG: config }) },
+    env: {
+      LD_LIBRARY_PATH: libraryFolders.join(':'),
+      ...(fs.existsSync(config) && { MKE2FS_CONFIG: config }),
+    },
   };
 }
 
