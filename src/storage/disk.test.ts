@@ -1,5 +1,7 @@
+import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { inPieces, pattern, randomNumbers, scratchFolder } from '../../test/support/storage.ts';
 import { AppError } from '../contracts/errors.ts';
@@ -185,6 +187,25 @@ function cowFixture(size = 1 << 20): {
 }
 
 describe('a COW disk', () => {
+  it('of a worker that is terminated, in the middle of requests, can be opened at once', async () => {
+    const { file, cow } = cowFixture();
+    const source = `
+      const { openDisk } = await import(${JSON.stringify(new URL('./disk.ts', import.meta.url).href)});
+      const { parentPort } = await import('node:worker_threads');
+      const disk = openDisk({ device: 'ubd0', file: ${JSON.stringify(file)}, cow: ${JSON.stringify(cow)}, readOnly: false });
+      await disk.write(0, [new Uint8Array(512).fill(5)]);
+      await disk.flush();
+      parentPort.postMessage('open');
+      for (;;) await Promise.all([disk.write(0, [new Uint8Array(1 << 19).fill(5)]), disk.discard(1 << 19, 1 << 19), disk.flush()]);`;
+    const worker = new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`));
+    await once(worker, 'message');
+    expect(code(() => openDisk(config({ file, cow })))).toBe('in_use');
+    await worker.terminate();
+    const disk = openDisk(config({ file, cow }));
+    expect((await contentOf(disk))[511]).toBe(5);
+    await disk.close();
+  });
+
   it.each([1 << 20, 999 * 512, 40_000, 1000])(
     'over %d bytes holds what is written and leaves the backing file alone',
     async (size) => {

@@ -5,10 +5,10 @@
  * Only the VM's own worker waits for a small request that misses the page cache.
  */
 import * as fs from 'node:fs';
-import { BlockError, type MaybePromise } from '../engine/backends.ts';
 import { AppError } from '../contracts/errors.ts';
+import { BlockError, type MaybePromise } from '../engine/backends.ts';
 import { errnoOf, messageOf } from './errors.ts';
-import { lockFile, makeHole, seekEnd, type HoleResult } from './libc.ts';
+import { type HoleResult, lockFile, makeHole, seekEnd } from './libc.ts';
 import { fillZeros, sliceVectors, totalBytes } from './vectors.ts';
 
 /** Up to this many bytes a request is done synchronously. */

@@ -1,7 +1,8 @@
 /**
  * The few C library calls that Node does not offer: open-file-description locks, hole punching and
- * the size of a block device. Constants are Linux's (asm-generic, the same on every 64-bit port).
+ * the size of a block device. All of them are synchronous: an asynchronous foreign call would outlive a worker that is terminated. Constants are Linux's (asm-generic, the same on every 64-bit port).
  */
+import { setImmediate } from 'node:timers/promises';
 import koffi from 'koffi';
 
 const F_OFD_SETLK = 37;
@@ -15,15 +16,7 @@ const FICLONE = 0x4004_9409;
 
 interface Libc {
   fcntl(fd: number, command: number, kind: string, flock: Uint8Array): number;
-  fallocate: ((fd: number, mode: number, offset: number, length: number) => number) & {
-    async(
-      fd: number,
-      mode: number,
-      offset: number,
-      length: number,
-      done: (error: Error | null, result: number) => void,
-    ): void;
-  };
+  fallocate(fd: number, mode: number, offset: number, length: number): number;
   lseek(fd: number, offset: number, whence: number): number;
   ioctl(fd: number, request: number, kind: string, argument: number): number;
 }
@@ -82,11 +75,11 @@ export function cloneFile(from: number, to: number): boolean {
   return libc().ioctl(to, FICLONE, 'int', from) === 0;
 }
 
-/** Beyond this many bytes a hole is punched in a thread of its own: it frees extents one by one. */
-const HOLE_SYNC_BYTES = 1 << 20;
-
 /** `unsupported`: the file system cannot do it and nothing has changed. */
 export type HoleResult = 'done' | 'unsupported';
+
+/** A longer hole is made in pieces of this size, with turns of the event loop in between. */
+const HOLE_PIECE_BYTES = 16 << 20;
 
 /** Makes a range read as zeros: by giving its blocks back (`punch`) or keeping them (`zero`). */
 export function makeHole(
@@ -95,39 +88,29 @@ export function makeHole(
   offset: number,
   length: number,
 ): HoleResult | Promise<HoleResult> {
-  const mode = FALLOC_FL_KEEP_SIZE | (how === 'punch' ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
-  const { fallocate } = libc();
-  if (length <= HOLE_SYNC_BYTES) {
-    if (fallocate(fd, mode, offset, length) === 0) return 'done';
-    return unsupportedOrThrow(lastErrno());
+  if (length <= HOLE_PIECE_BYTES) return makeHolePiece(fd, how, offset, length);
+  return makeHoleInPieces(fd, how, offset, length);
+}
+
+async function makeHoleInPieces(
+  fd: number,
+  how: 'punch' | 'zero',
+  offset: number,
+  length: number,
+): Promise<HoleResult> {
+  for (let done = 0; done < length; done += HOLE_PIECE_BYTES) {
+    const result = makeHolePiece(fd, how, offset + done, Math.min(HOLE_PIECE_BYTES, length - done));
+    if (result === 'unsupported') return result;
+    await setImmediate();
   }
-  return new Promise((resolve, reject) => {
-    fallocate.async(fd, mode, offset, length, (error, result) => {
-      if (error !== null) reject(error);
-      else if (result === 0) resolve('done');
-      // errno belongs to the other thread: ask again here, on a range short enough to answer at once.
-      else {
-        try {
-          resolve(
-            fallocate(fd, mode, offset, 512) === 0
-              ? retryWhole(fd, mode, offset, length)
-              : unsupportedOrThrow(lastErrno()),
-          );
-        } catch (failure) {
-          reject(failure);
-        }
-      }
-    });
-  });
+  return 'done';
 }
 
-/** The asynchronous call failed and a short one did not (a signal came in between): once more, here. */
-function retryWhole(fd: number, mode: number, offset: number, length: number): HoleResult {
-  return libc().fallocate(fd, mode, offset, length) === 0 ? 'done' : unsupportedOrThrow(lastErrno());
-}
-
-function unsupportedOrThrow(errno: string): 'unsupported' {
-  if (errno === 'EOPNOTSUPP' || errno === 'ENOTSUP' || errno === 'ENOSYS' || errno === 'EINVAL')
-    return 'unsupported';
+function makeHolePiece(fd: number, how: 'punch' | 'zero', offset: number, length: number): HoleResult {
+  if (length === 0) return 'done';
+  const mode = FALLOC_FL_KEEP_SIZE | (how === 'punch' ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE);
+  if (libc().fallocate(fd, mode, offset, length) === 0) return 'done';
+  const errno = lastErrno();
+  if (errno === 'EOPNOTSUPP' || errno === 'ENOSYS') return 'unsupported';
   throw Object.assign(new Error(`fallocate: ${errno}`), { code: errno });
 }

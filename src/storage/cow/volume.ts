@@ -16,6 +16,8 @@ import { COW_SECTOR_BYTES, type CowHeader } from './header.ts';
 
 /** More changed bitmap pages than this start a flush that the guest has not asked for: 4 MiB. */
 const DIRTY_PAGES_MAX = 1024;
+/** A guest that never flushes loses no more than this much time to a crash. */
+const UNASKED_FLUSH_MS = 5000;
 /** A longer discard goes in pieces, so that its bitmap pages can be written in between. */
 const DISCARD_PIECE_BYTES = DIRTY_PAGES_MAX * SECTORS_PER_PAGE * COW_SECTOR_BYTES;
 
@@ -29,6 +31,7 @@ export class CowVolume implements Volume {
   readonly #bitmap: CowBitmap;
   readonly #flusher = new Flusher(() => this.#sync());
   #changed = false;
+  #timer: NodeJS.Timeout | undefined;
   #lost: BlockError | undefined;
 
   constructor(cow: HostFile, backing: HostFile, placement: CowPlacement) {
@@ -44,10 +47,25 @@ export class CowVolume implements Volume {
   }
 
   read(offset: number, into: readonly Uint8Array[], background = false): MaybePromise<void> {
+    const pending: Promise<void>[] = [];
+    try {
+      this.#readRuns(offset, into, background, pending);
+    } catch (error) {
+      if (pending.length === 0) throw error;
+      pending.push(Promise.reject(error));
+    }
+    if (pending.length > 0) return all(pending);
+  }
+
+  #readRuns(
+    offset: number,
+    into: readonly Uint8Array[],
+    background: boolean,
+    pending: Promise<void>[],
+  ): void {
     const length = totalBytes(into);
     const end = (offset + length) / COW_SECTOR_BYTES;
     let sector = offset / COW_SECTOR_BYTES;
-    const pending: Promise<void>[] = [];
     while (sector < end) {
       const runEnd = this.#bitmap.runEnd(sector, end);
       const at = sector * COW_SECTOR_BYTES;
@@ -59,7 +77,6 @@ export class CowVolume implements Volume {
       if (done !== undefined) pending.push(done);
       sector = runEnd;
     }
-    if (pending.length > 0) return all(pending);
   }
 
   write(offset: number, from: readonly Uint8Array[]): MaybePromise<void> {
@@ -74,8 +91,14 @@ export class CowVolume implements Volume {
   #announce(offset: number, length: number): void {
     this.#changed = true;
     this.#bitmap.setRange(offset / COW_SECTOR_BYTES, (offset + length) / COW_SECTOR_BYTES);
-    // A failure is kept in #lost and told at the guest's next write or flush.
-    if (this.#bitmap.dirtyPages > DIRTY_PAGES_MAX) this.#flusher.request().catch(() => undefined);
+    if (this.#bitmap.dirtyPages > DIRTY_PAGES_MAX) this.#flushUnasked();
+    else this.#timer ??= setTimeout(() => this.#flushUnasked(), UNASKED_FLUSH_MS).unref();
+  }
+
+  /** A failure is told at the guest's next flush: what could not be written is still to be, or the disk has ended. */
+  #flushUnasked(): void {
+    this.#stopTimer();
+    this.#flusher.request().catch(() => undefined);
   }
 
   flush(): MaybePromise<void> {
@@ -86,6 +109,7 @@ export class CowVolume implements Volume {
   async #sync(): Promise<void> {
     if (!this.#changed) return;
     this.#changed = false;
+    this.#stopTimer();
     // Taken before the first fdatasync: bits set while it runs may announce data that it does not cover.
     const pages = this.#bitmap.takeDirty();
     try {
@@ -116,6 +140,11 @@ export class CowVolume implements Volume {
       throw error;
     }
     this.#bitmap.written(pages);
+  }
+
+  #stopTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
   /** As UML does it: the sectors become the COW file's own and holes. Nothing where holes cannot be made. */
@@ -161,6 +190,7 @@ export class CowVolume implements Volume {
     try {
       if (this.#lost === undefined) await this.#flusher.request();
     } finally {
+      this.#stopTimer();
       this.#cow.close();
       this.#backing.close();
     }
