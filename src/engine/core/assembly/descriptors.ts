@@ -4,7 +4,7 @@ import {
   TLB_BANK_SUPERVISOR,
 } from './layout';
 import { readPointer, writeSystemBlock } from './mmu';
-import { ATTR_ACCESSED, ATTR_GRANULAR, CS, FAULT, DONE, fault, segmentBase, setSegment } from './state';
+import { ATTR_ACCESSED, ATTR_GRANULAR, ATTR_LONG, CS, DONE, FAULT, fault, longMode, segmentBase, setSegment } from './state';
 import { flushJumpCache } from './tlb';
 
 /** The descriptor that `fetchDescriptor` read last. */
@@ -94,8 +94,10 @@ export function markAccessed(): i32 {
 
 /** Enters the last descriptor in a segment register. */
 export function enterDescriptor(segment: i32, selector: u32): void {
-  if (segment == CS && segmentBase(CS) != descriptorBase()) flushJumpCache();
-  setSegment(segment, selector, descriptorBase(), descriptorLimit(), attributes());
+  // 64-bit code segments have no base, whatever the descriptor says.
+  const base: i64 = segment == CS && longMode() && (attributes() & ATTR_LONG) != 0 ? 0 : descriptorBase();
+  if (segment == CS && segmentBase(CS) != base) flushJumpCache();
+  setSegment(segment, selector, base, descriptorLimit(), attributes());
 }
 
 /** Enters a selector as real mode and virtual-8086 mode do it. */

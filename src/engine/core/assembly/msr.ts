@@ -13,7 +13,9 @@ import {
 } from './state';
 
 const IA32_TSC: u32 = 0x10;
+const IA32_PLATFORM_ID: u32 = 0x17;
 const IA32_APIC_BASE: u32 = 0x1b;
+const IA32_BIOS_SIGN_ID: u32 = 0x8b;
 const IA32_MTRRCAP: u32 = 0xfe;
 const IA32_SYSENTER_CS: u32 = 0x174;
 const IA32_SYSENTER_ESP: u32 = 0x175;
@@ -113,6 +115,8 @@ export function readModelRegister(index: u32): i64 {
   if (at) return load<i64>(at);
   if (index == IA32_TSC) return tsc();
   if (index == IA32_MTRRCAP) return MTRRCAP;
+  // No microcode update is loaded, and there is no platform to tell apart.
+  if (index == IA32_BIOS_SIGN_ID || index == IA32_PLATFORM_ID) return 0;
   if (readMsr(index)) return load<i64>(STATE_SCRATCH);
   fault(VECTOR_GP, 0);
   return 0;
@@ -187,6 +191,7 @@ function writeModelRegister(index: u32, value: i64): i32 {
     store<i64>(STATE_TSC_OFFSET, value - <i64>tscNow());
     return DONE;
   }
+  if (index == IA32_BIOS_SIGN_ID) return DONE;
   store<i64>(STATE_SCRATCH, value);
   if (index == IA32_APIC_BASE) return writeApicBase(value);
   return writeMsr(index) ? DONE : fault(VECTOR_GP, 0);

@@ -3,12 +3,12 @@
 // A repetition is interruptible: after about 64 KiB a call returns with RIP unchanged.
 import { readPort, writePort } from './imports';
 import { setCompareFlags } from './flags';
-import { MODE_SINGLE_STEP, STATE_FLAG_RESULT, STATE_MODE } from './layout';
+import { MODE_SINGLE_STEP, STATE_CODE_WRITTEN, STATE_FLAG_RESULT, STATE_MODE } from './layout';
 import { commitWrite, noteStore, roomInPage, slowRead, slowWrite } from './mmu';
 import { checkPort } from './port-io';
 import { ram } from './memory-map';
 import {
-  DONE, ES, FAULT, FLAG_DF, LOOKUP, RAX, RCX, RDI, RDX, RSI, mode64, reg, segmentBase, setReg, systemFlags,
+  DONE, ES, FAULT, FLAG_DF, LOOKUP, RAX, RCX, RDI, RDX, RSI, mode64, reg, segmentBase, setReg, setRip, systemFlags,
 } from './state';
 import { NO_POINTER, currentBank, resolve } from './tlb';
 import { ACCESS_READ, ACCESS_WRITE } from './walk';
@@ -74,8 +74,13 @@ function begin(size: i32, addressWidth: i32, base: i64, repeat: i32): bool {
   if (repeat) setAddress(RCX, reg(RCX) - elements);
 }
 
-function finish(): i32 {
-  return partial ? LOOKUP : DONE;
+/** The call's code: a repetition may pause here, and what it wrote may be the code that runs. */
+function finish(next: i64): i32 {
+  if (partial) return LOOKUP;
+  if (load<u32>(STATE_CODE_WRITTEN) == 0) return DONE;
+  store<u32>(STATE_CODE_WRITTEN, 0);
+  setRip(next);
+  return LOOKUP;
 }
 
 function loadElement(pointer: usize): i64 {
@@ -151,7 +156,7 @@ export function movs(size: i32, addressWidth: i32, base: i64, repeat: i32, next:
     advance(done, repeat, true, true);
     budget -= done;
   }
-  return finish();
+  return finish(next);
 }
 
 function fillAscending(to: usize, value: i64, count: i32): void {
@@ -187,7 +192,7 @@ export function stos(size: i32, addressWidth: i32, base: i64, repeat: i32, next:
     advance(done, repeat, false, true);
     budget -= done;
   }
-  return finish();
+  return finish(next);
 }
 
 /** Loads an element into AL, AX, EAX or RAX. */
@@ -206,7 +211,7 @@ export function lods(size: i32, addressWidth: i32, base: i64, repeat: i32, next:
     setAccumulator(loadElement(pointer));
     advance(1, repeat, true, false);
   }
-  return finish();
+  return finish(next);
 }
 
 /** After a comparison: whether a repetition ends early. */
@@ -227,7 +232,7 @@ export function cmps(size: i32, addressWidth: i32, base: i64, repeat: i32, next:
     advance(1, repeat, true, true);
     if (repeat && compared(repeat)) return DONE;
   }
-  return finish();
+  return finish(next);
 }
 
 export function scas(size: i32, addressWidth: i32, base: i64, repeat: i32, next: i64): i32 {
@@ -241,7 +246,7 @@ export function scas(size: i32, addressWidth: i32, base: i64, repeat: i32, next:
     advance(1, repeat, false, true);
     if (repeat && compared(repeat)) return DONE;
   }
-  return finish();
+  return finish(next);
 }
 
 export function ins(size: i32, addressWidth: i32, base: i64, repeat: i32, next: i64): i32 {
@@ -256,7 +261,7 @@ export function ins(size: i32, addressWidth: i32, base: i64, repeat: i32, next: 
     commitWrite();
     advance(1, repeat, false, true);
   }
-  return finish();
+  return finish(next);
 }
 
 export function outs(size: i32, addressWidth: i32, base: i64, repeat: i32, next: i64): i32 {
@@ -270,5 +275,5 @@ export function outs(size: i32, addressWidth: i32, base: i64, repeat: i32, next:
     writePort(port, width, <i32>loadElement(pointer) & mask);
     advance(1, repeat, true, false);
   }
-  return finish();
+  return finish(next);
 }
