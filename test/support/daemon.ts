@@ -1,0 +1,149 @@
+/** The real daemon as a child process, on a free port and with a state folder of its own. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import * as fs from 'node:fs';
+import { createServer } from 'node:net';
+import * as path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Client } from '../../src/cli/client.ts';
+import { ConsoleSession } from './console-session.ts';
+import { TEST_IMAGE_FOLDER, testImage } from './test-image.ts';
+
+const LAUNCHER = fileURLToPath(new URL('../../bin/umlaut.mjs', import.meta.url));
+const START_MS = 30_000;
+const POLL_MS = 50;
+const OPERATION_SECONDS = 120;
+const OUTPUT_TAIL = 8000;
+
+export class Daemon {
+  readonly home: string;
+  readonly url: string;
+  readonly #port: number;
+  #process: ChildProcess;
+  #output = '';
+
+  private constructor(home: string, port: number) {
+    this.home = home;
+    this.#port = port;
+    this.url = `http://127.0.0.1:${port}`;
+    this.#process = this.#spawn();
+  }
+
+  /** Starts it and waits until it answers. `home` is made when missing and is the caller's to remove. */
+  static async start(home: string): Promise<Daemon> {
+    const daemon = new Daemon(home, await freePort());
+    await daemon.#untilReady();
+    return daemon;
+  }
+
+  get pid(): number {
+    // INVARIANT: spawn either sets a pid or emits an error, which `untilReady` reports.
+    return this.#process.pid!;
+  }
+
+  /** What it printed, the end of it. */
+  get output(): string {
+    return this.#output;
+  }
+
+  get token(): string {
+    return fs.readFileSync(path.join(this.home, 'admin-token'), 'utf8').trim();
+  }
+
+  get client(): Client {
+    return new Client({ url: this.url, token: this.token });
+  }
+
+  /** A request as any HTTP client makes it: method, path and JSON; the status is not judged. */
+  async request(method: string, route: string, body?: unknown): Promise<{ status: number; body: unknown }> {
+    const headers: Record<string, string> = { authorization: `Bearer ${this.token}` };
+    if (body !== undefined) headers['content-type'] = 'application/json';
+    const response = await fetch(new URL(route, this.url), {
+      method,
+      headers,
+      body: body === undefined ? null : JSON.stringify(body),
+    });
+    const text = await response.text();
+    return { status: response.status, body: text === '' ? undefined : JSON.parse(text) };
+  }
+
+  /** Waits for an operation to end and fails unless it succeeded. Gives the id of the resource of `type`, if it has one. */
+  async finish(operation: { readonly id: string }, type?: string): Promise<string> {
+    const ended = await this.client.waitOperation(operation.id, OPERATION_SECONDS);
+    if (ended.status !== 'succeeded') {
+      throw new Error(`${ended.kind} is ${ended.status}: ${JSON.stringify(ended.error)}\n${this.#output}`);
+    }
+    return ended.resources.find((resource) => resource.type === type)?.id ?? '';
+  }
+
+  /** Gives it the default image that tests share, under the name `default`. */
+  async importTestImage(): Promise<void> {
+    const { kernel, initrd, disk, append } = await testImage();
+    await this.finish(await this.client.importImage({ name: 'default', kernel, initrd, disk, append }));
+  }
+
+  async console(vm: string, name = 'ttyS0'): Promise<ConsoleSession> {
+    return new ConsoleSession(`${vm} ${name}`, await this.client.openConsole(vm, name, false));
+  }
+
+  /** Asks it to end, and waits until it has. */
+  async stop(): Promise<void> {
+    await this.#end('SIGTERM');
+  }
+
+  /** As a crash of the host's would. */
+  async kill(): Promise<void> {
+    await this.#end('SIGKILL');
+  }
+
+  /** After `stop` or `kill`: again on the same state folder and port. */
+  async startAgain(): Promise<void> {
+    this.#process = this.#spawn();
+    await this.#untilReady();
+  }
+
+  async #end(signal: NodeJS.Signals): Promise<void> {
+    const child = this.#process;
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const ended = once(child, 'exit');
+    child.kill(signal);
+    await ended;
+  }
+
+  #spawn(): ChildProcess {
+    fs.mkdirSync(TEST_IMAGE_FOLDER, { recursive: true });
+    const args = ['daemon', '--port', String(this.#port), '--allow-path', TEST_IMAGE_FOLDER];
+    const child = spawn(process.execPath, [LAUNCHER, ...args], {
+      env: { ...process.env, UMLAUT_HOME: this.home },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        this.#output = (this.#output + text).slice(-OUTPUT_TAIL);
+      });
+    }
+    return child;
+  }
+
+  async #untilReady(): Promise<void> {
+    const child = this.#process;
+    for (const deadline = Date.now() + START_MS; Date.now() < deadline; await delay(POLL_MS)) {
+      if (child.exitCode !== null || child.signalCode !== null) break;
+      const response = await fetch(new URL('/v1', this.url)).catch(() => undefined);
+      if (response?.ok) return;
+    }
+    await this.kill();
+    throw new Error(`the daemon did not start:\n${this.#output}`);
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  if (address === null || typeof address === 'string') throw new Error('no free port');
+  return address.port;
+}
