@@ -1,10 +1,31 @@
 // The cache of decoded blocks: lookup by (RAM offset, mode), and invalidation by bytes of RAM.
 import { deliverFault } from './exceptions';
 import {
-  BLOCK_DEAD, BLOCK_HASH_BASE, BLOCK_HASH_ENTRIES, BLOCK_HASH_NEXT, BLOCK_LENGTH, BLOCK_MODE, BLOCK_NO_PAGE,
-  BLOCK_PAGE2, BLOCK_PAGE2_NEXT, BLOCK_PAGE_NEXT, BLOCK_PHYS, BLOCK_SIZE, CODE_GRANULE, EXIT_DECODE,
-  JUMP_CACHE_BASE, JUMP_CACHE_ENTRIES, JUMP_CACHE_ENTRY_SIZE, JUMP_CACHE_MODE, JUMP_CACHE_RIP, JUMP_CACHE_UOP,
-  MODE_CODE64, MODE_CODE_SIZE_MASK, STATE_FAULT_VECTOR, STATE_MODE, UOP_OP,
+  BLOCK_DEAD,
+  BLOCK_HASH_BASE,
+  BLOCK_HASH_ENTRIES,
+  BLOCK_HASH_NEXT,
+  BLOCK_LENGTH,
+  BLOCK_MODE,
+  BLOCK_NO_PAGE,
+  BLOCK_PAGE2,
+  BLOCK_PAGE2_NEXT,
+  BLOCK_PAGE_NEXT,
+  BLOCK_PHYS,
+  BLOCK_SIZE,
+  CODE_GRANULE,
+  EXIT_DECODE,
+  JUMP_CACHE_BASE,
+  JUMP_CACHE_ENTRIES,
+  JUMP_CACHE_ENTRY_SIZE,
+  JUMP_CACHE_MODE,
+  JUMP_CACHE_RIP,
+  JUMP_CACHE_UOP,
+  MODE_CODE64,
+  MODE_CODE_SIZE_MASK,
+  STATE_FAULT_VECTOR,
+  STATE_MODE,
+  UOP_OP,
 } from './layout';
 import { codeBitmap, pageBlocks, ramPages } from './memory-map';
 import { translateFetch } from './mmu';
@@ -16,8 +37,7 @@ const LIST_START: usize = 0;
 const LIST_SECOND: usize = 4;
 
 /** Linear address of the instruction at an offset in CS. */
-// @ts-ignore: decorator
-@inline function linearRip(offset: i64, mode: u32): i64 {
+function linearRip(offset: i64, mode: u32): i64 {
   if ((mode & MODE_CODE_SIZE_MASK) == MODE_CODE64) return offset;
   return (offset + segmentBase(CS)) & 0xffffffff;
 }
@@ -28,10 +48,9 @@ export function jumpCacheSlot(offset: i64): usize {
   return JUMP_CACHE_BASE + <usize>((low ^ (low >>> 12)) & (JUMP_CACHE_ENTRIES - 1)) * JUMP_CACHE_ENTRY_SIZE;
 }
 
-// @ts-ignore: decorator
-@inline function hashSlot(ramAt: u32, mode: u32): usize {
+function hashSlot(ramAt: u32, mode: u32): usize {
   const hash = ((ramAt * 0x9e3779b1) ^ (mode * 0x85ebca6b)) >>> 16;
-  return BLOCK_HASH_BASE + (<usize>(hash & (BLOCK_HASH_ENTRIES - 1)) << 2);
+  return BLOCK_HASH_BASE + ((<usize>(hash & (BLOCK_HASH_ENTRIES - 1))) << 2);
 }
 
 /** Whether the second page of a block is still where it was when it was decoded. */
@@ -86,34 +105,30 @@ export function findBlock(): usize {
 }
 
 /** Bits of the granules that bytes `first` to `last` of a page touch. */
-// @ts-ignore: decorator
-@inline function granules(first: u32, last: u32): u64 {
+function granules(first: u32, last: u32): u64 {
   const low = first / CODE_GRANULE;
   const high = last / CODE_GRANULE;
-  return ((<u64>-1) << low) & ((<u64>-1) >>> (63 - high));
+  return ((<u64>-1) << low) & (<u64>-1 >>> (63 - high));
 }
 
 /** Bytes of a block in its first page. */
-// @ts-ignore: decorator
-@inline function firstPart(header: usize): u32 {
+function firstPart(header: usize): u32 {
   const room = 4096 - (load<u32>(header, BLOCK_PHYS) & 4095);
   const length = <u32>load<u16>(header, BLOCK_LENGTH);
   return min(length, room);
 }
 
-// @ts-ignore: decorator
-@inline function firstGranules(header: usize): u64 {
+function firstGranules(header: usize): u64 {
   const first = load<u32>(header, BLOCK_PHYS) & 4095;
   return granules(first, first + firstPart(header) - 1);
 }
 
-// @ts-ignore: decorator
-@inline function secondGranules(header: usize): u64 {
+function secondGranules(header: usize): u64 {
   return granules(0, <u32>load<u16>(header, BLOCK_LENGTH) - firstPart(header) - 1);
 }
 
 function coverPage(page: u32, bits: u64): void {
-  const at = codeBitmap + (<usize>page << 3);
+  const at = codeBitmap + ((<usize>page) << 3);
   const old = load<u64>(at);
   store<u64>(at, old | bits);
   if (old == 0) protectRamPage(page);
@@ -125,14 +140,14 @@ export function insertBlock(header: usize): void {
   const slot = hashSlot(start, load<u32>(header, BLOCK_MODE));
   store<u32>(header, load<u32>(slot), BLOCK_HASH_NEXT);
   store<u32>(slot, <u32>header);
-  const head = pageBlocks + (<usize>(start >>> 12) << 3) + LIST_START;
+  const head = pageBlocks + ((<usize>(start >>> 12)) << 3) + LIST_START;
   store<u32>(header, load<u32>(head), BLOCK_PAGE_NEXT);
   store<u32>(head, <u32>header);
   store<u32>(header, 0, BLOCK_DEAD);
   coverPage(start >>> 12, firstGranules(header));
   const page2 = load<u32>(header, BLOCK_PAGE2);
   if (page2 == BLOCK_NO_PAGE) return;
-  const head2 = pageBlocks + (<usize>page2 << 3) + LIST_SECOND;
+  const head2 = pageBlocks + ((<usize>page2) << 3) + LIST_SECOND;
   store<u32>(header, load<u32>(head2), BLOCK_PAGE2_NEXT);
   store<u32>(head2, <u32>header);
   coverPage(page2, secondGranules(header));
@@ -154,7 +169,7 @@ function unlink(head: usize, header: usize, next: usize): void {
 
 /** Recomputes which granules of a page hold code. */
 function recomputePage(page: u32): void {
-  const heads = pageBlocks + (<usize>page << 3);
+  const heads = pageBlocks + ((<usize>page) << 3);
   let bits: u64 = 0;
   for (let at: usize = load<u32>(heads + LIST_START); at; at = load<u32>(at, BLOCK_PAGE_NEXT)) {
     bits |= firstGranules(at);
@@ -162,26 +177,26 @@ function recomputePage(page: u32): void {
   for (let at: usize = load<u32>(heads + LIST_SECOND); at; at = load<u32>(at, BLOCK_PAGE2_NEXT)) {
     bits |= secondGranules(at);
   }
-  store<u64>(codeBitmap + (<usize>page << 3), bits);
+  store<u64>(codeBitmap + ((<usize>page) << 3), bits);
 }
 
 function kill(header: usize): void {
   const start = load<u32>(header, BLOCK_PHYS);
   const page = start >>> 12;
   unlink(hashSlot(start, load<u32>(header, BLOCK_MODE)), header, BLOCK_HASH_NEXT);
-  unlink(pageBlocks + (<usize>page << 3) + LIST_START, header, BLOCK_PAGE_NEXT);
+  unlink(pageBlocks + ((<usize>page) << 3) + LIST_START, header, BLOCK_PAGE_NEXT);
   store<u32>(header, 1, BLOCK_DEAD);
   store<u16>(header + BLOCK_SIZE + UOP_OP, 0);
   recomputePage(page);
   const page2 = load<u32>(header, BLOCK_PAGE2);
   if (page2 == BLOCK_NO_PAGE) return;
-  unlink(pageBlocks + (<usize>page2 << 3) + LIST_SECOND, header, BLOCK_PAGE2_NEXT);
+  unlink(pageBlocks + ((<usize>page2) << 3) + LIST_SECOND, header, BLOCK_PAGE2_NEXT);
   recomputePage(page2);
 }
 
 /** Kills the blocks with a byte in `first` to `last` of a page. */
 function invalidateInPage(page: u32, first: u32, last: u32): i32 {
-  const heads = pageBlocks + (<usize>page << 3);
+  const heads = pageBlocks + ((<usize>page) << 3);
   let killed = 0;
   let at: usize = load<u32>(heads + LIST_START);
   while (at) {
@@ -211,7 +226,7 @@ export function invalidateRange(ramAt: u32, length: u32): i32 {
   const end = ramAt + length - 1;
   let killed = 0;
   for (let page = ramAt >>> 12; page <= end >>> 12; page++) {
-    const bits = load<u64>(codeBitmap + (<usize>page << 3));
+    const bits = load<u64>(codeBitmap + ((<usize>page) << 3));
     if (bits == 0) continue;
     const first = page == ramAt >>> 12 ? ramAt & 4095 : 0;
     const last = page == end >>> 12 ? end & 4095 : 4095;

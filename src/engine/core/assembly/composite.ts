@@ -3,7 +3,20 @@ import { setZero } from './flags';
 import { commitWrite, probeWrite, readBlock, slowRead, slowWrite, writeBlock } from './mmu';
 import { currentStackMask, frameItem, setFrameItem, setStackPointer, stackAddress } from './stack';
 import {
-  DONE, FAULT, RAX, RBP, RBX, RCX, RDX, RSP, VECTOR_BR, VECTOR_GP, fault, mode64, reg, setReg,
+  DONE,
+  FAULT,
+  RAX,
+  RBP,
+  RBX,
+  RCX,
+  RDX,
+  RSP,
+  VECTOR_BR,
+  VECTOR_GP,
+  fault,
+  mode64,
+  reg,
+  setReg,
 } from './state';
 import { currentBank } from './tlb';
 

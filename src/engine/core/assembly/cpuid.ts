@@ -81,8 +81,26 @@ function answer(a: u32, b: u32, c: u32, d: u32): i32 {
 function features(): i32 {
   const apicEnabled = (load<i64>(STATE_APIC_BASE) & 0x800) != 0;
   const c = SSE3 | SSSE3 | CX16 | PCID | SSE41 | SSE42 | X2APIC | POPCNT | TSC_DEADLINE | HYPERVISOR;
-  const d = FPU | DE | PSE | TSC | MSR | PAE | CX8 | (apicEnabled ? APIC : 0) | SEP | MTRR | PGE | CMOV | PAT | PSE36 |
-    CLFLUSH | MMX | FXSR | SSE | SSE2;
+  const d =
+    FPU |
+    DE |
+    PSE |
+    TSC |
+    MSR |
+    PAE |
+    CX8 |
+    (apicEnabled ? APIC : 0) |
+    SEP |
+    MTRR |
+    PGE |
+    CMOV |
+    PAT |
+    PSE36 |
+    CLFLUSH |
+    MMX |
+    FXSR |
+    SSE |
+    SSE2;
   // EBX: CLFLUSH line of 8 * 8 bytes, one logical processor, APIC id 0.
   return answer(SIGNATURE, (8 << 8) | (1 << 16), c, d);
 }
@@ -109,7 +127,8 @@ function basic(leaf: u32, index: u32): i32 {
   if (leaf == 2) return answer(0x00ff0001, 0, 0, 0); // caches: see leaf 4
   if (leaf == 4) return caches(index);
   if (leaf == 6) return answer(ARAT, 0, 0, 0);
-  if (leaf == 7) return index == 0 ? answer(0, FSGSBASE | SMEP | ERMS | INVPCID | SMAP, 0, 0) : answer(0, 0, 0, 0);
+  if (leaf == 7)
+    return index == 0 ? answer(0, FSGSBASE | SMEP | ERMS | INVPCID | SMAP, 0, 0) : answer(0, 0, 0, 0);
   if (leaf == 0xb) return topology(index);
   if (leaf == 0x15) return answer(1, 1, TSC_HZ, 0);
   if (leaf == 0x16) return answer(1000, 1000, 100, 0);

@@ -1,10 +1,27 @@
 // Reading GDT and LDT descriptors, and entering them in segment registers.
 import {
-  STATE_CPL, STATE_GDTR_BASE, STATE_GDTR_LIMIT, STATE_LDTR_ATTR, STATE_LDTR_BASE, STATE_LDTR_LIMIT, STATE_LDTR_SEL,
+  STATE_CPL,
+  STATE_GDTR_BASE,
+  STATE_GDTR_LIMIT,
+  STATE_LDTR_ATTR,
+  STATE_LDTR_BASE,
+  STATE_LDTR_LIMIT,
+  STATE_LDTR_SEL,
   TLB_BANK_SUPERVISOR,
 } from './layout';
 import { readPointer, writeSystemBlock } from './mmu';
-import { ATTR_ACCESSED, ATTR_GRANULAR, ATTR_LONG, CS, DONE, FAULT, fault, longMode, segmentBase, setSegment } from './state';
+import {
+  ATTR_ACCESSED,
+  ATTR_GRANULAR,
+  ATTR_LONG,
+  CS,
+  DONE,
+  FAULT,
+  fault,
+  longMode,
+  segmentBase,
+  setSegment,
+} from './state';
 import { flushJumpCache } from './tlb';
 
 /** The descriptor that `fetchDescriptor` read last. */
@@ -16,19 +33,16 @@ let descriptorAddress: i64 = 0;
 
 const buffer: usize = memory.data(16);
 
-// @ts-ignore: decorator
-@inline export function isNull(selector: u32): bool {
+export function isNull(selector: u32): bool {
   return (selector & 0xfffc) == 0;
 }
 
 /** Attributes of the last descriptor, in the form of STATE_SEG_ATTR. */
-// @ts-ignore: decorator
-@inline export function attributes(): u32 {
+export function attributes(): u32 {
   return (descriptorHigh >> 8) & 0xf0ff;
 }
 
-// @ts-ignore: decorator
-@inline export function privilege(attr: u32): u32 {
+export function privilege(attr: u32): u32 {
   return (attr >> 5) & 3;
 }
 
@@ -39,7 +53,7 @@ export function descriptorBase(): i64 {
 
 /** 64-bit base of the last 16-byte system descriptor. */
 export function wideBase(): i64 {
-  return descriptorBase() | (<i64>descriptorUpper << 32);
+  return descriptorBase() | ((<i64>descriptorUpper) << 32);
 }
 
 /** Limit of the last descriptor in bytes. */
@@ -102,7 +116,7 @@ export function enterDescriptor(segment: i32, selector: u32): void {
 
 /** Enters a selector as real mode and virtual-8086 mode do it. */
 export function enterParagraph(segment: i32, selector: u32, limit: u32, attr: u32): void {
-  const base = <i64>(selector & 0xffff) << 4;
+  const base = (<i64>(selector & 0xffff)) << 4;
   if (segment == CS && segmentBase(CS) != base) flushJumpCache();
   setSegment(segment, selector, base, limit, attr);
 }

@@ -2,14 +2,34 @@
 //
 // Task gates are not supported: they raise #GP with the vector, as an invalid gate type does.
 import {
-  EXIT_SHUTDOWN, STATE_CR2, STATE_DR, STATE_FAULT_ADDRESS, STATE_FAULT_ERROR, STATE_FAULT_VECTOR, STATE_HALTED,
+  EXIT_SHUTDOWN,
+  STATE_CR2,
+  STATE_DR,
+  STATE_FAULT_ADDRESS,
+  STATE_FAULT_ERROR,
+  STATE_FAULT_VECTOR,
+  STATE_HALTED,
   STATE_INTR_SHADOW,
 } from './layout';
 import { enterVector } from './vector';
 import { getFlags } from './flags';
 import {
-  DONE, FAULT, FLAG_IF, FLAG_OF, LOOKUP, VECTOR_DB, VECTOR_DF, VECTOR_GP, VECTOR_OF, VECTOR_PF, fault, iopl, leave, rip,
-  systemFlags, virtual8086,
+  DONE,
+  FAULT,
+  FLAG_IF,
+  FLAG_OF,
+  LOOKUP,
+  VECTOR_DB,
+  VECTOR_DF,
+  VECTOR_GP,
+  VECTOR_OF,
+  VECTOR_PF,
+  fault,
+  iopl,
+  leave,
+  rip,
+  systemFlags,
+  virtual8086,
 } from './state';
 
 /** Where an event comes from: decides the EXT bit, privilege checks and RF. */

@@ -2,17 +2,54 @@
 //
 // Task switches through a TSS or a task gate are not supported: they raise #GP with the selector.
 import {
-  attributes, descriptorHigh, descriptorLow, descriptorUpper, enterDescriptor, enterNull, enterParagraph,
-  fetchDescriptor, isNull, markAccessed, privilege, setPrivilege,
+  attributes,
+  descriptorHigh,
+  descriptorLow,
+  descriptorUpper,
+  enterDescriptor,
+  enterNull,
+  enterParagraph,
+  fetchDescriptor,
+  isNull,
+  markAccessed,
+  privilege,
+  setPrivilege,
 } from './descriptors';
 import { checkInnerStack, innerStackBase, innerStackMask } from './inner-stack';
 import { STATE_SEG_LIMIT } from './layout';
 import { updateMode } from './mode';
 import { currentStackMask, peekStack, pushFrame, setFrameItem, setStackPointer } from './stack';
 import {
-  ATTR_BIG, ATTR_CODE, ATTR_CONFORMING, ATTR_LONG, ATTR_PRESENT, ATTR_S, ATTR_TYPE, CS, DONE, FAULT, LOOKUP, RSP, SS,
-  VECTOR_GP, VECTOR_NP, VECTOR_SS, VECTOR_TS, canonical, cpl, fault, longMode, paragraphSelectors, reg,
-  segmentAttributes, segmentBase, selector, setReg, setRip, truncate, virtual8086,
+  ATTR_BIG,
+  ATTR_CODE,
+  ATTR_CONFORMING,
+  ATTR_LONG,
+  ATTR_PRESENT,
+  ATTR_S,
+  ATTR_TYPE,
+  CS,
+  DONE,
+  FAULT,
+  LOOKUP,
+  RSP,
+  SS,
+  VECTOR_GP,
+  VECTOR_NP,
+  VECTOR_SS,
+  VECTOR_TS,
+  canonical,
+  cpl,
+  fault,
+  longMode,
+  paragraphSelectors,
+  reg,
+  segmentAttributes,
+  segmentBase,
+  selector,
+  setReg,
+  setRip,
+  truncate,
+  virtual8086,
 } from './state';
 import { taskStack, taskStack64, taskStackPointer, taskStackSelector } from './task';
 
@@ -30,7 +67,7 @@ let gateParameters: i32 = 0;
 /** Enters CS:IP in real or virtual-8086 mode. */
 export function enterRealCode(sel: u32, offset: i64, opSize: i32): i32 {
   const vm = virtual8086();
-  const limit = vm ? 0xffff : load<u32>(STATE_SEG_LIMIT + (<usize>CS << 2));
+  const limit = vm ? 0xffff : load<u32>(STATE_SEG_LIMIT + ((<usize>CS) << 2));
   enterParagraph(CS, sel, limit, vm ? 0xf3 : segmentAttributes(CS));
   setRip(truncate(offset, opSize));
   updateMode();
@@ -70,13 +107,17 @@ function openGate(sel: u32): i32 {
   gateSize = longMode() ? 8 : type == GATE32 ? 4 : 2;
   gateSelector = descriptorLow >>> 16;
   gateParameters = longMode() ? 0 : <i32>(descriptorHigh & 31);
-  gateOffset = truncate(<i64>((descriptorLow & 0xffff) | (descriptorHigh & 0xffff0000)), gateSize == 2 ? 2 : 4);
-  if (longMode()) gateOffset |= <i64>descriptorUpper << 32;
+  gateOffset = truncate(
+    <i64>((descriptorLow & 0xffff) | (descriptorHigh & 0xffff0000)),
+    gateSize == 2 ? 2 : 4,
+  );
+  if (longMode()) gateOffset |= (<i64>descriptorUpper) << 32;
   if (isNull(gateSelector)) return fault(VECTOR_GP, 0);
   if (fetchDescriptor(gateSelector, 8, VECTOR_GP, 0)) return FAULT;
   const code = attributes();
   const gateError = gateSelector & 0xfffc;
-  if ((code & (ATTR_S | ATTR_CODE)) != (ATTR_S | ATTR_CODE) || privilege(code) > cpl()) return fault(VECTOR_GP, gateError);
+  if ((code & (ATTR_S | ATTR_CODE)) != (ATTR_S | ATTR_CODE) || privilege(code) > cpl())
+    return fault(VECTOR_GP, gateError);
   if (longMode() && (code & (ATTR_LONG | ATTR_BIG)) != ATTR_LONG) return fault(VECTOR_GP, gateError);
   return checkCodePresent(gateSelector, gateOffset);
 }

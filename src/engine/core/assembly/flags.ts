@@ -5,8 +5,30 @@
 // PF = even parity of the result's low byte ^ carry bit 0.
 import { STATE_FLAG_CARRY, STATE_FLAG_RESULT } from './layout';
 import {
-  DONE, FLAG_AC, FLAG_AF, FLAG_CF, FLAG_DF, FLAG_ID, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_OF, FLAG_PF, FLAG_RF, FLAG_SF,
-  FLAG_TF, FLAG_VM, FLAG_ZF, LOOKUP, VECTOR_GP, cpl, fault, iopl, setRip, setSystemFlags, systemFlags,
+  DONE,
+  FLAG_AC,
+  FLAG_AF,
+  FLAG_CF,
+  FLAG_DF,
+  FLAG_ID,
+  FLAG_IF,
+  FLAG_IOPL,
+  FLAG_NT,
+  FLAG_OF,
+  FLAG_PF,
+  FLAG_RF,
+  FLAG_SF,
+  FLAG_TF,
+  FLAG_VM,
+  FLAG_ZF,
+  LOOKUP,
+  VECTOR_GP,
+  cpl,
+  fault,
+  iopl,
+  setRip,
+  setSystemFlags,
+  systemFlags,
   virtual8086,
 } from './state';
 import { updateMode } from './mode';
@@ -24,7 +46,7 @@ export function getFlags(): i64 {
   if ((carry ^ (carry << 1)) < 0) flags |= FLAG_OF;
   if (carry & 8) flags |= FLAG_AF;
   if (result == 0) flags |= FLAG_ZF;
-  if ((result < 0) != ((carry & INVERT_SF) != 0)) flags |= FLAG_SF;
+  if (result < 0 != ((carry & INVERT_SF) != 0)) flags |= FLAG_SF;
   if (((popcnt(result & 0xff) ^ carry) & 1) == 0) flags |= FLAG_PF;
   return flags;
 }
@@ -40,8 +62,8 @@ export function setArithmeticFlags(value: i64): void {
   if ((value & FLAG_PF) == 0) carry |= INVERT_PF;
   if (value & FLAG_AF) carry |= 8;
   const cf = (value & FLAG_CF) != 0;
-  if (cf) carry |= <i64>1 << 63;
-  if (cf != ((value & FLAG_OF) != 0)) carry |= <i64>1 << 62;
+  if (cf) carry |= (<i64>1) << 63;
+  if (cf != ((value & FLAG_OF) != 0)) carry |= (<i64>1) << 62;
   store<i64>(STATE_FLAG_RESULT, result);
   store<i64>(STATE_FLAG_CARRY, carry);
 }
@@ -58,7 +80,7 @@ export function setCompareFlags(a: i64, b: i64, width: i32): void {
   const difference = ((a - b) << shift) >> shift;
   const borrow = (~a & b) | (~(a ^ b) & (a - b));
   store<i64>(STATE_FLAG_RESULT, difference);
-  store<i64>(STATE_FLAG_CARRY, ((borrow << shift) & (<i64>3 << 62)) | (borrow & 8));
+  store<i64>(STATE_FLAG_CARRY, ((borrow << shift) & ((<i64>3) << 62)) | (borrow & 8));
 }
 
 /** Replaces the bits in `mask` by those of an RFLAGS image, arithmetic flags included. Does not update the mode. */

@@ -1,11 +1,31 @@
 // FXSAVE, FXRSTOR and MXCSR (Intel SDM volume 1, chapter 10).
 import {
-  STATE_FCS, STATE_FCW, STATE_FDP, STATE_FDS, STATE_FIP, STATE_FOP, STATE_FSW, STATE_FTW, STATE_MXCSR,
-  STATE_SSE_FAST, STATE_ST, STATE_XMM,
+  STATE_FCS,
+  STATE_FCW,
+  STATE_FDP,
+  STATE_FDS,
+  STATE_FIP,
+  STATE_FOP,
+  STATE_FSW,
+  STATE_FTW,
+  STATE_MXCSR,
+  STATE_SSE_FAST,
+  STATE_ST,
+  STATE_XMM,
 } from './layout';
 import { readBlock, writeBlock } from './mmu';
 import {
-  CR0_EM, CR0_TS, CR4_OSFXSR, DONE, FAULT, VECTOR_GP, VECTOR_NM, cr0, cr4, fault, mode64,
+  CR0_EM,
+  CR0_TS,
+  CR4_OSFXSR,
+  DONE,
+  FAULT,
+  VECTOR_GP,
+  VECTOR_NM,
+  cr0,
+  cr4,
+  fault,
+  mode64,
 } from './state';
 
 const MXCSR_BITS: u32 = 0xffff;
@@ -47,7 +67,7 @@ function imageBytes(): i32 {
 /** Address of ST(i): physical register (TOP + i) mod 8. */
 function stackRegister(i: u32): usize {
   const top = (load<u32>(STATE_FSW) >>> 11) & 7;
-  return STATE_ST + (<usize>((top + i) & 7) << 4);
+  return STATE_ST + ((<usize>((top + i) & 7)) << 4);
 }
 
 export function fxsave(address: i64, rexW: i32): i32 {

@@ -11,7 +11,13 @@ export let pageBlocks: usize = 0;
 export let codeBitmap: usize = 0;
 
 /** See `init` in mmu.ts. */
-export function setMemoryMap(ramAt: usize, ramBytes: u32, lowBytes: u32, blocksAt: usize, bitmapAt: usize): void {
+export function setMemoryMap(
+  ramAt: usize,
+  ramBytes: u32,
+  lowBytes: u32,
+  blocksAt: usize,
+  bitmapAt: usize,
+): void {
   ram = ramAt;
   lowRamBytes = lowBytes;
   highRamBytes = <u64>ramBytes - <u64>lowBytes;
@@ -21,8 +27,7 @@ export function setMemoryMap(ramAt: usize, ramBytes: u32, lowBytes: u32, blocksA
 }
 
 /** Offset in RAM of a guest physical address, -1 if it is not RAM. */
-// @ts-ignore: decorator
-@inline export function ramOffset(physical: i64): i64 {
+export function ramOffset(physical: i64): i64 {
   const address = <u64>physical;
   if (address < lowRamBytes) return physical;
   if (address - HIGH_RAM < highRamBytes) return <i64>(address - HIGH_RAM + lowRamBytes);

@@ -1,13 +1,28 @@
 // Memory accesses that generated code cannot do inline: TLB misses, page crossings, MMIO, stores to code.
 import { invalidateRange } from './blocks';
-import { readMmio, writeMmio } from './imports';
+import { readMmio, writeMmio } from './env';
 import {
-  STATE_BOUNCE, STATE_BOUNCE_ADDRESS, STATE_BOUNCE_KIND, STATE_BOUNCE_PHYS0, STATE_BOUNCE_PHYS1, STATE_BOUNCE_SIZE,
-  STATE_CODE_WRITTEN, TLB_BANK_SUPERVISOR,
+  STATE_BOUNCE,
+  STATE_BOUNCE_ADDRESS,
+  STATE_BOUNCE_KIND,
+  STATE_BOUNCE_PHYS0,
+  STATE_BOUNCE_PHYS1,
+  STATE_BOUNCE_SIZE,
+  STATE_CODE_WRITTEN,
+  TLB_BANK_SUPERVISOR,
 } from './layout';
 import { codeBitmap, lowRamBytes, ram, ramOffset, setMemoryMap } from './memory-map';
 import { DONE, FAULT } from './state';
-import { NO_POINTER, currentBank, flushTlb, flushTlbPage, resolve, resolvedPhysical, selectTlbBank, setTlbEntries } from './tlb';
+import {
+  NO_POINTER,
+  currentBank,
+  flushTlb,
+  flushTlbPage,
+  resolve,
+  resolvedPhysical,
+  selectTlbBank,
+  setTlbEntries,
+} from './tlb';
 import { ACCESS_FETCH, ACCESS_READ, ACCESS_WRITE } from './walk';
 
 export { flushTlb, flushTlbPage, selectTlbBank };
@@ -17,7 +32,12 @@ const MMIO: u32 = 2;
 
 /** Tells the core where things are; see exports.ts. */
 export function init(
-  ramAt: usize, ramBytes: u32, lowBytes: u32, pageBlocks: usize, bitmap: usize, tlbEntries: i32,
+  ramAt: usize,
+  ramBytes: u32,
+  lowBytes: u32,
+  pageBlocks: usize,
+  bitmap: usize,
+  tlbEntries: i32,
 ): void {
   setMemoryMap(ramAt, ramBytes, lowBytes, pageBlocks, bitmap);
   setTlbEntries(tlbEntries);
@@ -61,8 +81,7 @@ export function noteStore(offset: u32, length: u32): void {
 }
 
 /** Copies from RAM (`pointer`) or, if that is 0, from a device. */
-// @ts-ignore: decorator
-@inline function readPart(pointer: usize, physical: i64, to: usize, length: i32): void {
+function readPart(pointer: usize, physical: i64, to: usize, length: i32): void {
   if (pointer) memory.copy(to, pointer, length);
   else readDevice(physical, to, length);
 }
@@ -78,8 +97,7 @@ function writePart(physical: i64, from: usize, length: i32): void {
 }
 
 /** Bytes from an address to the end of its page. */
-// @ts-ignore: decorator
-@inline export function roomInPage(address: i64): i32 {
+export function roomInPage(address: i64): i32 {
   return 4096 - (<i32>address & 4095);
 }
 

@@ -1,11 +1,36 @@
 // The mode key: what decoding depends on.
 import {
-  MODE_CODE16, MODE_CODE32, MODE_CODE64, MODE_FLAT, MODE_FPU_TRAP, MODE_REAL, MODE_SINGLE_STEP, MODE_SSE_OFF,
-  MODE_STACK32, MODE_USER, STATE_MODE,
+  MODE_CODE16,
+  MODE_CODE32,
+  MODE_CODE64,
+  MODE_FLAT,
+  MODE_FPU_TRAP,
+  MODE_REAL,
+  MODE_SINGLE_STEP,
+  MODE_SSE_OFF,
+  MODE_STACK32,
+  MODE_USER,
+  STATE_MODE,
 } from './layout';
 import {
-  ATTR_BIG, ATTR_LONG, CR0_EM, CR0_TS, CR4_OSFXSR, CS, DS, ES, FLAG_TF, SS, cpl, cr0, cr4, longMode,
-  paragraphSelectors, segmentAttributes, segmentBase, systemFlags,
+  ATTR_BIG,
+  ATTR_LONG,
+  CR0_EM,
+  CR0_TS,
+  CR4_OSFXSR,
+  CS,
+  DS,
+  ES,
+  FLAG_TF,
+  SS,
+  cpl,
+  cr0,
+  cr4,
+  longMode,
+  paragraphSelectors,
+  segmentAttributes,
+  segmentBase,
+  systemFlags,
 } from './state';
 import { selectTlbBank } from './tlb';
 

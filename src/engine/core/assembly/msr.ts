@@ -1,15 +1,50 @@
 // Model-specific registers that the core keeps; all others are asked of JavaScript.
 import { flushTlb } from './tlb';
-import { readMsr, tscNow, writeMsr } from './imports';
+import { readMsr, tscNow, writeMsr } from './env';
 import {
-  STATE_APIC_BASE, STATE_CSTAR, STATE_EFER, STATE_FMASK, STATE_KERNEL_GS_BASE, STATE_LSTAR, STATE_MISC_ENABLE,
-  STATE_PAT, STATE_SCRATCH, STATE_SEG_BASE, STATE_STAR, STATE_SYSENTER_CS, STATE_SYSENTER_EIP, STATE_SYSENTER_ESP,
-  STATE_TSC_AUX, STATE_TSC_OFFSET,
+  STATE_APIC_BASE,
+  STATE_CSTAR,
+  STATE_EFER,
+  STATE_FMASK,
+  STATE_KERNEL_GS_BASE,
+  STATE_LSTAR,
+  STATE_MISC_ENABLE,
+  STATE_PAT,
+  STATE_SCRATCH,
+  STATE_SEG_BASE,
+  STATE_STAR,
+  STATE_SYSENTER_CS,
+  STATE_SYSENTER_EIP,
+  STATE_SYSENTER_ESP,
+  STATE_TSC_AUX,
+  STATE_TSC_OFFSET,
 } from './layout';
 import { updateMode } from './mode';
 import {
-  CR0_PG, DONE, EFER_LMA, EFER_LME, EFER_NXE, EFER_SCE, FAULT, FS, GS, LOOKUP, PHYSICAL_BITS, RAX, RCX, RDX, VECTOR_GP, canonical,
-  cpl, cr0, efer, fault, faultPending, reg, setReg, setRip,
+  CR0_PG,
+  DONE,
+  EFER_LMA,
+  EFER_LME,
+  EFER_NXE,
+  EFER_SCE,
+  FAULT,
+  FS,
+  GS,
+  LOOKUP,
+  PHYSICAL_BITS,
+  RAX,
+  RCX,
+  RDX,
+  VECTOR_GP,
+  canonical,
+  cpl,
+  cr0,
+  efer,
+  fault,
+  faultPending,
+  reg,
+  setReg,
+  setRip,
 } from './state';
 
 const IA32_TSC: u32 = 0x10;
@@ -46,7 +81,7 @@ const MISC_ENABLE_DEFAULT: i64 = 0x1;
 const EFER_BITS: i64 = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
 const APIC_BASE_DEFAULT: i64 = 0xfee00900;
 /** BSP, x2APIC enable, enable, and the address. */
-const APIC_BASE_BITS: i64 = (((<i64>1 << PHYSICAL_BITS) - 1) & ~0xfff) | 0xd00;
+const APIC_BASE_BITS: i64 = ((((<i64>1) << PHYSICAL_BITS) - 1) & ~0xfff) | 0xd00;
 
 /** MTRRs are plain storage: 16 variable, 11 fixed, the default type (i64 each). */
 const mtrrs: usize = memory.data(224);
@@ -87,7 +122,8 @@ function addressRegister(index: u32): usize {
 }
 
 function mtrrRegister(index: u32): usize {
-  if (index >= MTRR_VARIABLE_FIRST && index <= MTRR_VARIABLE_LAST) return mtrrs + ((index - MTRR_VARIABLE_FIRST) << 3);
+  if (index >= MTRR_VARIABLE_FIRST && index <= MTRR_VARIABLE_LAST)
+    return mtrrs + ((index - MTRR_VARIABLE_FIRST) << 3);
   if (index == 0x250) return mtrrs + 16 * 8;
   if (index == 0x258 || index == 0x259) return mtrrs + ((17 + index - 0x258) << 3);
   if (index >= 0x268 && index <= 0x26f) return mtrrs + ((19 + index - 0x268) << 3);

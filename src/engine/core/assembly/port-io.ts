@@ -1,5 +1,5 @@
 // IN and OUT with the I/O permission check (Intel SDM volume 1, chapter 19).
-import { readPort, writePort } from './imports';
+import { readPort, writePort } from './env';
 import { STATE_TR_ATTR, STATE_TR_BASE, STATE_TR_LIMIT } from './layout';
 import { readSystemBlock } from './mmu';
 import { DONE, FAULT, VECTOR_GP, cpl, fault, iopl, protectedMode, virtual8086 } from './state';

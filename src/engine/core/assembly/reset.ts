@@ -3,8 +3,20 @@ import { flushBlocks } from './blocks';
 import { setArithmeticFlags } from './flags';
 import { updateSseFast } from './fxsave';
 import {
-  CPU, STATE_CR0, STATE_DR, STATE_FAULT_VECTOR, STATE_FCW, STATE_FTW, STATE_IDTR_LIMIT, STATE_GDTR_LIMIT,
-  STATE_LDTR_ATTR, STATE_LDTR_LIMIT, STATE_MXCSR, STATE_SIZE, STATE_TR_ATTR, STATE_TR_LIMIT,
+  CPU,
+  STATE_CR0,
+  STATE_DR,
+  STATE_FAULT_VECTOR,
+  STATE_FCW,
+  STATE_FTW,
+  STATE_IDTR_LIMIT,
+  STATE_GDTR_LIMIT,
+  STATE_LDTR_ATTR,
+  STATE_LDTR_LIMIT,
+  STATE_MXCSR,
+  STATE_SIZE,
+  STATE_TR_ATTR,
+  STATE_TR_LIMIT,
 } from './layout';
 import { updateMode } from './mode';
 import { resetMsrs } from './msr';

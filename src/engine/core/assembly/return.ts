@@ -2,7 +2,15 @@
 //
 // Returns to another task (RFLAGS.NT) are not supported: they raise #GP(0).
 import {
-  attributes, enterDescriptor, enterNull, enterParagraph, fetchDescriptor, isNull, markAccessed, privilege, setPrivilege,
+  attributes,
+  enterDescriptor,
+  enterNull,
+  enterParagraph,
+  fetchDescriptor,
+  isNull,
+  markAccessed,
+  privilege,
+  setPrivilege,
 } from './descriptors';
 import { checkCodePresent, clipRip, enterRealCode } from './far';
 import { replaceFlags, writableFlags } from './flags';
@@ -11,9 +19,41 @@ import { STATE_SEG_ATTR, STATE_SEG_SEL } from './layout';
 import { updateMode } from './mode';
 import { currentStackMask, frameItem, peekStack, setStackPointer, stackMask } from './stack';
 import {
-  ATTR_CODE, ATTR_CONFORMING, ATTR_LONG, ATTR_S, CS, DONE, DS, ES, FAULT, FLAG_IF, FLAG_IOPL, FLAG_NT, FLAG_VIF, FLAG_VIP,
-  FLAG_VM, FS, GS, LOOKUP, RSP, SS, VECTOR_GP, cpl, fault, iopl, longMode, mode64, paragraphSelectors, reg,
-  segmentAttributes, setReg, setRip, setSystemFlags, systemFlags, truncate, virtual8086,
+  ATTR_CODE,
+  ATTR_CONFORMING,
+  ATTR_LONG,
+  ATTR_S,
+  CS,
+  DONE,
+  DS,
+  ES,
+  FAULT,
+  FLAG_IF,
+  FLAG_IOPL,
+  FLAG_NT,
+  FLAG_VIF,
+  FLAG_VIP,
+  FLAG_VM,
+  FS,
+  GS,
+  LOOKUP,
+  RSP,
+  SS,
+  VECTOR_GP,
+  cpl,
+  fault,
+  iopl,
+  longMode,
+  mode64,
+  paragraphSelectors,
+  reg,
+  segmentAttributes,
+  setReg,
+  setRip,
+  setSystemFlags,
+  systemFlags,
+  truncate,
+  virtual8086,
 } from './state';
 
 const frame: usize = memory.data(80);
@@ -35,7 +75,7 @@ function dropInnerSegments(): void {
   for (let segment = ES; segment <= GS; segment++) {
     if (segment == CS || segment == SS) continue;
     const attr = segmentAttributes(segment);
-    if (isNull(load<u32>(STATE_SEG_SEL + (<usize>segment << 2)))) continue;
+    if (isNull(load<u32>(STATE_SEG_SEL + ((<usize>segment) << 2)))) continue;
     const conforming = (attr & (ATTR_CODE | ATTR_CONFORMING)) == (ATTR_CODE | ATTR_CONFORMING);
     if (!conforming && privilege(attr) < cpl()) enterNull(segment, 0);
   }
@@ -45,7 +85,14 @@ function dropInnerSegments(): void {
  * Enters CS:RIP and, when `withStack`, SS:RSP; the code segment has been checked and is the last descriptor read.
  * Code 1 or 2. `release` bytes are dropped from the outer stack.
  */
-function returnTo(codeSel: u32, offset: i64, withStack: bool, stackSel: u32, pointer: i64, release: i32): i32 {
+function returnTo(
+  codeSel: u32,
+  offset: i64,
+  withStack: bool,
+  stackSel: u32,
+  pointer: i64,
+  release: i32,
+): i32 {
   const level = codeSel & 3;
   const target = clipRip(offset);
   const to64 = longMode() && (attributes() & ATTR_LONG) != 0;
@@ -87,7 +134,12 @@ export function farReturn(opSize: i32, bytes: i32): i32 {
   const outer = (sel & 3) > cpl();
   if (outer && peekStack(2 * opSize + bytes, frame, 2 * opSize, cpl())) return FAULT;
   const code = returnTo(
-    sel, offset, outer, <u32>frameItem(frame, 1, opSize) & 0xffff, frameItem(frame, 0, opSize), bytes,
+    sel,
+    offset,
+    outer,
+    <u32>frameItem(frame, 1, opSize) & 0xffff,
+    frameItem(frame, 0, opSize),
+    bytes,
   );
   if (code == FAULT) return FAULT;
   if (!outer) setStackPointer(top + 2 * opSize + bytes, mask);

@@ -2,20 +2,64 @@
 //
 // Limits are loaded but not checked on data accesses.
 import {
-  attributes, descriptorHigh, descriptorLimit, enterDescriptor, enterNull, enterParagraph,
-  fetchDescriptor, isNull, markAccessed, markDescriptor, privilege, wideBase,
+  attributes,
+  descriptorHigh,
+  descriptorLimit,
+  enterDescriptor,
+  enterNull,
+  enterParagraph,
+  fetchDescriptor,
+  isNull,
+  markAccessed,
+  markDescriptor,
+  privilege,
+  wideBase,
 } from './descriptors';
 import { setZero } from './flags';
 import {
-  STATE_FAULT_VECTOR, STATE_GDTR_BASE, STATE_GDTR_LIMIT, STATE_IDTR_BASE, STATE_IDTR_LIMIT, STATE_INTR_SHADOW,
-  STATE_LDTR_ATTR, STATE_LDTR_BASE, STATE_LDTR_LIMIT, STATE_LDTR_SEL, STATE_MODE, STATE_SEG_LIMIT, STATE_TR_ATTR,
-  STATE_TR_BASE, STATE_TR_LIMIT, STATE_TR_SEL,
+  STATE_FAULT_VECTOR,
+  STATE_GDTR_BASE,
+  STATE_GDTR_LIMIT,
+  STATE_IDTR_BASE,
+  STATE_IDTR_LIMIT,
+  STATE_INTR_SHADOW,
+  STATE_LDTR_ATTR,
+  STATE_LDTR_BASE,
+  STATE_LDTR_LIMIT,
+  STATE_LDTR_SEL,
+  STATE_MODE,
+  STATE_SEG_LIMIT,
+  STATE_TR_ATTR,
+  STATE_TR_BASE,
+  STATE_TR_LIMIT,
+  STATE_TR_SEL,
 } from './layout';
 import { readBlock, writeBlock } from './mmu';
 import { updateMode } from './mode';
 import {
-  ATTR_CODE, ATTR_CONFORMING, ATTR_PRESENT, ATTR_RW, ATTR_S, ATTR_TYPE, CS, DONE, FAULT, LOOKUP, SS, VECTOR_GP,
-  VECTOR_NP, VECTOR_SS, VECTOR_UD, canonical, cpl, fault, longMode, mode64, paragraphSelectors, segmentAttributes, setRip,
+  ATTR_CODE,
+  ATTR_CONFORMING,
+  ATTR_PRESENT,
+  ATTR_RW,
+  ATTR_S,
+  ATTR_TYPE,
+  CS,
+  DONE,
+  FAULT,
+  LOOKUP,
+  SS,
+  VECTOR_GP,
+  VECTOR_NP,
+  VECTOR_SS,
+  VECTOR_UD,
+  canonical,
+  cpl,
+  fault,
+  longMode,
+  mode64,
+  paragraphSelectors,
+  segmentAttributes,
+  setRip,
   virtual8086,
 } from './state';
 
@@ -39,7 +83,8 @@ function checkDataSegment(sel: u32): i32 {
   const readable = (attr & ATTR_S) != 0 && (attr & (ATTR_CODE | ATTR_RW)) != ATTR_CODE;
   if (!readable) return fault(VECTOR_GP, sel & 0xfffc);
   const conforming = (attr & (ATTR_CODE | ATTR_CONFORMING)) == (ATTR_CODE | ATTR_CONFORMING);
-  if (!conforming && (privilege(attr) < cpl() || privilege(attr) < (sel & 3))) return fault(VECTOR_GP, sel & 0xfffc);
+  if (!conforming && (privilege(attr) < cpl() || privilege(attr) < (sel & 3)))
+    return fault(VECTOR_GP, sel & 0xfffc);
   if ((attr & ATTR_PRESENT) == 0) return fault(VECTOR_NP, sel & 0xfffc);
   return DONE;
 }
@@ -48,7 +93,7 @@ function checkDataSegment(sel: u32): i32 {
 function enterSelector(segment: i32, sel: u32): i32 {
   if (paragraphSelectors()) {
     // Real mode keeps limit and attributes, as "unreal mode" needs.
-    const limit = virtual8086() ? 0xffff : load<u32>(STATE_SEG_LIMIT + (<usize>segment << 2));
+    const limit = virtual8086() ? 0xffff : load<u32>(STATE_SEG_LIMIT + ((<usize>segment) << 2));
     const attr: u32 = virtual8086() ? 0xf3 : segmentAttributes(segment);
     enterParagraph(segment, sel, limit, attr);
     return DONE;
@@ -145,7 +190,8 @@ function visibleDescriptor(sel: u32): bool {
   if (isNull(sel)) return false;
   if (fetchDescriptor(sel, 8, -1, 0)) return false;
   const attr = attributes();
-  const conforming = (attr & (ATTR_S | ATTR_CODE | ATTR_CONFORMING)) == (ATTR_S | ATTR_CODE | ATTR_CONFORMING);
+  const conforming =
+    (attr & (ATTR_S | ATTR_CODE | ATTR_CONFORMING)) == (ATTR_S | ATTR_CODE | ATTR_CONFORMING);
   return conforming || (privilege(attr) >= cpl() && privilege(attr) >= (sel & 3));
 }
 

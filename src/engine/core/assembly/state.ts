@@ -1,8 +1,22 @@
 // Access to the vCPU state, names for architectural bits, and raising faults.
 import {
-  MODE_CODE64, MODE_CODE_SIZE_MASK, STATE_CPL, STATE_CR0, STATE_CR4, STATE_EFER, STATE_EXIT_REASON,
-  STATE_FAULT_ERROR, STATE_FAULT_VECTOR, STATE_MODE, STATE_REGS, STATE_RFLAGS, STATE_RIP, STATE_SEG_ATTR,
-  STATE_SEG_BASE, STATE_SEG_LIMIT, STATE_SEG_SEL,
+  MODE_CODE64,
+  MODE_CODE_SIZE_MASK,
+  STATE_CPL,
+  STATE_CR0,
+  STATE_CR4,
+  STATE_EFER,
+  STATE_EXIT_REASON,
+  STATE_FAULT_ERROR,
+  STATE_FAULT_VECTOR,
+  STATE_MODE,
+  STATE_REGS,
+  STATE_RFLAGS,
+  STATE_RIP,
+  STATE_SEG_ATTR,
+  STATE_SEG_BASE,
+  STATE_SEG_LIMIT,
+  STATE_SEG_SEL,
 } from './layout';
 
 // Return codes of instruction helpers.
@@ -107,101 +121,80 @@ export const ATTR_LONG: u32 = 0x2000;
 export const ATTR_BIG: u32 = 0x4000;
 export const ATTR_GRANULAR: u32 = 0x8000;
 
-// @ts-ignore: decorator
-@inline export function reg(index: i32): i64 {
-  return load<i64>(STATE_REGS + (<usize>index << 3));
+export function reg(index: i32): i64 {
+  return load<i64>(STATE_REGS + ((<usize>index) << 3));
 }
-// @ts-ignore: decorator
-@inline export function setReg(index: i32, value: i64): void {
-  store<i64>(STATE_REGS + (<usize>index << 3), value);
+export function setReg(index: i32, value: i64): void {
+  store<i64>(STATE_REGS + ((<usize>index) << 3), value);
 }
-// @ts-ignore: decorator
-@inline export function rip(): i64 {
+export function rip(): i64 {
   return load<i64>(STATE_RIP);
 }
-// @ts-ignore: decorator
-@inline export function setRip(value: i64): void {
+export function setRip(value: i64): void {
   store<i64>(STATE_RIP, value);
 }
-// @ts-ignore: decorator
-@inline export function cpl(): u32 {
+export function cpl(): u32 {
   return load<u32>(STATE_CPL);
 }
-// @ts-ignore: decorator
-@inline export function cr0(): i64 {
+export function cr0(): i64 {
   return load<i64>(STATE_CR0);
 }
-// @ts-ignore: decorator
-@inline export function cr4(): i64 {
+export function cr4(): i64 {
   return load<i64>(STATE_CR4);
 }
-// @ts-ignore: decorator
-@inline export function efer(): i64 {
+export function efer(): i64 {
   return load<i64>(STATE_EFER);
 }
 /** RFLAGS without the arithmetic flags. */
-// @ts-ignore: decorator
-@inline export function systemFlags(): i64 {
+export function systemFlags(): i64 {
   return load<i64>(STATE_RFLAGS);
 }
-// @ts-ignore: decorator
-@inline export function setSystemFlags(value: i64): void {
+export function setSystemFlags(value: i64): void {
   store<i64>(STATE_RFLAGS, value);
 }
 /** Long mode is active (64-bit or compatibility mode). */
-// @ts-ignore: decorator
-@inline export function longMode(): bool {
+export function longMode(): bool {
   return (efer() & EFER_LMA) != 0;
 }
 /** 64-bit mode. */
-// @ts-ignore: decorator
-@inline export function mode64(): bool {
+export function mode64(): bool {
   return (load<u32>(STATE_MODE) & MODE_CODE_SIZE_MASK) == MODE_CODE64;
 }
-// @ts-ignore: decorator
-@inline export function protectedMode(): bool {
+export function protectedMode(): bool {
   return (cr0() & CR0_PE) != 0;
 }
-// @ts-ignore: decorator
-@inline export function virtual8086(): bool {
+export function virtual8086(): bool {
   return (systemFlags() & FLAG_VM) != 0;
 }
 /** Real mode or virtual-8086 mode: selectors are paragraphs. */
-// @ts-ignore: decorator
-@inline export function paragraphSelectors(): bool {
+export function paragraphSelectors(): bool {
   return !protectedMode() || virtual8086();
 }
-// @ts-ignore: decorator
-@inline export function iopl(): u32 {
+export function iopl(): u32 {
   return <u32>((systemFlags() >> 12) & 3);
 }
-// @ts-ignore: decorator
-@inline export function selector(segment: i32): u32 {
-  return load<u32>(STATE_SEG_SEL + (<usize>segment << 2));
+export function selector(segment: i32): u32 {
+  return load<u32>(STATE_SEG_SEL + ((<usize>segment) << 2));
 }
-// @ts-ignore: decorator
-@inline export function segmentBase(segment: i32): i64 {
-  return load<i64>(STATE_SEG_BASE + (<usize>segment << 3));
+export function segmentBase(segment: i32): i64 {
+  return load<i64>(STATE_SEG_BASE + ((<usize>segment) << 3));
 }
-// @ts-ignore: decorator
-@inline export function segmentAttributes(segment: i32): u32 {
-  return load<u32>(STATE_SEG_ATTR + (<usize>segment << 2));
+export function segmentAttributes(segment: i32): u32 {
+  return load<u32>(STATE_SEG_ATTR + ((<usize>segment) << 2));
 }
 /** Writes all four parts of a segment register. */
 export function setSegment(segment: i32, sel: u32, base: i64, limit: u32, attributes: u32): void {
-  store<u32>(STATE_SEG_SEL + (<usize>segment << 2), sel & 0xffff);
-  store<i64>(STATE_SEG_BASE + (<usize>segment << 3), base);
-  store<u32>(STATE_SEG_LIMIT + (<usize>segment << 2), limit);
-  store<u32>(STATE_SEG_ATTR + (<usize>segment << 2), attributes);
+  store<u32>(STATE_SEG_SEL + ((<usize>segment) << 2), sel & 0xffff);
+  store<i64>(STATE_SEG_BASE + ((<usize>segment) << 3), base);
+  store<u32>(STATE_SEG_LIMIT + ((<usize>segment) << 2), limit);
+  store<u32>(STATE_SEG_ATTR + ((<usize>segment) << 2), attributes);
 }
 
-// @ts-ignore: decorator
-@inline export function canonical(address: i64): bool {
-  return ((address << 16) >> 16) == address;
+export function canonical(address: i64): bool {
+  return (address << 16) >> 16 == address;
 }
 
-// @ts-ignore: decorator
-@inline export function faultPending(): bool {
+export function faultPending(): bool {
   return load<i32>(STATE_FAULT_VECTOR) >= 0;
 }
 

@@ -1,14 +1,29 @@
 // String instructions (Intel SDM volume 2: MOVS, STOS, LODS, CMPS, SCAS, INS, OUTS).
 //
 // A repetition is interruptible: after about 64 KiB a call returns with RIP unchanged.
-import { readPort, writePort } from './imports';
+import { readPort, writePort } from './env';
 import { setCompareFlags } from './flags';
 import { MODE_SINGLE_STEP, STATE_CODE_WRITTEN, STATE_FLAG_RESULT, STATE_MODE } from './layout';
 import { commitWrite, noteStore, roomInPage, slowRead, slowWrite } from './mmu';
 import { checkPort } from './port-io';
 import { ram } from './memory-map';
 import {
-  DONE, ES, FAULT, FLAG_DF, LOOKUP, RAX, RCX, RDI, RDX, RSI, mode64, reg, segmentBase, setReg, setRip, systemFlags,
+  DONE,
+  ES,
+  FAULT,
+  FLAG_DF,
+  LOOKUP,
+  RAX,
+  RCX,
+  RDI,
+  RDX,
+  RSI,
+  mode64,
+  reg,
+  segmentBase,
+  setReg,
+  setRip,
+  systemFlags,
 } from './state';
 import { NO_POINTER, currentBank, resolve } from './tlb';
 import { ACCESS_READ, ACCESS_WRITE } from './walk';
@@ -50,25 +65,21 @@ function begin(size: i32, addressWidth: i32, base: i64, repeat: i32): bool {
 }
 
 /** Replaces the bits of a register that the address width covers. */
-// @ts-ignore: decorator
-@inline function setAddress(index: i32, value: i64): void {
+function setAddress(index: i32, value: i64): void {
   if (addressMask == 0xffff) setReg(index, (reg(index) & ~0xffff) | (value & 0xffff));
   else setReg(index, value & addressMask);
 }
 
-// @ts-ignore: decorator
-@inline function sourceAddress(): i64 {
+function sourceAddress(): i64 {
   return (sourceBase + (reg(RSI) & addressMask)) & linearMask;
 }
 
-// @ts-ignore: decorator
-@inline function destinationAddress(): i64 {
+function destinationAddress(): i64 {
   return (destinationBase + (reg(RDI) & addressMask)) & linearMask;
 }
 
 /** Accounts for `elements` done. */
-// @ts-ignore: decorator
-@inline function advance(elements: i64, repeat: i32, source: bool, destination: bool): void {
+function advance(elements: i64, repeat: i32, source: bool, destination: bool): void {
   if (source) setAddress(RSI, reg(RSI) + elements * step);
   if (destination) setAddress(RDI, reg(RDI) + elements * step);
   if (repeat) setAddress(RCX, reg(RCX) - elements);

@@ -2,13 +2,44 @@
 import { setPrivilege } from './descriptors';
 import { getFlags, replaceFlags } from './flags';
 import {
-  STATE_FMASK, STATE_LSTAR, STATE_STAR, STATE_SYSENTER_CS, STATE_SYSENTER_EIP, STATE_SYSENTER_ESP,
+  STATE_FMASK,
+  STATE_LSTAR,
+  STATE_STAR,
+  STATE_SYSENTER_CS,
+  STATE_SYSENTER_EIP,
+  STATE_SYSENTER_ESP,
 } from './layout';
 import { updateMode } from './mode';
 import {
-  ATTR_BIG, ATTR_LONG, CS, EFER_SCE, FLAG_IF, FLAG_RF, FLAG_VM, LOOKUP, R11, RCX, RDX, RSP, SS, VECTOR_GP, VECTOR_UD,
-  canonical, cpl, efer, fault, longMode, mode64, protectedMode, reg, segmentBase, setReg, setRip, setSegment,
-  setSystemFlags, systemFlags,
+  ATTR_BIG,
+  ATTR_LONG,
+  CS,
+  EFER_SCE,
+  FLAG_IF,
+  FLAG_RF,
+  FLAG_VM,
+  LOOKUP,
+  R11,
+  RCX,
+  RDX,
+  RSP,
+  SS,
+  VECTOR_GP,
+  VECTOR_UD,
+  canonical,
+  cpl,
+  efer,
+  fault,
+  longMode,
+  mode64,
+  protectedMode,
+  reg,
+  segmentBase,
+  setReg,
+  setRip,
+  setSegment,
+  setSystemFlags,
+  systemFlags,
 } from './state';
 import { flushJumpCache } from './tlb';
 

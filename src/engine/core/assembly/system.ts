@@ -1,31 +1,103 @@
 // Control and debug registers, and the small privileged instructions.
 import { flushTlb, flushTlbNonGlobal, flushTlbPage, selectTlbBank } from './tlb';
 import {
-  EXIT_HALT, STATE_CR0, STATE_CR2, STATE_CR3, STATE_CR4, STATE_CR8, STATE_DR, STATE_EFER, STATE_HALTED,
-  STATE_INTR_SHADOW, STATE_KERNEL_GS_BASE, STATE_SEG_BASE, STATE_TSC_AUX,
+  EXIT_HALT,
+  STATE_CR0,
+  STATE_CR2,
+  STATE_CR3,
+  STATE_CR4,
+  STATE_CR8,
+  STATE_DR,
+  STATE_EFER,
+  STATE_HALTED,
+  STATE_INTR_SHADOW,
+  STATE_KERNEL_GS_BASE,
+  STATE_SEG_BASE,
+  STATE_TSC_AUX,
 } from './layout';
 import { readBlock } from './mmu';
 import { updateMode } from './mode';
 import { tsc } from './msr';
 import {
-  ATTR_LONG, CR0_CD, CR0_EM, CR0_ET, CR0_MP, CR0_NW, CR0_PE, CR0_PG, CR0_TS, CR0_WP, CR4_FSGSBASE, CR4_OSFXSR,
-  CR4_PAE, CR4_PCE, CR4_PCIDE, CR4_PGE, CR4_PSE, CR4_SMAP, CR4_SMEP, CR4_TSD, CS, DONE, EFER_LMA, EFER_LME, FAULT,
-  FLAG_AC, FLAG_IF, GS, LOOKUP, PHYSICAL_BITS, RAX, RCX, RDX, VECTOR_DB, VECTOR_GP, VECTOR_UD, canonical, cpl, cr0, cr4, efer, fault, iopl,
-  leave, longMode, mode64, protectedMode, reg, segmentAttributes, setReg, setRip, setSystemFlags, systemFlags,
+  ATTR_LONG,
+  CR0_CD,
+  CR0_EM,
+  CR0_ET,
+  CR0_MP,
+  CR0_NW,
+  CR0_PE,
+  CR0_PG,
+  CR0_TS,
+  CR0_WP,
+  CR4_FSGSBASE,
+  CR4_OSFXSR,
+  CR4_PAE,
+  CR4_PCE,
+  CR4_PCIDE,
+  CR4_PGE,
+  CR4_PSE,
+  CR4_SMAP,
+  CR4_SMEP,
+  CR4_TSD,
+  CS,
+  DONE,
+  EFER_LMA,
+  EFER_LME,
+  FAULT,
+  FLAG_AC,
+  FLAG_IF,
+  GS,
+  LOOKUP,
+  PHYSICAL_BITS,
+  RAX,
+  RCX,
+  RDX,
+  VECTOR_DB,
+  VECTOR_GP,
+  VECTOR_UD,
+  canonical,
+  cpl,
+  cr0,
+  cr4,
+  efer,
+  fault,
+  iopl,
+  leave,
+  longMode,
+  mode64,
+  protectedMode,
+  reg,
+  segmentAttributes,
+  setReg,
+  setRip,
+  setSystemFlags,
+  systemFlags,
   virtual8086,
 } from './state';
 
 const CR0_NE: i64 = 0x20;
 const CR0_AM: i64 = 0x40000;
-const CR0_BITS: i64 = CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;
+const CR0_BITS: i64 =
+  CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG;
 /** TLB contents depend on these. */
 const CR0_PAGING: i64 = CR0_PE | CR0_PG | CR0_WP;
 const CR4_DE: i64 = 0x8;
 const CR4_OSXMMEXCPT: i64 = 0x400;
-const CR4_BITS: i64 = CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_FSGSBASE |
-  CR4_PCIDE | CR4_SMEP | CR4_SMAP;
+const CR4_BITS: i64 =
+  CR4_TSD |
+  CR4_DE |
+  CR4_PSE |
+  CR4_PAE |
+  CR4_PGE |
+  CR4_PCE |
+  CR4_OSFXSR |
+  CR4_OSXMMEXCPT |
+  CR4_FSGSBASE |
+  CR4_PCIDE |
+  CR4_SMEP |
+  CR4_SMAP;
 const CR4_PAGING: i64 = CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP;
-const CR3_KEEP: i64 = <i64>1 << 63;
+const CR3_KEEP: i64 = (<i64>1) << 63;
 
 const DR6_FIXED: i64 = 0xffff0ff0;
 const DR7_FIXED: i64 = 0x400;
@@ -66,7 +138,7 @@ function writeCr0(value: i64): i32 {
 function writeCr3(value: i64): i32 {
   const pcid = (cr4() & CR4_PCIDE) != 0;
   if (pcid) value &= ~CR3_KEEP;
-  if (longMode() && (<u64>value >> PHYSICAL_BITS) != 0) return fault(VECTOR_GP, 0);
+  if (longMode() && <u64>value >> PHYSICAL_BITS != 0) return fault(VECTOR_GP, 0);
   store<i64>(STATE_CR3, value);
   // The TLB does not tell address spaces apart, so "keep" (bit 63) cannot be honoured: dropping more is allowed.
   flushTlbNonGlobal();
@@ -143,13 +215,13 @@ export function movToDr(n: i32, value: i64): i32 {
   } else if (!canonical(value) && longMode()) {
     return fault(VECTOR_GP, 0);
   }
-  store<i64>(STATE_DR + (<usize>index << 3), value);
+  store<i64>(STATE_DR + ((<usize>index) << 3), value);
   return DONE;
 }
 
 export function movFromDr(n: i32): i64 {
   const index = debugRegister(n);
-  return index < 0 ? 0 : load<i64>(STATE_DR + (<usize>index << 3));
+  return index < 0 ? 0 : load<i64>(STATE_DR + ((<usize>index) << 3));
 }
 
 export function clts(next: i64): i32 {
@@ -257,13 +329,13 @@ export function rdpmc(): i32 {
 /** RDFSBASE, RDGSBASE: 4 = FS, 5 = GS. */
 export function readSegmentBase(segment: i32): i64 {
   if (!mode64() || (cr4() & CR4_FSGSBASE) == 0) fault(VECTOR_UD, 0);
-  return load<i64>(STATE_SEG_BASE + (<usize>segment << 3));
+  return load<i64>(STATE_SEG_BASE + ((<usize>segment) << 3));
 }
 
 export function writeSegmentBase(segment: i32, value: i64): i32 {
   if (!mode64() || (cr4() & CR4_FSGSBASE) == 0) return fault(VECTOR_UD, 0);
   if (!canonical(value)) return fault(VECTOR_GP, 0);
-  store<i64>(STATE_SEG_BASE + (<usize>segment << 3), value);
+  store<i64>(STATE_SEG_BASE + ((<usize>segment) << 3), value);
   return DONE;
 }
 

@@ -1,13 +1,38 @@
 // The software TLB: filling, flushing, and finding the host address of a page.
 import {
-  JUMP_CACHE_BASE, JUMP_CACHE_ENTRIES, JUMP_CACHE_ENTRY_SIZE, STATE_CPL, STATE_CR4, STATE_RFLAGS, STATE_TLB_BANK,
-  STATE_TLB_FILLS, TLB_ADDEND, TLB_BANKS, TLB_BANK_SUPERVISOR, TLB_BANK_SUPERVISOR_AC, TLB_BANK_USER, TLB_BASE,
-  TLB_ENTRIES, TLB_ENTRY_SHIFT, TLB_ENTRY_SIZE, TLB_EXEC_TAG, TLB_PHYS_PAGE, TLB_READ_TAG, TLB_WRITE_TAG,
+  JUMP_CACHE_BASE,
+  JUMP_CACHE_ENTRIES,
+  JUMP_CACHE_ENTRY_SIZE,
+  STATE_CPL,
+  STATE_CR4,
+  STATE_RFLAGS,
+  STATE_TLB_BANK,
+  STATE_TLB_FILLS,
+  TLB_ADDEND,
+  TLB_BANKS,
+  TLB_BANK_SUPERVISOR,
+  TLB_BANK_SUPERVISOR_AC,
+  TLB_BANK_USER,
+  TLB_BASE,
+  TLB_ENTRIES,
+  TLB_ENTRY_SHIFT,
+  TLB_ENTRY_SIZE,
+  TLB_EXEC_TAG,
+  TLB_PHYS_PAGE,
+  TLB_READ_TAG,
+  TLB_WRITE_TAG,
 } from './layout';
 import { codeBitmap, ram, ramOffset } from './memory-map';
 import { CR4_SMAP, FLAG_AC, VECTOR_GP, canonical, fault, longMode } from './state';
 import {
-  ACCESS_FETCH, ACCESS_READ, ACCESS_WRITE, walk, walkAllows, walkDirty, walkGlobal, walkSize,
+  ACCESS_FETCH,
+  ACCESS_READ,
+  ACCESS_WRITE,
+  walk,
+  walkAllows,
+  walkDirty,
+  walkGlobal,
+  walkSize,
 } from './walk';
 
 const SLOTS: i32 = TLB_BANKS * TLB_ENTRIES;
@@ -36,24 +61,20 @@ export function setTlbEntries(entries: i32): void {
   indexMask = entries - 1;
 }
 
-// @ts-ignore: decorator
-@inline function setBit(set: usize, hash: u32): void {
+function setBit(set: usize, hash: u32): void {
   const at = set + ((hash & 4095) >> 3);
   store<u8>(at, load<u8>(at) | <u8>((<u32>1) << (hash & 7)));
 }
-// @ts-ignore: decorator
-@inline function hasBit(set: usize, hash: u32): bool {
+function hasBit(set: usize, hash: u32): bool {
   return ((load<u8>(set + ((hash & 4095) >> 3)) >> <u8>(hash & 7)) & 1) != 0;
 }
-// @ts-ignore: decorator
-@inline function regionHash(address: i64, shift: i64): u32 {
+function regionHash(address: i64, shift: i64): u32 {
   const region = <u32>(address >> shift);
   return region ^ (region >>> 12);
 }
 
 /** Number of the TLB bank in use. */
-// @ts-ignore: decorator
-@inline export function currentBank(): i32 {
+export function currentBank(): i32 {
   return <i32>((load<u32>(STATE_TLB_BANK) - <u32>TLB_BASE) / BANK_BYTES);
 }
 
@@ -69,13 +90,11 @@ export function selectTlbBank(): void {
   store<u32>(STATE_TLB_BANK, <u32>TLB_BASE + bankFor(load<u32>(STATE_CPL)) * BANK_BYTES);
 }
 
-// @ts-ignore: decorator
-@inline function entryOf(address: i64, bank: i32): usize {
-  return TLB_BASE + bank * BANK_BYTES + (((<i32>(address >> 12)) & indexMask) << TLB_ENTRY_SHIFT);
+function entryOf(address: i64, bank: i32): usize {
+  return TLB_BASE + bank * BANK_BYTES + ((<i32>(address >> 12) & indexMask) << TLB_ENTRY_SHIFT);
 }
 
-// @ts-ignore: decorator
-@inline function clearEntry(entry: usize): void {
+function clearEntry(entry: usize): void {
   store<i64>(entry, -1, TLB_READ_TAG);
   store<i64>(entry, -1, TLB_WRITE_TAG);
   store<i64>(entry, -1, TLB_EXEC_TAG);
@@ -111,7 +130,7 @@ export function flushTlbNonGlobal(): void {
       store<u16>(fillList + (kept << 1), slot);
       kept++;
     } else {
-      clearEntry(TLB_BASE + (<usize>slot << TLB_ENTRY_SHIFT));
+      clearEntry(TLB_BASE + ((<usize>slot) << TLB_ENTRY_SHIFT));
     }
   }
   store<u32>(STATE_TLB_FILLS, kept);
@@ -125,8 +144,9 @@ function flushLarge(address: i64): void {
     const slot = load<u16>(fillList + (i << 1));
     const size = load<u8>(slotInfo + slot) >> 1;
     if (!size) continue;
-    const entry = TLB_BASE + (<usize>slot << TLB_ENTRY_SHIFT);
-    const tag = load<i64>(entry, TLB_READ_TAG) & load<i64>(entry, TLB_WRITE_TAG) & load<i64>(entry, TLB_EXEC_TAG);
+    const entry = TLB_BASE + ((<usize>slot) << TLB_ENTRY_SHIFT);
+    const tag =
+      load<i64>(entry, TLB_READ_TAG) & load<i64>(entry, TLB_WRITE_TAG) & load<i64>(entry, TLB_EXEC_TAG);
     const page = tag == -1 ? -1 : anyTag(entry);
     // 22 bits cover the 4 MiB pages of 32-bit paging as well.
     const shift: i64 = size == 1 ? 22 : 30;
@@ -156,9 +176,9 @@ export function flushTlbPage(address: i64): void {
 /** Takes fast stores to a RAM page away in all banks, because it now holds translated code. */
 export function protectRamPage(ramPage: u32): void {
   const fills = load<u32>(STATE_TLB_FILLS);
-  const host = ram + (<usize>ramPage << 12);
+  const host = ram + ((<usize>ramPage) << 12);
   for (let i: u32 = 0; i < fills; i++) {
-    const entry = TLB_BASE + (<usize>load<u16>(fillList + (i << 1)) << TLB_ENTRY_SHIFT);
+    const entry = TLB_BASE + ((<usize>load<u16>(fillList + (i << 1))) << TLB_ENTRY_SHIFT);
     const tag = load<i64>(entry, TLB_WRITE_TAG);
     if (tag != -1 && <usize>(<i32>tag + load<i32>(entry, TLB_ADDEND)) == host) {
       store<i64>(entry, -1, TLB_WRITE_TAG);
@@ -200,9 +220,12 @@ export function resolve(address: i64, bank: i32, access: i32): usize {
   if (!longMode()) address &= 0xffffffff;
   const entry = entryOf(address, bank);
   const page = address & PAGE_MASK;
-  const tag = access == ACCESS_READ
-    ? load<i64>(entry, TLB_READ_TAG)
-    : access == ACCESS_WRITE ? load<i64>(entry, TLB_WRITE_TAG) : load<i64>(entry, TLB_EXEC_TAG);
+  const tag =
+    access == ACCESS_READ
+      ? load<i64>(entry, TLB_READ_TAG)
+      : access == ACCESS_WRITE
+        ? load<i64>(entry, TLB_WRITE_TAG)
+        : load<i64>(entry, TLB_EXEC_TAG);
   if (tag == page) return <usize>(<i32>address + load<i32>(entry, TLB_ADDEND));
   if (longMode() && !canonical(address)) {
     fault(VECTOR_GP, 0);

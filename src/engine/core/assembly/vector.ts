@@ -1,8 +1,15 @@
 // Entering a handler through the IDT or the real-mode vector table.
 import { EVENT_FAULT, EVENT_SOFTWARE } from './exceptions';
 import {
-  attributes, enterDescriptor, enterNull, enterParagraph, fetchDescriptor, isNull, markAccessed,
-  privilege, setPrivilege,
+  attributes,
+  enterDescriptor,
+  enterNull,
+  enterParagraph,
+  fetchDescriptor,
+  isNull,
+  markAccessed,
+  privilege,
+  setPrivilege,
 } from './descriptors';
 import { getFlags } from './flags';
 import { STATE_IDTR_BASE, STATE_IDTR_LIMIT, STATE_SEG_LIMIT } from './layout';
@@ -11,10 +18,46 @@ import { updateMode } from './mode';
 import { checkInnerStack, innerStackBase, innerStackMask } from './inner-stack';
 import { currentStackMask, pushFrame, setFrameItem, setStackPointer, stackMask } from './stack';
 import {
-  ATTR_BIG, ATTR_CODE, ATTR_CONFORMING, ATTR_LONG, ATTR_PRESENT, ATTR_S, CS, DONE, DS, ES, FAULT, FLAG_AC, FLAG_IF,
-  FLAG_NT, FLAG_RF, FLAG_TF, FLAG_VM, FS, GS, RSP, SS, VECTOR_GP, VECTOR_NP, VECTOR_SS, VECTOR_TS, canonical, cpl,
-  fault, longMode, mode64, protectedMode, reg, segmentAttributes, segmentBase, selector, setReg, setRip, setSystemFlags,
-  systemFlags, virtual8086,
+  ATTR_BIG,
+  ATTR_CODE,
+  ATTR_CONFORMING,
+  ATTR_LONG,
+  ATTR_PRESENT,
+  ATTR_S,
+  CS,
+  DONE,
+  DS,
+  ES,
+  FAULT,
+  FLAG_AC,
+  FLAG_IF,
+  FLAG_NT,
+  FLAG_RF,
+  FLAG_TF,
+  FLAG_VM,
+  FS,
+  GS,
+  RSP,
+  SS,
+  VECTOR_GP,
+  VECTOR_NP,
+  VECTOR_SS,
+  VECTOR_TS,
+  canonical,
+  cpl,
+  fault,
+  longMode,
+  mode64,
+  protectedMode,
+  reg,
+  segmentAttributes,
+  segmentBase,
+  selector,
+  setReg,
+  setRip,
+  setSystemFlags,
+  systemFlags,
+  virtual8086,
 } from './state';
 import { taskStack, taskStack64, taskStackPointer, taskStackSelector } from './task';
 
@@ -22,7 +65,7 @@ const gate: usize = memory.data(16);
 const frame: usize = memory.data(128);
 
 function codeLimit(): u32 {
-  return load<u32>(STATE_SEG_LIMIT + (<usize>CS << 2));
+  return load<u32>(STATE_SEG_LIMIT + ((<usize>CS) << 2));
 }
 
 /** Pushes FLAGS, CS, IP and takes the new CS:IP from the vector table. */
@@ -59,7 +102,8 @@ function clearFlags(interruptGate: bool): void {
 function checkHandler(sel: u32, external: u32): i32 {
   const attr = attributes();
   const error = (sel & 0xfffc) | external;
-  if ((attr & (ATTR_S | ATTR_CODE)) != (ATTR_S | ATTR_CODE) || privilege(attr) > cpl()) return fault(VECTOR_GP, error);
+  if ((attr & (ATTR_S | ATTR_CODE)) != (ATTR_S | ATTR_CODE) || privilege(attr) > cpl())
+    return fault(VECTOR_GP, error);
   if ((attr & ATTR_PRESENT) == 0) return fault(VECTOR_NP, error);
   if (longMode() && (attr & (ATTR_LONG | ATTR_BIG)) != ATTR_LONG) return fault(VECTOR_GP, error);
   return DONE;
@@ -94,7 +138,7 @@ function enterLong(kind: i32, hasError: bool, error: u32, returnRip: i64, extern
     setPrivilege(level);
   }
   setReg(RSP, top - items * 8);
-  setRip(<i64>load<u16>(gate) | (<i64>load<u16>(gate, 6) << 16) | (<i64>load<u32>(gate, 8) << 32));
+  setRip(<i64>load<u16>(gate) | ((<i64>load<u16>(gate, 6)) << 16) | ((<i64>load<u32>(gate, 8)) << 32));
   return DONE;
 }
 
@@ -154,7 +198,7 @@ function enterLegacy(kind: i32, hasError: bool, error: u32, returnRip: i64, exte
   const code = level < cpl() ? enterInner(sel, level, size, items, external) : enterSameLevel(size, items);
   if (code) return code;
   enterDescriptor(CS, (sel & 0xfffc) | level);
-  setRip(<i64>load<u16>(gate) | (wide ? <i64>load<u16>(gate, 6) << 16 : 0));
+  setRip(<i64>load<u16>(gate) | (wide ? (<i64>load<u16>(gate, 6)) << 16 : 0));
   return DONE;
 }
 

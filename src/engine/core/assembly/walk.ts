@@ -1,10 +1,20 @@
 // Page walks: no paging, 32-bit, PAE and 4-level (Intel SDM volume 3, chapter 4).
-import {
-  STATE_CR3, STATE_FAULT_ADDRESS, TLB_BANK_SUPERVISOR_AC, TLB_BANK_USER,
-} from './layout';
+import { STATE_CR3, STATE_FAULT_ADDRESS, TLB_BANK_SUPERVISOR_AC, TLB_BANK_USER } from './layout';
 import { ram, ramOffset } from './memory-map';
 import {
-  CR0_PG, CR0_WP, CR4_PAE, CR4_PSE, CR4_SMAP, CR4_SMEP, EFER_NXE, PHYSICAL_BITS, VECTOR_PF, cr0, cr4, efer, fault,
+  CR0_PG,
+  CR0_WP,
+  CR4_PAE,
+  CR4_PSE,
+  CR4_SMAP,
+  CR4_SMEP,
+  EFER_NXE,
+  PHYSICAL_BITS,
+  VECTOR_PF,
+  cr0,
+  cr4,
+  efer,
+  fault,
   longMode,
 } from './state';
 
@@ -24,7 +34,7 @@ const GLOBAL: i64 = 0x100;
 /** Bits 51:12. */
 const FRAME: i64 = 0x000ffffffffff000;
 /** Physical address bits that the CPU does not have. */
-const RESERVED_PHYSICAL: i64 = 0x000fffffffffffff & ~((<i64>1 << PHYSICAL_BITS) - 1);
+const RESERVED_PHYSICAL: i64 = 0x000fffffffffffff & ~(((<i64>1) << PHYSICAL_BITS) - 1);
 
 // Page fault error code bits.
 const ERROR_PRESENT: u32 = 1;
@@ -46,15 +56,13 @@ export let walkSize: i32 = 0;
 const visited: usize = memory.data(16);
 let visits: i32 = 0;
 
-// @ts-ignore: decorator
-@inline function entryPointer(physical: i64): usize {
+function entryPointer(physical: i64): usize {
   const offset = ramOffset(physical);
   return offset < 0 ? 0 : ram + <usize>offset;
 }
 
-// @ts-ignore: decorator
-@inline function visit(pointer: usize): void {
-  store<usize>(visited + (<usize>visits << 2), pointer);
+function visit(pointer: usize): void {
+  store<usize>(visited + ((<usize>visits) << 2), pointer);
   visits++;
 }
 
@@ -89,7 +97,7 @@ function finish(address: i64, bank: i32, access: i32, leaf: i64, physical: i64):
   walkDirty = (leaf & DIRTY) != 0 || access == ACCESS_WRITE;
   const last = visits - 1;
   for (let i = 0; i < visits; i++) {
-    const pointer = load<usize>(visited + (<usize>i << 2));
+    const pointer = load<usize>(visited + ((<usize>i) << 2));
     const bits: u8 = i == last && access == ACCESS_WRITE ? <u8>(ACCESSED | DIRTY) : <u8>ACCESSED;
     if ((load<u8>(pointer) & bits) != bits) atomic.or<u8>(pointer, bits);
   }
@@ -105,7 +113,7 @@ function walk64(address: i64, bank: i32, access: i32, table: i64, level: i32, re
     const entry: i64 = pointer ? load<i64>(pointer) : 0;
     if ((entry & PRESENT) == 0) return pageFault(address, bank, access, 0);
     let bad = reserved;
-    if (!hasNx) bad |= <i64>1 << 63;
+    if (!hasNx) bad |= (<i64>1) << 63;
     const leaf = level == 1 || (level < 4 && (entry & LARGE) != 0);
     if (level == 4) bad |= LARGE;
     else if (leaf && level == 2) bad |= 0x1fe000;
@@ -117,7 +125,7 @@ function walk64(address: i64, bank: i32, access: i32, table: i64, level: i32, re
     visit(pointer);
     if (leaf) {
       walkSize = level - 1;
-      const inPage = (<i64>1 << shift) - 1;
+      const inPage = ((<i64>1) << shift) - 1;
       return finish(address, bank, access, entry, (entry & FRAME & ~inPage) | (address & inPage));
     }
     table = entry & FRAME;
@@ -131,7 +139,7 @@ function walkPae(address: i64, bank: i32, access: i32): i64 {
   if ((entry & PRESENT) == 0) return pageFault(address, bank, access, 0);
   // Bits 62:52 are reserved in PAE entries; the directory pointers have no rights of their own.
   const reserved: i64 = RESERVED_PHYSICAL | 0x7ff0000000000000;
-  if ((entry & (reserved | (<i64>1 << 63) | 0x1e6)) != 0) {
+  if ((entry & (reserved | ((<i64>1) << 63) | 0x1e6)) != 0) {
     return pageFault(address, bank, access, ERROR_PRESENT | ERROR_RESERVED);
   }
   return walk64(address, bank, access, entry & FRAME, 2, reserved);
