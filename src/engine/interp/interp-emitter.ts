@@ -1,6 +1,7 @@
 /** The interpreter's operands: every field of the micro-op record is loaded when the micro-op runs. */
 import { CPU, EXIT, STATE, TLB, UOP } from '../layout.ts';
-import type { Emitter, Push, RegisterField, Width } from '../uops/emitter.ts';
+import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
+import { EagerFlags } from '../uops/flags.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 
@@ -55,7 +56,7 @@ export class InterpEmitter implements Emitter {
   readonly v128: readonly number[];
   readonly f64: readonly number[];
   readonly f32: readonly number[];
-  readonly flagsDead = false;
+  readonly flags: FlagRecorder = new EagerFlags(this);
   readonly #frame: InterpFrame;
   readonly #imports: ReadonlyMap<string, number>;
   readonly #tlbMask: number;

@@ -1,7 +1,7 @@
 /** Two-operand integer arithmetic, INC, DEC, NEG, NOT, and their read-modify-write forms. */
 import { defineUop } from './define.ts';
 import type { Emitter, Push, Width } from './emitter.ts';
-import { flagsAdd, flagsIncDec, flagsLogic, flagsSub, pushCarry64 } from './flags.ts';
+
 import { loadAt, loadOperand, storeAt, truncate, WIDTHS } from './operands.ts';
 
 /** Locals: a and b are the zero-extended operands, r the result. */
@@ -23,9 +23,9 @@ function binary(op: string, e: Emitter): void {
   e.w.get(e.i64[B]);
   e.w.op(op);
 }
-const addFlags = (e: Emitter, width: Width): void => flagsAdd(e, width, e.i64[A], e.i64[B], e.i64[R]);
-const subFlags = (e: Emitter, width: Width): void => flagsSub(e, width, e.i64[A], e.i64[B], e.i64[R]);
-const logicFlags = (e: Emitter, width: Width): void => flagsLogic(e, width, e.i64[R]);
+const addFlags = (e: Emitter, width: Width): void => e.flags.add(width, e.i64[A], e.i64[B], e.i64[R]);
+const subFlags = (e: Emitter, width: Width): void => e.flags.sub(width, e.i64[A], e.i64[B], e.i64[R]);
+const logicFlags = (e: Emitter, width: Width): void => e.flags.logic(width, e.i64[R]);
 
 const OPERATIONS: readonly Operation[] = [
   { name: 'add', writes: true, compute: (e) => binary('i64.add', e), flags: addFlags },
@@ -35,7 +35,7 @@ const OPERATIONS: readonly Operation[] = [
     writes: true,
     compute(e) {
       binary('i64.add', e);
-      pushCarry64(e);
+      e.flags.pushCarry();
       e.w.op('i64.add');
     },
     flags: addFlags,
@@ -45,7 +45,7 @@ const OPERATIONS: readonly Operation[] = [
     writes: true,
     compute(e) {
       binary('i64.sub', e);
-      pushCarry64(e);
+      e.flags.pushCarry();
       e.w.op('i64.sub');
     },
     flags: subFlags,
@@ -144,7 +144,7 @@ function defineUnary(width: Width): void {
       name,
       writes: true,
       compute: (e) => binary(add ? 'i64.add' : 'i64.sub', e),
-      flags: (e) => flagsIncDec(e, width, add, e.i64[A], e.i64[B], e.i64[R]),
+      flags: (e) => e.flags.step(width, add, e.i64[A], e.i64[B], e.i64[R]),
     };
     defineUop(
       `${name}${width}.r`,

@@ -2,7 +2,7 @@
 import { STATE } from '../layout.ts';
 import { defineUop } from './define.ts';
 import type { Emitter, Push, Width } from './emitter.ts';
-import { flagsLogic, flagsSub, setCarryFlag, signExtend } from './flags.ts';
+import { signExtend } from './flags.ts';
 import { RAX, RDX, WIDTHS, WORD_WIDTHS } from './operands.ts';
 
 /** BT, BTS, BTR, BTC on a register; the bit number is taken modulo the width. */
@@ -51,7 +51,7 @@ function bitOperation(e: Emitter, width: Width, change: string | undefined, inde
       w.op(change);
     });
   }
-  setCarryFlag(e, e.i32[0]);
+  e.flags.setCarry(e.i32[0]);
 }
 
 for (const width of WORD_WIDTHS) {
@@ -79,7 +79,7 @@ for (const width of WORD_WIDTHS) {
         scan(e);
       });
       e.w.end();
-      flagsLogic(e, width, source);
+      e.flags.logic(width, source);
     });
   }
   defineUop(`popcnt${width}`, (e) => {
@@ -164,7 +164,6 @@ function multiplyWide(e: Emitter, width: Width, signed: boolean): void {
 
 /** CF = OF = `lost` (i32); the others, undefined, follow the low half of the product. */
 function multiplyFlags(e: Emitter, width: Width, low: number, lost: Push): void {
-  if (e.flagsDead) return;
   e.setState(STATE.FLAG_CARRY, 'i64', () => {
     lost();
     e.w.op('i64.extend_i32_u');
@@ -232,7 +231,7 @@ function compareExchange(e: Emitter, width: Width): void {
   w.else();
   e.setFixed(RAX, width, () => w.get(destination));
   w.end();
-  flagsSub(e, width, accumulator, destination, difference);
+  e.flags.sub(width, accumulator, destination, difference);
 }
 
 for (const width of WIDTHS) {
@@ -252,12 +251,12 @@ for (const width of WIDTHS) {
 defineUop('clc', (e) => {
   e.w.i32(0);
   e.w.set(e.i32[0]);
-  setCarryFlag(e, e.i32[0]);
+  e.flags.setCarry(e.i32[0]);
 });
 defineUop('stc', (e) => {
   e.w.i32(1);
   e.w.set(e.i32[0]);
-  setCarryFlag(e, e.i32[0]);
+  e.flags.setCarry(e.i32[0]);
 });
 defineUop('cmc', (e) =>
   e.setState(STATE.FLAG_CARRY, 'i64', () => {

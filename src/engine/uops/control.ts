@@ -2,7 +2,7 @@
 import { STATE } from '../layout.ts';
 import { defineUop } from './define.ts';
 import type { Emitter, Push, Width } from './emitter.ts';
-import { pushCondition } from './flags.ts';
+
 import { loadAt, RBP, RCX, RSP, storeAt, truncate, WORD_WIDTHS } from './operands.ts';
 
 /** Op 0 must stay the first: an invalidated block's first micro-op is overwritten with it. */
@@ -15,7 +15,7 @@ defineUop('nop', () => {});
 defineUop('jmp', (e) => e.jump());
 for (let code = 0; code < 16; code++) {
   defineUop(`jcc${code}`, (e) => {
-    pushCondition(e, code);
+    e.flags.pushCondition(code);
     e.jumpIf();
   });
 }
@@ -51,7 +51,7 @@ function loop(e: Emitter, width: Width, condition: number | undefined): void {
   e.w.i64(0n);
   e.w.op('i64.ne');
   if (condition !== undefined) {
-    pushCondition(e, condition);
+    e.flags.pushCondition(condition);
     e.w.op('i32.and');
   }
   e.jumpIf();

@@ -12,8 +12,27 @@ export type RegisterField = 'a' | 'b' | 'base' | 'index';
 /** Writes instructions that leave one value on the stack. */
 export type Push = () => void;
 
+/** Records and tests the arithmetic flags; operands are i64 locals, zero-extended, results' upper bits are ignored. */
+export interface FlagRecorder {
+  /** sum = a + b, with or without carry. */
+  add(width: Width, a: number, b: number, sum: number): void;
+  /** difference = a - b, with or without borrow. */
+  sub(width: Width, a: number, b: number, difference: number): void;
+  /** CF, OF and AF clear. */
+  logic(width: Width, value: number): void;
+  /** INC (`add`) and DEC: CF stays; `one` is a local that holds 1. */
+  step(width: Width, add: boolean, a: number, one: number, value: number): void;
+  /** Sets CF to the i32 boolean in a local; the others stay. */
+  setCarry(value: number): void;
+  /** Pushes CF as i64 0 or 1. */
+  pushCarry(): void;
+  /** Pushes condition code 0…15 (the low nibble of Jcc, SETcc, CMOVcc) as i32 0 or 1. */
+  pushCondition(code: number): void;
+}
+
 export interface Emitter {
   readonly w: FunctionWriter;
+  readonly flags: FlagRecorder;
 
   /** Scratch locals, free for use within one micro-op. */
   readonly i64: readonly number[];
@@ -55,9 +74,6 @@ export interface Emitter {
   /** A field of the vCPU state. */
   state(offset: number, type: ValueType): void;
   setState(offset: number, type: ValueType, value: Push): void;
-
-  /** True when nothing will read the flags that this micro-op sets. */
-  readonly flagsDead: boolean;
 
   /** Calls an export of the core runtime; arguments are on the stack. */
   call(name: string): void;

@@ -9,7 +9,7 @@
  * Because the representation does not depend on the operation, a condition needs no dispatch.
  */
 import { STATE } from '../layout.ts';
-import type { Emitter, Push, Width } from './emitter.ts';
+import type { Emitter, FlagRecorder, Push, Width } from './emitter.ts';
 
 const result = (e: Emitter): void => e.state(STATE.FLAG_RESULT, 'i64');
 const carry = (e: Emitter): void => e.state(STATE.FLAG_CARRY, 'i64');
@@ -80,36 +80,25 @@ function subBorrows(e: Emitter, width: Width, a: number, b: number, difference: 
 }
 
 /** Flags of an addition; operands zero-extended in locals a, b, the sum in `sum` (upper bits ignored). Uses i64[7]. */
-export function flagsAdd(e: Emitter, width: Width, a: number, b: number, sum: number): void {
-  if (e.flagsDead) return;
+function flagsAdd(e: Emitter, width: Width, a: number, b: number, sum: number): void {
   e.setState(STATE.FLAG_CARRY, 'i64', () => addCarries(e, width, a, b, sum));
   setResult(e, width, () => e.w.get(sum));
 }
 
 /** Flags of a subtraction. Uses i64[7]. */
-export function flagsSub(e: Emitter, width: Width, a: number, b: number, difference: number): void {
-  if (e.flagsDead) return;
+function flagsSub(e: Emitter, width: Width, a: number, b: number, difference: number): void {
   e.setState(STATE.FLAG_CARRY, 'i64', () => subBorrows(e, width, a, b, difference));
   setResult(e, width, () => e.w.get(difference));
 }
 
 /** Flags of AND, OR, XOR, TEST: CF, OF and AF clear. */
-export function flagsLogic(e: Emitter, width: Width, value: number): void {
-  if (e.flagsDead) return;
+function flagsLogic(e: Emitter, width: Width, value: number): void {
   e.setState(STATE.FLAG_CARRY, 'i64', () => e.w.i64(0n));
   setResult(e, width, () => e.w.get(value));
 }
 
 /** Flags of INC (`add`) and DEC: CF stays. `one` holds 1. Uses i64[6], i64[7]. */
-export function flagsIncDec(
-  e: Emitter,
-  width: Width,
-  add: boolean,
-  a: number,
-  one: number,
-  value: number,
-): void {
-  if (e.flagsDead) return;
+function flagsIncDec(e: Emitter, width: Width, add: boolean, a: number, one: number, value: number): void {
   const { w } = e;
   const vector = e.i64[6];
   if (add) addCarries(e, width, a, one, value);
@@ -164,7 +153,7 @@ export function flagsRotate(e: Emitter, cf: Push, overflowXorCarry: Push): void 
 }
 
 /** Sets CF only, keeping OF: value is an i32 boolean in a local. */
-export function setCarryFlag(e: Emitter, value: number): void {
+function setCarryFlag(e: Emitter, value: number): void {
   const { w } = e;
   e.setState(STATE.FLAG_CARRY, 'i64', () => {
     carry(e);
@@ -184,7 +173,7 @@ export function setCarryFlag(e: Emitter, value: number): void {
 }
 
 /** Pushes CF as i64 0 or 1. */
-export function pushCarry64(e: Emitter): void {
+function pushCarry64(e: Emitter): void {
   carry(e);
   e.w.i64(63n);
   e.w.op('i64.shr_u');
@@ -267,7 +256,38 @@ const POSITIVE_CONDITIONS: readonly ((e: Emitter) => void)[] = [
 ];
 
 /** Pushes condition code 0…15 (the low nibble of Jcc, SETcc, CMOVcc) as i32 0 or 1. */
-export function pushCondition(e: Emitter, code: number): void {
+function pushCondition(e: Emitter, code: number): void {
   POSITIVE_CONDITIONS[code >> 1](e);
   if (code & 1) e.w.op('i32.eqz');
+}
+
+/** Computes the flags at once into the two state fields. */
+export class EagerFlags implements FlagRecorder {
+  readonly #e: Emitter;
+
+  constructor(e: Emitter) {
+    this.#e = e;
+  }
+
+  add(width: Width, a: number, b: number, sum: number): void {
+    flagsAdd(this.#e, width, a, b, sum);
+  }
+  sub(width: Width, a: number, b: number, difference: number): void {
+    flagsSub(this.#e, width, a, b, difference);
+  }
+  logic(width: Width, value: number): void {
+    flagsLogic(this.#e, width, value);
+  }
+  step(width: Width, add: boolean, a: number, one: number, value: number): void {
+    flagsIncDec(this.#e, width, add, a, one, value);
+  }
+  setCarry(value: number): void {
+    setCarryFlag(this.#e, value);
+  }
+  pushCarry(): void {
+    pushCarry64(this.#e);
+  }
+  pushCondition(code: number): void {
+    pushCondition(this.#e, code);
+  }
 }

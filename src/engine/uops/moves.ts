@@ -2,7 +2,7 @@
 import { STATE } from '../layout.ts';
 import { defineUop } from './define.ts';
 import { type Emitter, type Width } from './emitter.ts';
-import { pushCondition, signExtend } from './flags.ts';
+import { signExtend } from './flags.ts';
 import {
   loadAt,
   loadOperand,
@@ -88,7 +88,7 @@ for (const width of WORD_WIDTHS) {
       e.setReg('a', width, () => {
         e.reg('b', width);
         e.reg('a', width);
-        pushCondition(e, code);
+        e.flags.pushCondition(code);
         e.w.op('select');
       }),
     );
@@ -97,7 +97,7 @@ for (const width of WORD_WIDTHS) {
 for (let code = 0; code < 16; code++) {
   defineUop(`set${code}.r`, (e) =>
     e.setReg('a', 8, () => {
-      pushCondition(e, code);
+      e.flags.pushCondition(code);
       e.w.op('i64.extend_i32_u');
     }),
   );
