@@ -28,7 +28,7 @@ export interface CoreImports {
   tscNow(): number;
 }
 
-/** Address translation and memory access: `mmu.ts`. */
+/** Address translation and memory access: `mmu.ts`, `tlb.ts`, `walk.ts`. */
 export interface MmuExports {
   /**
    * Tells the core where things are; call once before anything else.
@@ -93,7 +93,7 @@ export interface BlockExports {
   jumpCacheSlot(rip: bigint): number;
 }
 
-/** Exceptions and interrupts: `exceptions.ts`. */
+/** Exceptions and interrupts: `exceptions.ts`, `vector.ts`. */
 export interface ExceptionExports {
   /** Makes a fault pending; the caller returns code 2. The error code is ignored for vectors without one. */
   raise(vector: number, error: number): void;
@@ -116,7 +116,7 @@ export interface ExceptionExports {
   interruptsPossible(): number;
 }
 
-/** Segmentation and far control transfers: `segments.ts`. Segment numbers: es cs ss ds fs gs = 0…5. */
+/** Segmentation and far control transfers: `segments.ts`, `far.ts`, `return.ts`. Segment numbers: es cs ss ds fs gs = 0…5. */
 export interface SegmentExports {
   /**
    * Loads ES, SS, DS, FS or GS (CS raises #UD). Code 0, 1 (MODE changed; RIP = next) or 2. SS sets INTR_SHADOW.
@@ -150,7 +150,7 @@ export interface SegmentExports {
   updateMode(): void;
 }
 
-/** System instructions: `system.ts`, `flags.ts`, `msr.ts`, `cpuid.ts`. */
+/** System instructions: `system.ts`, `control-registers.ts`, `system-calls.ts`, `flags.ts`, `msr.ts`, `cpuid.ts`, `fxsave.ts`, `composite.ts`. */
 export interface SystemExports {
   /** Code 1 or 2. n is 0, 2, 3, 4 or 8, others raise #UD. */
   movToCr(n: number, value: bigint, next: bigint): number;
@@ -232,8 +232,8 @@ export interface SystemExports {
  * @param sourceBase linear base of the source segment (0 in 64-bit mode except FS and GS)
  * @param repeat 0 none, 1 REP/REPE, 2 REPNE
  *
- * Code 0 (finished), 1 (a long repetition paused: RIP stays at this instruction, which is to be executed again)
- * or 2 (fault; RCX, RSI and RDI say how far it got, and RIP is that of this instruction).
+ * Code 0 (finished), 1 (a long repetition paused: RIP stays at this instruction, which is to be executed again
+ * , also after it wrote to translated code, with RIP = next) or 2 (fault; RCX, RSI and RDI say how far it got).
  */
 export interface StringExports {
   movs(width: number, addressWidth: number, sourceBase: bigint, repeat: number, next: bigint): number;

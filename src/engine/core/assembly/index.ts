@@ -48,23 +48,17 @@ export { resetCpu } from './reset';
 export { cmps, ins, lods, movs, outs, scas, stos } from './strings';
 export { cpuid } from './cpuid';
 export { rdmsr, readModelRegister, wrmsr } from './msr';
+export { clts, lmsw, movFromCr, movFromDr, movToCr, movToDr, smsw } from './control-registers';
 export {
   clac,
   cli,
-  clts,
   hlt,
   invlpg,
   invpcid,
-  lmsw,
-  movFromCr,
-  movFromDr,
-  movToCr,
-  movToDr,
   rdpmc,
   rdtsc,
   rdtscp,
   readSegmentBase,
-  smsw,
   stac,
   sti,
   swapgs,
@@ -78,23 +72,17 @@ export { resetCpu } from './reset';
 export { cmps, ins, lods, movs, outs, scas, stos } from './strings';
 export { cpuid } from './cpuid';
 export { rdmsr, readModelRegister, wrmsr } from './msr';
+export { clts, lmsw, movFromCr, movFromDr, movToCr, movToDr, smsw } from './control-registers';
 export {
   clac,
   cli,
-  clts,
   hlt,
   invlpg,
   invpcid,
-  lmsw,
-  movFromCr,
-  movFromDr,
-  movToCr,
-  movToDr,
   rdpmc,
   rdtsc,
   rdtscp,
   readSegmentBase,
-  smsw,
   stac,
   sti,
   swapgs,

@@ -15,7 +15,7 @@ import {
 import { checkCodePresent, clipRip, enterRealCode } from './far';
 import { replaceFlags, writableFlags } from './flags';
 import { checkInnerStack } from './inner-stack';
-import { STATE_SEG_ATTR, STATE_SEG_SEL } from './layout';
+import { STATE_SEG_SEL } from './layout';
 import { updateMode } from './mode';
 import { currentStackMask, frameItem, peekStack, setStackPointer, stackMask } from './stack';
 import {
@@ -28,7 +28,6 @@ import {
   DS,
   ES,
   FAULT,
-  FLAG_IF,
   FLAG_IOPL,
   FLAG_NT,
   FLAG_VIF,
@@ -50,9 +49,7 @@ import {
   segmentAttributes,
   setReg,
   setRip,
-  setSystemFlags,
   systemFlags,
-  truncate,
   virtual8086,
 } from './state';
 
