@@ -34,3 +34,9 @@ export function parseLabel(text: string, previous: Record<string, string> = {}):
 export function collect(text: string, previous: readonly string[] = []): string[] {
   return [...previous, text];
 }
+
+export function parseTcpPort(text: string): number {
+  const port = parseCount(text);
+  if (port > 0xffff) throw new InvalidArgumentError('Write a port from 0 to 65535.');
+  return port;
+}

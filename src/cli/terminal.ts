@@ -19,7 +19,7 @@ export interface ByteOutput {
 /**
  * Resolves when the user leaves by the escape key or the console ends in good order. Without a terminal the end
  * of the input is not the end: output goes on until the console closes.
- * @throws AppError `unreachable` when the connection breaks
+ * `socket` is paused when it comes. @throws AppError `unreachable` when the connection breaks
  */
 export async function attachTerminal(
   socket: WebSocket,
@@ -41,7 +41,9 @@ export async function attachTerminal(
   socket.on('message', (data: Buffer) => stdout.write(data));
   stdin.on('data', forward);
   try {
-    await closed(socket);
+    const end = closed(socket);
+    socket.resume();
+    await end;
   } finally {
     stdin.off('data', forward);
     stdin.pause();

@@ -53,14 +53,17 @@ export class Transport {
     await response.body?.cancel();
   }
 
-  /** `path` carries a ticket. Resolves when the connection is open. */
+  /**
+   * `path` carries a ticket. Resolves when the connection is open, and paused: the first messages may be there
+   * already, so the caller listens first and then calls `resume`.
+   */
   open(path: string): Promise<WebSocket> {
     const url = new URL(path, this.#base);
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
     const socket = new WebSocket(url);
     return new Promise((resolve, reject) => {
       socket.once('open', () => {
-        socket.off('error', reject);
+        socket.pause();
         resolve(socket);
       });
       socket.once('error', (cause) => reject(this.#unreachable(cause)));

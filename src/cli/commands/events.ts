@@ -44,7 +44,9 @@ async function follow(context: CommandContext, { after, type }: EventsOptions): 
   const query = { ...(after !== undefined && { after }), ...(type !== undefined && { type }) };
   const socket = await context.client.openEvents(query);
   socket.on('message', (data: Buffer) => show(context, Event.parse(JSON.parse(data.toString('utf8')))));
-  const [code] = (await once(socket, 'close')) as [number]; // INVARIANT: ws emits the close code
+  const close = once(socket, 'close');
+  socket.resume();
+  const [code] = (await close) as [number]; // INVARIANT: ws emits the close code
   if (code !== NORMAL_CLOSURE) {
     throw new AppError('unreachable', `the daemon closed the stream of events (${code})`);
   }
