@@ -172,6 +172,51 @@ describe('protected mode', () => {
     );
   });
 
+  it('calls through a gate to an inner level with parameters, and returns', () => {
+    protectedMode();
+    // Gate: selector 8, offset 0x2000, two parameters, DPL 3.
+    h.setRam64(TABLES.gdt + 0x38, 0x0000_ec02_0008_2000n);
+    h.setRam64(TABLES.tss + 4, 0x0010_0000_1e00n);
+    h.set32(STATE.CPL, 3);
+    h.segment(1, 0x1b, 0xc0fb);
+    h.segment(2, 0x23, 0xc0f3);
+    h.core.updateMode();
+    h.setRam64(0x1f008, 0x2222_0000_1111n);
+    expect(h.core.farCall(0x3b, 0n, 4, 0x10020n)).toBe(1);
+    expect(h.get64(STATE.RIP)).toBe(0x2000n);
+    expect(h.get32(STATE.CPL)).toBe(0);
+    const stack = Array.from({ length: 6 }, (_, i) =>
+      h.view.getUint32(h.map.ram + 0x1e00 - 24 + i * 4, true),
+    );
+    expect(stack).toEqual([0x10020, 0x1b, 0x1111, 0x2222, 0x1f008, 0x23]);
+    expect(h.core.farReturn(4, 8)).toBe(1);
+    expect([h.get64(STATE.RIP), h.reg(RSP)]).toEqual([0x10020n, 0x1f010n]);
+    expect(h.get32(STATE.CPL)).toBe(3);
+  });
+
+  it('enters virtual-8086 mode by IRET and leaves it by an interrupt', () => {
+    protectedMode();
+    h.setRam64(TABLES.idt + 0x20 * 8, 0x0000_8e00_0008_2000n);
+    h.setRam64(TABLES.tss + 4, 0x0010_0000_1e00n);
+    const words = [0x30, 0x100, 0x20202, 0x800, 0x200, 0x300, 0x400, 0x500, 0x600];
+    for (const [i, word] of words.entries()) h.view.setUint32(h.map.ram + 0x1f008 + i * 4, word, true);
+    expect(h.core.iret(4, 0n)).toBe(1);
+    expect(h.get32(STATE.MODE)).toBe(MODE.REAL | MODE.USER | MODE.SSE_OFF);
+    expect(h.get64(STATE.SEG_BASE + 3 * 8)).toBe(0x4000n);
+    expect(h.core.softwareInterrupt(0x21, 0n)).toBe(2);
+    expect(h.takeFault()).toMatchObject({ vector: 13, error: 0 });
+    expect(h.core.interrupt(0x20)).toBe(1);
+    expect(h.get32(STATE.CPL)).toBe(0);
+    const stack = Array.from({ length: 9 }, (_, i) =>
+      h.view.getUint32(h.map.ram + 0x1e00 - 36 + i * 4, true),
+    );
+    expect(stack).toEqual(words);
+    expect(h.get32(STATE.SEG_SEL + 3 * 4)).toBe(0);
+    expect(h.get32(STATE.MODE) & MODE.REAL).toBe(0);
+    expect(h.core.iret(4, 0n)).toBe(1);
+    expect(h.get64(STATE.RIP)).toBe(0x30n);
+  });
+
   it('jumps far into 64-bit code once long mode is on', () => {
     protectedMode();
     h.setRam64(TABLES.gdt + 8, 0xaf9b000000ffffn);

@@ -232,8 +232,8 @@ export interface SystemExports {
  * @param sourceBase linear base of the source segment (0 in 64-bit mode except FS and GS)
  * @param repeat 0 none, 1 REP/REPE, 2 REPNE
  *
- * Code 0 (finished), 1 (a long repetition paused: RIP stays at this instruction, which is to be executed again
- * , also after it wrote to translated code, with RIP = next) or 2 (fault; RCX, RSI and RDI say how far it got).
+ * Code 0 (finished), 1 (a long repetition paused: RIP stays at this instruction, which is to be executed again;
+ * or it wrote to translated code: RIP = next) or 2 (fault; RCX, RSI and RDI say how far it got).
  */
 export interface StringExports {
   movs(width: number, addressWidth: number, sourceBase: bigint, repeat: number, next: bigint): number;
