@@ -152,11 +152,11 @@ export function seriesExp(yh: u64, yl: u64, negative: bool): void {
 export function seriesAtan(zh: u64, zl: u64, hyperbolic: bool): void {
   wHi = 0;
   wLo = 0;
-  for (let n: u64 = 51; n > 0; n -= 2) {
+  for (let n: i64 = 51; n > 0; n -= 2) {
     wideMul(zh, zl, wHi, wLo);
     const hi = wHi;
     const lo = wLo;
-    divideSmall(FP_TOP, 0, n);
+    divideSmall(FP_TOP, 0, u64(n));
     if (hyperbolic) {
       wLo += lo;
       wHi += hi + u64(wLo < lo);

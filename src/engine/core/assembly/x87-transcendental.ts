@@ -4,7 +4,9 @@
 import {
   FP_FINITE,
   FP_INF,
+  FP_PE,
   FP_TOP,
+  FP_UE,
   FP_ZE,
   FP_ZERO,
   aClass,
@@ -163,6 +165,12 @@ function tangentOfReduced(): void {
   wideSquare(xHi, xLo, xExp);
   const zh = wHi;
   const zl = wLo;
+  if (zh == 0 && !(quadrant & 1)) {
+    // The quotient of two factors so close to 1 would not show that tan x > x: x * (1 + x^2 / 3).
+    wideSet(FP_TOP, (zl / 6) | 1);
+    setProduct(xSign, xHi, xLo, xExp);
+    return;
+  }
   seriesCosine(zh, zl);
   wideNormalize(wHi, wLo, 0);
   const ch = wHi;
@@ -380,7 +388,9 @@ function multiplyB(sign: u32, exact: bool): void {
   const exp = wExp + bExp + 1;
   wideMul(wHi, wLo, bSig, 0);
   fpNormalize(sign ^ bSign, exp, wHi, wLo);
-  if (!exact) fpSetR(rSign, rExp, rSig, rExtra | 1);
+  // Processors report PE for powers of two as well, though nothing is lost.
+  if (exact) fpRaise(rExp < -16382 ? FP_UE | FP_PE : FP_PE);
+  else fpSetR(rSign, rExp, rSig, rExtra | 1);
 }
 
 /** FYL2XP1: ST(1) = ST(1) * log2(ST(0) + 1), then pop. */
