@@ -6,7 +6,9 @@ CREATE TABLE images (
   name TEXT UNIQUE,
   files TEXT NOT NULL CHECK (json_valid(files)),
   append TEXT NOT NULL,
+  -- As uname -r and uname -v say it; NULL when the kernel file does not tell.
   kernel_release TEXT,
+  kernel_version TEXT,
   created_at INTEGER NOT NULL
 ) STRICT;
 

@@ -14,7 +14,17 @@ export interface JobPayloads {
   };
   'image.verify': { readonly operationId: string; readonly imageId: string };
   'backup.create': { readonly operationId: string; readonly backupId: string };
-  'backup.restore': { readonly operationId: string; readonly backupId: string; readonly vmId: string };
+  'backup.restore': {
+    readonly operationId: string;
+    readonly backupId: string;
+    readonly vmId: string;
+    readonly tenant: string;
+    readonly name: string;
+    readonly memoryBytes?: number | undefined;
+    readonly autostart?: 'last-state' | 'always' | 'never' | undefined;
+    readonly labels?: Readonly<Record<string, string>> | undefined;
+    readonly start: boolean;
+  };
   /** Deletes backups and finished operations that their owners' limits no longer keep. */
   retention: Record<string, never>;
 }

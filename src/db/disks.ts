@@ -2,10 +2,15 @@ import type { Sqlite } from './database.ts';
 import type { DiskRow, LayerRow, PageQuery } from './rows.ts';
 import { definedOf } from './vms.ts';
 
-const SELECT = `SELECT disks.*, layers.kind AS layer_kind, layers.path, layers.size_bytes, parent.image_id
-  FROM disks JOIN layers ON layers.id = disks.layer_id LEFT JOIN layers AS parent ON parent.id = layers.parent_id`;
+const SELECT = `SELECT disks.*, layers.kind AS layer_kind, layers.path, layers.size_bytes, parent.image_id,
+  parent.path AS parent_path, images.name AS image_name
+  FROM disks JOIN layers ON layers.id = disks.layer_id LEFT JOIN layers AS parent ON parent.id = layers.parent_id
+  LEFT JOIN images ON images.id = parent.image_id`;
 
-export type NewDisk = Omit<DiskRow, 'seq' | 'layer_kind' | 'path' | 'size_bytes' | 'image_id'>;
+export type NewDisk = Omit<
+  DiskRow,
+  'seq' | 'layer_kind' | 'path' | 'size_bytes' | 'image_id' | 'parent_path' | 'image_name'
+>;
 
 /** Layers (files with disk content, and which is over which) and the disks made of them. */
 export class DiskTable {
@@ -21,6 +26,7 @@ export class DiskTable {
   readonly #ofVm;
   readonly #attach;
   readonly #remove;
+  readonly #removeOrphans;
   readonly #byPath;
 
   constructor(db: Sqlite) {
@@ -57,13 +63,14 @@ export class DiskTable {
       'UPDATE disks SET vm_id = ?, device = ?, read_only = ? WHERE id = ?',
     );
     this.#remove = db.prepare<[string]>('DELETE FROM disks WHERE id = ?');
+    this.#removeOrphans = db.prepare<[]>(
+      `DELETE FROM layers WHERE kind = 'external' AND id NOT IN (SELECT layer_id FROM disks)
+        AND NOT EXISTS (SELECT 1 FROM layers AS child WHERE child.parent_id = layers.id)`,
+    );
   }
 
   insertLayer(layer: LayerRow): void {
     this.#insertLayer.run(layer);
-  }
-  removeLayer(id: string): void {
-    this.#removeLayer.run(id);
   }
   imageLayer(imageId: string): LayerRow | undefined {
     return this.#imageLayer.get(imageId);
@@ -99,9 +106,10 @@ export class DiskTable {
   detach(id: string, readOnly: boolean): void {
     this.#attach.run(null, null, Number(readOnly), id);
   }
-  /** Removes the disk and its layer. */
+  /** Removes the disk and its layer, and an operator's backing file from the lineage when nothing is over it now. */
   remove(disk: Pick<DiskRow, 'id' | 'layer_id'>): void {
     this.#remove.run(disk.id);
     this.#removeLayer.run(disk.layer_id);
+    this.#removeOrphans.run();
   }
 }

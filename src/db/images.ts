@@ -20,8 +20,8 @@ export class ImageTable {
 
   constructor(db: Sqlite) {
     this.#insert = db.prepare<[NewImage]>(
-      `INSERT INTO images (id, name, files, append, kernel_release, created_at)
-        VALUES (@id, @name, @files, @append, @kernel_release, @created_at)`,
+      `INSERT INTO images (id, name, files, append, kernel_release, kernel_version, created_at)
+        VALUES (@id, @name, @files, @append, @kernel_release, @kernel_version, @created_at)`,
     );
     this.#get = db.prepare<[string], ImageRow>(`${SELECT} WHERE images.id = ?`);
     this.#byName = db.prepare<[string], ImageRow>(`${SELECT} WHERE images.name = ?`);

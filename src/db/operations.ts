@@ -18,6 +18,7 @@ export class OperationTable {
   readonly #get;
   readonly #page;
   readonly #open;
+  readonly #openOn;
   readonly #setProgress;
   readonly #setStatus;
   readonly #end;
@@ -44,6 +45,10 @@ export class OperationTable {
         ORDER BY seq LIMIT @limit`,
     );
     this.#open = db.prepare<[], OperationRow>('SELECT * FROM operations WHERE ended_at IS NULL ORDER BY seq');
+    this.#openOn = db.prepare<[string, string], { id: string }>(
+      `SELECT id FROM operations JOIN operation_resources ON operation_id = id
+        WHERE ended_at IS NULL AND kind = ? AND resource_id = ?`,
+    );
     this.#setProgress = db.prepare<[string | null, number, string]>(
       "UPDATE operations SET status = 'running', progress = ?, updated_at = ? WHERE id = ? AND ended_at IS NULL",
     );
@@ -72,6 +77,10 @@ export class OperationTable {
   page(query: PageQuery, filter: OperationFilter): OperationRow[] {
     const { status = null, resource = null } = filter;
     return this.#page.all({ tenant: null, ...definedOf(query), status, resource });
+  }
+  /** Ids of those on a resource that have not ended. */
+  openOn(kind: string, resourceId: string): string[] {
+    return this.#openOn.all(kind, resourceId).map((row) => row.id);
   }
   /** Those that have not ended. */
   open(): OperationRow[] {

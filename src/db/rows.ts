@@ -8,6 +8,7 @@ export interface ImageRow {
   readonly files: string;
   readonly append: string;
   readonly kernel_release: string | null;
+  readonly kernel_version: string | null;
   readonly created_at: number;
   readonly in_use_by: number;
 }
@@ -76,6 +77,8 @@ export interface DiskRow {
   readonly path: string;
   readonly size_bytes: number;
   readonly image_id: string | null;
+  readonly parent_path: string | null;
+  readonly image_name: string | null;
 }
 
 export interface BackupRow {

@@ -32,6 +32,8 @@ export class VmTable {
   readonly #nics;
   readonly #nicsOf;
   readonly #onNetwork;
+  readonly #removeNic;
+  readonly #mac;
 
   constructor(db: Sqlite) {
     this.#insert = db.prepare<[NewVm]>(
@@ -69,6 +71,8 @@ export class VmTable {
     this.#onNetwork = db.prepare<[string], { count: number }>(
       'SELECT count(*) AS count FROM nics WHERE network_id = ?',
     );
+    this.#removeNic = db.prepare<[string, string]>('DELETE FROM nics WHERE vm_id = ? AND device = ?');
+    this.#mac = db.prepare<[string]>('SELECT 1 FROM nics WHERE mac = ?');
   }
 
   insert(vm: NewVm): void {
@@ -111,6 +115,13 @@ export class VmTable {
   }
   nicsOf(vmId: string): NicRow[] {
     return this.#nicsOf.all(vmId);
+  }
+  /** False when there was none. */
+  removeNic(vmId: string, device: string): boolean {
+    return this.#removeNic.run(vmId, device).changes === 1;
+  }
+  hasMac(mac: string): boolean {
+    return this.#mac.get(mac) !== undefined;
   }
   countOnNetwork(networkId: string): number {
     return this.#onNetwork.get(networkId)?.count ?? 0;

@@ -50,7 +50,9 @@ export interface StoredImage {
   readonly initrd?: string | undefined;
   readonly disk: string;
   readonly files: readonly StoredImageFile[];
+  /** As uname -r and uname -v say it, if the kernel file tells. */
   readonly kernelRelease: string | null;
+  readonly kernelVersion: string | null;
 }
 
 export interface ImageProgress {

@@ -52,6 +52,7 @@ export class ConsoleHub {
   readonly #consoles = new Map<string, ConsoleBuffer>(
     CONSOLE_NAMES.map((name) => [name, new ConsoleBuffer()]),
   );
+  readonly #taps = new Set<(bytes: Uint8Array) => void>();
   readonly #toGuest: (console: string, bytes: Uint8Array) => void;
 
   /** `toGuest` takes what viewers type; without a running machine it is lost, as on an unplugged cable. */
@@ -77,6 +78,7 @@ export class ConsoleHub {
     const console = this.#consoles.get(name);
     if (console === undefined) return;
     console.append(bytes);
+    for (const tap of this.#taps) tap(bytes);
     for (const viewer of [...console.viewers]) {
       if (viewer.output(bytes)) continue;
       console.viewers.delete(viewer);
@@ -104,6 +106,12 @@ export class ConsoleHub {
       },
       close: () => console.viewers.delete(viewer),
     };
+  }
+
+  /** `listener` gets what the guest prints on any console from now on. Returns the function that ends it. */
+  tap(listener: (bytes: Uint8Array) => void): () => void {
+    this.#taps.add(listener);
+    return () => this.#taps.delete(listener);
   }
 
   /** Drops all viewers: the VM is deleted or the daemon ends. */

@@ -58,6 +58,10 @@ export class MachineLink {
     });
   }
 
+  get hasEnded(): boolean {
+    return this.#end !== undefined;
+  }
+
   /** AppErrors: what the machine answers, `machine_failed` when it ends first, `guest_not_responding`. */
   request(request: MachineRequest, timeoutMs = REQUEST_TIMEOUT_MS): Promise<unknown> {
     if (this.#end !== undefined) return Promise.reject(endError(this.#end));

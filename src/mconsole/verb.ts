@@ -1,0 +1,45 @@
+/** What a verb of the management console is. Replies are worded as User Mode Linux's (arch/um/drivers/mconsole_kern.c). */
+import type { MconsoleResult, MconsoleVerb } from '../contracts/api/index.ts';
+import { AppError } from '../contracts/errors.ts';
+import type { Instance, Principal, Services } from '../vmm/index.ts';
+
+export interface VerbContext {
+  readonly services: Services;
+  readonly who: Principal;
+  /** Id of the VM. */
+  readonly vmId: string;
+  readonly instance: Instance;
+}
+
+export interface Verb {
+  readonly name: MconsoleVerb;
+  /** Its line in `help`. */
+  readonly usage: string;
+  readonly help: string;
+  /**
+   * `argument`: the command's text behind the verb, without blanks around it. What UML has a reply for is a reply;
+   * everything else (no such VM, not running) throws AppError.
+   */
+  run(context: VerbContext, argument: string): Promise<MconsoleResult> | MconsoleResult;
+}
+
+export function ok(text = ''): MconsoleResult {
+  return { ok: true, err: 0, text };
+}
+
+/** `err`: 1, or a negative errno as Linux numbers them. */
+export function refuse(text: string, err = 1): MconsoleResult {
+  return { ok: false, err, text };
+}
+
+/** errno values that replies carry. */
+export const ERRNO = { ENOENT: -2, EACCES: -13, EBUSY: -16, ENODEV: -19, EINVAL: -22 } as const;
+
+/** UML has no socket while it does not run: there is no reply to give. */
+export function requireMachine({ instance }: VerbContext): void {
+  if (instance.hasMachine) return;
+  throw new AppError('conflict', `the VM is ${instance.state}, not running`, {
+    field: 'state',
+    remedy: 'start it first',
+  });
+}

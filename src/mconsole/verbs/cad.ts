@@ -1,0 +1,12 @@
+import { ok, requireMachine, type Verb } from '../verb.ts';
+
+export const cad: Verb = {
+  name: 'cad',
+  usage: 'cad',
+  help: 'Invoke the Ctrl-Alt-Del handler',
+  async run(context) {
+    requireMachine(context);
+    await context.instance.request({ type: 'cad' });
+    return ok();
+  },
+};

@@ -1,0 +1,19 @@
+import { parseDevice } from '../devices.ts';
+import { ERRNO, refuse, type Verb } from '../verb.ts';
+import { removeEth } from './eth.ts';
+import { removeLine } from './lines.ts';
+import { removeUbd } from './ubd.ts';
+
+export const remove: Verb = {
+  name: 'remove',
+  usage: 'remove <dev>',
+  help: 'Remove a device from a VM that does not run',
+  run(context, argument) {
+    const device = parseDevice(argument);
+    if (device === undefined) return refuse('Bad remove option');
+    const { driver, rest } = device;
+    if (driver === 'ubd') return removeUbd(context, rest);
+    if (driver === 'mem') return refuse("Memory doesn't support the remove operation", ERRNO.EBUSY);
+    return driver === 'con' || driver === 'ssl' ? removeLine(driver, rest) : removeEth(context, rest);
+  },
+};

@@ -1,0 +1,17 @@
+/** The virtual machine manager: VMs and their states, disks, images, networks, backups, operations, events. */
+export type { Principal } from './access.ts';
+export { SYSTEM } from './access.ts';
+export { type EventLog, type LoggedEvent, typeFilter } from './events.ts';
+export { Home } from './home.ts';
+export { CONSOLE_NAMES, type Viewer, type ViewerHandle } from './instance/console-hub.ts';
+export type { Instance } from './instance/instance.ts';
+export { Manager, type ManagerOptions, type Services } from './manager.ts';
+export type {
+  ImageLibrary,
+  ImageProgress,
+  Log,
+  MachineFactory,
+  MachineWorker,
+  NetworkSwitch,
+  StoredImage,
+} from './ports.ts';

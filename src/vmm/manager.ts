@@ -1,0 +1,136 @@
+/** Puts the virtual machine manager together from the parts it is given, and takes it through its life. */
+import type { Jobs } from '../contracts/jobs.ts';
+import type { Store } from '../db/index.ts';
+import { Admission, type HostMemory, hostMemory } from './admission.ts';
+import { EventLog } from './events.ts';
+import type { Home } from './home.ts';
+import { HostPaths } from './host-paths.ts';
+import { Operations } from './operations.ts';
+import type { ImageLibrary, Log, MachineFactory, NetworkSwitch } from './ports.ts';
+import { Backups } from './services/backups.ts';
+import { Disks } from './services/disks.ts';
+import { Idempotency } from './services/idempotency.ts';
+import { Images } from './services/images.ts';
+import { Networks } from './services/networks.ts';
+import { Supervisor } from './services/supervisor.ts';
+import { Tickets } from './services/tickets.ts';
+import { Tokens } from './services/tokens.ts';
+import { Vms } from './services/vms.ts';
+
+const RETENTION_EVERY_MS = 3600 * 1000;
+
+export interface ManagerOptions {
+  readonly home: Home;
+  readonly store: Store;
+  readonly jobs: Jobs;
+  readonly library: ImageLibrary;
+  readonly fabric: NetworkSwitch;
+  readonly createWorker: MachineFactory;
+  readonly log: Log;
+  /** Of the host that the API may name. */
+  readonly allowedPaths: readonly string[];
+  /** All guests together with their overhead. */
+  readonly memoryLimitBytes?: number | undefined;
+  readonly hostMemory?: HostMemory | undefined;
+}
+
+/** What the front doors use. */
+export interface Services {
+  readonly home: Home;
+  readonly admission: Admission;
+  readonly events: EventLog;
+  readonly operations: Operations;
+  readonly images: Images;
+  readonly networks: Networks;
+  readonly disks: Disks;
+  readonly supervisor: Supervisor;
+  readonly vms: Vms;
+  readonly backups: Backups;
+  readonly tokens: Tokens;
+  readonly tickets: Tickets;
+  readonly idempotency: Idempotency;
+  readonly startedAt: Date;
+}
+
+export class Manager {
+  readonly services: Services;
+  readonly #options: ManagerOptions;
+  #autostarted: Promise<void> = Promise.resolve();
+
+  constructor(options: ManagerOptions) {
+    const { home, store, jobs, library, fabric, createWorker, log } = options;
+    this.#options = options;
+    const hostPaths = new HostPaths(options.allowedPaths);
+    const admission = new Admission(options.hostMemory ?? hostMemory, options.memoryLimitBytes);
+    const events = new EventLog(store);
+    const operations = new Operations(store, events, jobs, log);
+    const images = new Images({ store, events, operations, library, hostPaths });
+    const disks = new Disks({ store, events, home, library, images, hostPaths });
+    const supervisor = new Supervisor({
+      store,
+      events,
+      admission,
+      library,
+      disks,
+      fabric,
+      createWorker,
+      log,
+    });
+    const portsInUse = (networkId: string): number => supervisor.portsInUse(networkId);
+    const networks = new Networks({ store, events, fabric, portsInUse });
+    const vms = new Vms({ store, events, home, admission, operations, images, networks, disks, supervisor });
+    const backups = new Backups({ store, events, home, admission, operations, disks, vms, supervisor, log });
+    this.services = {
+      home,
+      admission,
+      events,
+      operations,
+      images,
+      networks,
+      disks,
+      supervisor,
+      vms,
+      backups,
+      tokens: new Tokens(store, events),
+      tickets: new Tickets(),
+      idempotency: new Idempotency(store),
+      startedAt: new Date(),
+    };
+  }
+
+  /** Finds everything as it was, then takes up the jobs. The VMs that were running boot in the background. */
+  async start(): Promise<void> {
+    const { home, jobs } = this.#options;
+    const { services } = this;
+    services.tokens.ensureAdmin(home.file('admin-token'));
+    services.idempotency.recover();
+    services.images.adopt();
+    services.supervisor.recover();
+    await services.networks.restore();
+    await services.operations.recover();
+    services.backups.recover();
+    services.images.processJobs(jobs);
+    services.backups.processJobs(jobs);
+    jobs.process('retention', async () => {
+      services.operations.sweep();
+      services.idempotency.sweep();
+      services.backups.prune();
+    });
+    await jobs.start();
+    await jobs.repeat('retention', 'retention', {}, RETENTION_EVERY_MS);
+    services.events.append({ type: 'daemon.started', tenant: null, data: { pid: process.pid } });
+    this.#autostarted = services.supervisor.autostart();
+  }
+
+  /** Halts the machines with their disks flushed and lets go of everything but the store and the home. */
+  async close(): Promise<void> {
+    const { jobs, fabric } = this.#options;
+    this.services.events.append({ type: 'daemon.stopping', tenant: null });
+    // Jobs first: a backup that goes on would hold a machine.
+    await jobs.close();
+    await this.services.supervisor.close();
+    await this.services.operations.close();
+    await this.#autostarted;
+    await fabric.close();
+  }
+}

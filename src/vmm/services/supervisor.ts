@@ -1,0 +1,185 @@
+/** All VMs' instances: which there are, what their runs need, and what is written down of their states. */
+import type { MachineConfig } from '../../contracts/machine.ts';
+import type { MachineWorkerData } from '../../contracts/ports.ts';
+import type { Store, VmRow } from '../../db/index.ts';
+import { notFound } from '../access.ts';
+import type { Admission } from '../admission.ts';
+import type { EventLog } from '../events.ts';
+import { Instance, type InstanceHost, type RunResources, type StateChange } from '../instance/instance.ts';
+import type { ImageLibrary, Log, MachineFactory, NetworkSwitch } from '../ports.ts';
+import type { Disks } from './disks.ts';
+
+export interface SupervisorDeps {
+  readonly store: Store;
+  readonly events: EventLog;
+  readonly admission: Admission;
+  readonly library: ImageLibrary;
+  readonly disks: Disks;
+  readonly fabric: NetworkSwitch;
+  readonly createWorker: MachineFactory;
+  readonly log: Log;
+}
+
+type Attachment = Awaited<ReturnType<NetworkSwitch['attach']>>;
+
+export class Supervisor implements InstanceHost {
+  readonly createWorker: MachineFactory;
+  readonly log: Log;
+  readonly #deps: SupervisorDeps;
+  readonly #instances = new Map<string, Instance>();
+  /** Network ids of the NICs that are plugged in, one entry per NIC. */
+  readonly #plugged = new Map<string, readonly string[]>();
+  #closing = false;
+
+  constructor(deps: SupervisorDeps) {
+    this.#deps = deps;
+    this.createWorker = deps.createWorker;
+    this.log = deps.log;
+  }
+
+  /** Throws `not_found` for a VM that was deleted meanwhile. */
+  get(vmId: string): Instance {
+    const instance = this.#instances.get(vmId);
+    if (instance === undefined) throw notFound('VM', vmId);
+    return instance;
+  }
+
+  add(vmId: string): Instance {
+    const instance = new Instance(vmId, this.#row(vmId).state, this);
+    this.#instances.set(vmId, instance);
+    return instance;
+  }
+
+  forget(vmId: string): void {
+    this.#instances.delete(vmId);
+  }
+
+  running(): number {
+    return [...this.#instances.values()].filter((instance) => instance.hasMachine).length;
+  }
+
+  portsInUse(networkId: string): number {
+    return [...this.#plugged.values()].flat().filter((id) => id === networkId).length;
+  }
+
+  /** At start: finds all VMs. Those that were running when an earlier process ended are halted now. */
+  recover(): void {
+    const { store } = this.#deps;
+    for (const { id, state } of store.vms.all()) {
+      if (state !== 'created' && state !== 'halted' && state !== 'failed') {
+        this.changed(id, { state: 'halted', cause: null }, undefined);
+      }
+      this.add(id);
+    }
+  }
+
+  /** Boots what shall run, one after the other. A VM that cannot start is `failed` and keeps nobody else from it. */
+  async autostart(): Promise<void> {
+    const wanted = (vm: VmRow): boolean =>
+      vm.autostart === 'always' || (vm.autostart === 'last-state' && vm.want_running === 1);
+    for (const vm of this.#deps.store.vms.all().filter(wanted)) {
+      if (this.#closing) return;
+      try {
+        await this.get(vm.id).start();
+      } catch (error) {
+        this.log.warn(
+          { vm: vm.id, error: String(error) },
+          'a VM that was running could not be started again',
+        );
+      }
+    }
+  }
+
+  /** Halts all machines, disks flushed; they boot again with the next daemon. */
+  async close(): Promise<void> {
+    this.#closing = true;
+    await Promise.all([...this.#instances.values()].map((instance) => instance.shutDown()));
+    for (const instance of this.#instances.values()) instance.consoles.close();
+  }
+
+  // What an instance asks of its host.
+
+  reserve(vmId: string): void {
+    this.#deps.admission.reserve(vmId, this.#row(vmId).memory_bytes);
+  }
+
+  unreserve(vmId: string): void {
+    this.#deps.admission.release(vmId);
+  }
+
+  async prepare(vmId: string): Promise<RunResources> {
+    const vm = this.#row(vmId);
+    const image = await this.#deps.library.use(vm.image_id);
+    const disks = this.#deps.store.disks.ofVm(vmId).map((disk) => this.#deps.disks.config(disk));
+    const nics = this.#deps.store.vms.nicsOf(vmId);
+    const attachments = await this.#plugIn(vm);
+    const config: MachineConfig = {
+      name: vm.name,
+      memoryBytes: vm.memory_bytes,
+      kernel: image.kernel,
+      initrd: image.initrd,
+      append: [image.append, vm.append, `umlaut.name=${vm.name}`].filter((part) => part !== '').join(' '),
+      disks,
+      nics: nics.map((nic) => ({ device: nic.device, mac: nic.mac, network: nic.network_name })),
+      debugExitPort: vm.debug_exit_port ?? undefined,
+    };
+    const data: MachineWorkerData = { config, nicRings: attachments.map(({ ring }) => ring) };
+    return { data, release: () => this.#unplug(vmId, attachments) };
+  }
+
+  changed(vmId: string, { state, cause, end }: StateChange, wanted: boolean | undefined): void {
+    const { store, events } = this.#deps;
+    store.transaction(() => {
+      const vm = this.#row(vmId);
+      const startedAt = state === 'running' && vm.state === 'starting' ? Date.now() : vm.started_at;
+      store.vms.setState(vmId, state, cause === null ? null : JSON.stringify(cause), startedAt);
+      if (wanted !== undefined) store.vms.setWanted(vmId, wanted);
+      events.append({
+        type: 'vm.state',
+        tenant: vm.tenant,
+        resource: { type: 'vm', id: vmId },
+        data: { state, previous: vm.state, cause, ...(end === undefined ? {} : { end }) },
+      });
+    });
+  }
+
+  rebooted(vmId: string): void {
+    const { tenant } = this.#row(vmId);
+    this.#deps.events.append({ type: 'vm.rebooted', tenant, resource: { type: 'vm', id: vmId } });
+  }
+
+  async #plugIn(vm: VmRow): Promise<Attachment[]> {
+    const attachments: Attachment[] = [];
+    const nics = this.#deps.store.vms.nicsOf(vm.id);
+    try {
+      for (const nic of nics) {
+        const { network_id: networkId, mac } = nic;
+        const portId = `${vm.id}/${nic.device}`;
+        attachments.push(await this.#deps.fabric.attach({ networkId, portId, name: vm.name, mac }));
+      }
+    } catch (error) {
+      this.#unplug(vm.id, attachments);
+      throw error;
+    }
+    this.#plugged.set(
+      vm.id,
+      nics.map((nic) => nic.network_id),
+    );
+    return attachments;
+  }
+
+  #unplug(vmId: string, attachments: readonly Attachment[]): void {
+    this.#plugged.delete(vmId);
+    for (const attachment of attachments) {
+      attachment.detach().catch((error: unknown) => {
+        this.log.warn({ vm: vmId, error: String(error) }, 'a network port could not be unplugged');
+      });
+    }
+  }
+
+  #row(vmId: string): VmRow {
+    const row = this.#deps.store.vms.get(vmId);
+    if (row === undefined) throw notFound('VM', vmId);
+    return row;
+  }
+}

@@ -1,0 +1,556 @@
+/** VMs as their users see them: made, looked at, changed, deleted, and what can be done with them. */
+import * as fs from 'node:fs';
+import {
+  type AttachDisk,
+  type ErrorBody,
+  MEMORY_DEFAULT_BYTES,
+  NICS_MAX,
+  type Nic,
+  type Operation,
+  type OperationKind,
+  type Page,
+  type Vm,
+  type VmCreate,
+  type VmPlan,
+  type VmState,
+  type VmStats,
+  type VmUpdate,
+} from '../../contracts/api/index.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { MachineStats } from '../../contracts/ports.ts';
+import type { DiskRow, NicRow, Store, VmRow } from '../../db/index.ts';
+import { findOwned, iso, isoOrNull, type Principal, pageOfRows, SYSTEM, tenantFilter } from '../access.ts';
+import type { Admission } from '../admission.ts';
+import type { EventLog } from '../events.ts';
+import type { Home } from '../home.ts';
+import { macFor, madeUpName, newId } from '../ids.ts';
+import { CONSOLE_NAMES } from '../instance/console-hub.ts';
+import type { Instance } from '../instance/instance.ts';
+import { canceled, type Operations } from '../operations.ts';
+import type { NetworkLease } from '../ports.ts';
+import type { Disks } from './disks.ts';
+import type { Images } from './images.ts';
+import { nameTaken, type Networks } from './networks.ts';
+import type { Supervisor } from './supervisor.ts';
+
+/** How long a guest has to react to the power button. */
+const SHUTDOWN_TIMEOUT_MS = 120_000;
+
+export interface VmDeps {
+  readonly store: Store;
+  readonly events: EventLog;
+  readonly home: Home;
+  readonly admission: Admission;
+  readonly operations: Operations;
+  readonly images: Images;
+  readonly networks: Networks;
+  readonly disks: Disks;
+  readonly supervisor: Supervisor;
+}
+
+export interface VmListQuery {
+  readonly limit: number;
+  readonly cursor?: string | undefined;
+  readonly name?: string | undefined;
+  readonly state?: VmState | undefined;
+  readonly label?: string | undefined;
+}
+
+/** A VM to be written down; its disk files are ready. */
+export interface VmRecord {
+  readonly id: string;
+  readonly tenant: string;
+  readonly name: string;
+  readonly imageId: string;
+  readonly memoryBytes: number;
+  readonly append: string;
+  readonly autostart: Vm['autostart'];
+  readonly debugExitPort: number | null;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly nics: readonly { readonly device: string; readonly mac: string; readonly networkId: string }[];
+}
+
+/** What is thrown to undo a transaction whose result is wanted. */
+class DryRun extends Error {
+  readonly vm: VmRow;
+  readonly disks: DiskRow[];
+  readonly nics: NicRow[];
+  constructor(vm: VmRow, disks: DiskRow[], nics: NicRow[]) {
+    super('dry run');
+    this.vm = vm;
+    this.disks = disks;
+    this.nics = nics;
+  }
+}
+
+export class Vms {
+  readonly #deps: VmDeps;
+
+  constructor(deps: VmDeps) {
+    this.#deps = deps;
+  }
+
+  async list(who: Principal, query: VmListQuery): Promise<Page<Vm>> {
+    const [labelKey, labelValue] = query.label === undefined ? [] : splitOnce(query.label, '=');
+    const { name, state } = query;
+    const read = (after: number, limit: number): VmRow[] =>
+      this.#deps.store.vms.page(
+        { after, limit, tenant: tenantFilter(who) },
+        { name, state, labelKey, labelValue },
+      );
+    const page = pageOfRows(query, read, (rows) => rows);
+    return { ...page, items: await this.#views(page.items) };
+  }
+
+  async get(who: Principal, ref: string): Promise<Vm> {
+    return (await this.#views([this.find(who, ref)]))[0]!;
+  }
+
+  find(who: Principal, ref: string): VmRow {
+    return findOwned(who, 'VM', ref, this.#deps.store.vms);
+  }
+
+  instance(who: Principal, ref: string): Instance {
+    return this.#deps.supervisor.get(this.find(who, ref).id);
+  }
+
+  async create(who: Principal, body: VmCreate): Promise<Vm> {
+    const { home, store, supervisor, disks, images } = this.#deps;
+    const id = newId('vm');
+    const record = this.#recordOf(who, id, body);
+    this.#requireFreeName(record.tenant, record.name);
+    const image = images.find(body.image, 'image');
+    const folder = home.file('vms', id);
+    const cow = home.file('vms', id, 'ubd0.cow');
+    fs.mkdirSync(folder, { mode: 0o700 });
+    try {
+      const sizeBytes = disks.makeCow(cow, image.id);
+      store.transaction(() => {
+        this.insert(record);
+        this.#recordRoot(record, sizeBytes);
+        for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
+      });
+    } catch (error) {
+      fs.rmSync(folder, { recursive: true, force: true });
+      throw error;
+    }
+    const instance = supervisor.add(id);
+    if (body.start) this.#operation('vm.start', this.#row(id), () => instance.start());
+    return this.get(who, id);
+  }
+
+  /** All checks of `create`, and what it would make. */
+  async plan(who: Principal, body: VmCreate): Promise<VmPlan> {
+    const { store, disks, admission, images } = this.#deps;
+    const id = newId('vm');
+    const record = this.#recordOf(who, id, body);
+    const sizeBytes = store.disks.imageLayer(images.find(body.image, 'image').id)?.size_bytes ?? 0;
+    try {
+      store.transaction(() => {
+        this.insert(record);
+        this.#recordRoot(record, sizeBytes);
+        for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
+        throw new DryRun(this.#row(id), store.disks.ofVm(id), store.vms.nicsOf(id));
+      });
+    } catch (error) {
+      if (!(error instanceof DryRun)) throw error;
+      const vm = this.#view(error.vm, error.disks, error.nics, new Map());
+      if (body.start) this.#wouldFit(record.memoryBytes);
+      return { dry_run: true, vm, memory_available_bytes: admission.availableBytes };
+    }
+    throw new AppError('internal', 'the dry run came to no result');
+  }
+
+  /** Writes a VM down in the running transaction: `created`, with its NICs, without disks. */
+  insert(record: VmRecord): void {
+    const { store, events } = this.#deps;
+    store.transaction(() => {
+      this.#requireFreeName(record.tenant, record.name);
+      store.vms.insert({
+        id: record.id,
+        tenant: record.tenant,
+        name: record.name,
+        state: 'created',
+        image_id: record.imageId,
+        memory_bytes: record.memoryBytes,
+        append: record.append,
+        autostart: record.autostart,
+        debug_exit_port: record.debugExitPort,
+        labels: JSON.stringify(record.labels),
+        created_at: Date.now(),
+      });
+      for (const { device, mac, networkId } of record.nics)
+        this.#insertNic(record.id, device, mac, networkId);
+      events.append({
+        type: 'vm.created',
+        tenant: record.tenant,
+        resource: { type: 'vm', id: record.id },
+        data: { name: record.name },
+      });
+    });
+  }
+
+  /** `version`: refused with `precondition_failed` when the VM has another one. */
+  async update(who: Principal, ref: string, body: VmUpdate, version?: number): Promise<Vm> {
+    const { store, admission } = this.#deps;
+    const { id } = this.find(who, ref);
+    await this.#deps.supervisor.get(id).exclusive(() =>
+      store.transaction(() => {
+        const vm = this.#row(id);
+        requireVersion(vm, version);
+        if (body.memory_bytes !== undefined) admission.checkBounds(body.memory_bytes);
+        const fixed = (['name', 'memory_bytes', 'append'] as const).find(
+          (field) => body[field] !== undefined,
+        );
+        if (fixed !== undefined) this.requireHalted(vm, fixed);
+        if (body.name !== undefined && body.name !== vm.name) this.#requireFreeName(vm.tenant, body.name);
+        const labels = body.labels === undefined ? vm.labels : JSON.stringify(body.labels);
+        const { name, memory_bytes, append, autostart } = { ...vm, ...definedOf(body) };
+        store.vms.setConfig(id, { name, memory_bytes, append, autostart, labels }, Date.now());
+        this.#updated(vm);
+      }),
+    );
+    return this.get(who, id);
+  }
+
+  async delete(who: Principal, ref: string, force: boolean, version?: number): Promise<void> {
+    const { store, events, disks, supervisor, home } = this.#deps;
+    const { id } = this.find(who, ref);
+    const instance = supervisor.get(id);
+    if (force && instance.hasMachine) await instance.halt().catch(ignoreConflict);
+    await instance.delete(() => {
+      const files = store.transaction(() => {
+        const vm = this.#row(id);
+        requireVersion(vm, version);
+        const dropped = disks.dropOf(vm);
+        store.vms.remove(id);
+        const resource = { type: 'vm', id } as const;
+        events.append({ type: 'vm.deleted', tenant: vm.tenant, resource, data: { name: vm.name } });
+        return dropped;
+      });
+      for (const disk of files) disks.removeFile(disk);
+      fs.rmSync(home.file('vms', id), { recursive: true, force: true });
+      supervisor.forget(id);
+    });
+  }
+
+  /** The VM when it is in `state`, or as it is after the timeout. `not_found` when it is deleted meanwhile. */
+  async wait(
+    who: Principal,
+    ref: string,
+    state: VmState,
+    timeoutMs: number,
+    signal?: AbortSignal,
+  ): Promise<Vm> {
+    const { id } = this.find(who, ref);
+    const reached = (): true | undefined => (this.find(who, id).state === state ? true : undefined);
+    await this.#deps.events.waitFor(reached, timeoutMs, signal);
+    return this.get(who, id);
+  }
+
+  start(who: Principal, ref: string): Operation {
+    const vm = this.find(who, ref);
+    const instance = this.#deps.supervisor.get(vm.id);
+    if (instance.hasMachine)
+      throw new AppError('conflict', `the VM is ${instance.state} already`, { field: 'state' });
+    return this.#operation('vm.start', vm, () => instance.start());
+  }
+
+  halt(who: Principal, ref: string): Operation {
+    const { vm, instance } = this.#withMachine(who, ref);
+    return this.#operation('vm.halt', vm, () => instance.halt());
+  }
+
+  reboot(who: Principal, ref: string): Operation {
+    const { vm, instance } = this.#withMachine(who, ref);
+    return this.#operation('vm.reboot', vm, () => instance.reboot());
+  }
+
+  /** The power button; the operation ends when the guest has powered off. */
+  shutdown(who: Principal, ref: string): Operation {
+    const { vm, instance } = this.#withMachine(who, ref);
+    const task = async (signal: AbortSignal): Promise<void> => {
+      await instance.request({ type: 'power-button' });
+      const ended = instance.runEnded().then(() => true as const);
+      const aborted = new Promise<undefined>((resolve) =>
+        signal.addEventListener('abort', () => resolve(undefined), { once: true }),
+      );
+      const late = AbortSignal.timeout(SHUTDOWN_TIMEOUT_MS);
+      const timedOut = new Promise<'late'>((resolve) =>
+        late.addEventListener('abort', () => resolve('late')),
+      );
+      const result = await Promise.race([ended, aborted, timedOut]);
+      if (result === undefined) throw signal.reason instanceof Error ? signal.reason : canceled();
+      if (result === 'late') {
+        const detail = `the guest did not power off within ${SHUTDOWN_TIMEOUT_MS / 1000} s`;
+        throw new AppError('guest_not_responding', detail, { remedy: 'halt the VM' });
+      }
+    };
+    return this.#operation('vm.shutdown', vm, task, true);
+  }
+
+  attachDisk(who: Principal, ref: string, body: AttachDisk): Promise<Vm> {
+    return this.configure(who, ref, 'disks', (vm) => this.#deps.disks.attach(who, vm, body));
+  }
+
+  detachDisk(who: Principal, ref: string, device: string): Promise<Vm> {
+    return this.configure(who, ref, 'disks', (vm) => this.#deps.disks.detach(vm, device));
+  }
+
+  attachNic(
+    who: Principal,
+    ref: string,
+    device: string,
+    network: string,
+    mac: string | undefined,
+  ): Promise<Vm> {
+    return this.configure(who, ref, 'nics', (vm) => {
+      const nics = this.#deps.store.vms.nicsOf(vm.id);
+      if (nics.some((nic) => nic.device === device)) {
+        throw new AppError('conflict', `the VM has an ${device} already`, { field: 'device' });
+      }
+      if (nics.length >= NICS_MAX) throw new AppError('quota_exceeded', `a VM has at most ${NICS_MAX} NICs`);
+      const { id } = this.#deps.networks.find(network, 'network');
+      this.#insertNic(vm.id, device, mac ?? macFor(vm.id, device), id);
+      this.#touch(vm);
+    });
+  }
+
+  detachNic(who: Principal, ref: string, device: string): Promise<Vm> {
+    return this.configure(who, ref, 'nics', (vm) => {
+      if (!this.#deps.store.vms.removeNic(vm.id, device)) {
+        throw new AppError('not_found', `the VM has no ${device}`, { field: 'device' });
+      }
+      this.#touch(vm);
+    });
+  }
+
+  /** Changes a VM that does not run, in one transaction. */
+  async configure(who: Principal, ref: string, field: string, change: (vm: VmRow) => void): Promise<Vm> {
+    const { id } = this.find(who, ref);
+    await this.#deps.supervisor.get(id).exclusive(() =>
+      this.#deps.store.transaction(() => {
+        const vm = this.#row(id);
+        this.requireHalted(vm, field);
+        change(vm);
+      }),
+    );
+    return this.get(who, id);
+  }
+
+  async stats(who: Principal, ref: string): Promise<VmStats> {
+    const { instance } = this.#withMachine(who, ref);
+    // INVARIANT: the machine answers a `stats` request with MachineStats.
+    const stats = (await instance.request({ type: 'stats' })) as MachineStats;
+    return statsView(stats);
+  }
+
+  requireHalted(vm: VmRow, field: string): void {
+    if (!this.#deps.supervisor.get(vm.id).hasMachine) return;
+    throw new AppError('conflict', `the VM is ${vm.state}; this can be changed only while it does not run`, {
+      field,
+      remedy: 'halt it first',
+    });
+  }
+
+  #operation(
+    kind: OperationKind,
+    vm: VmRow,
+    task: (signal: AbortSignal) => Promise<void>,
+    mayCancel = false,
+  ): Operation {
+    const resources = [{ type: 'vm', id: vm.id }] as const;
+    return this.#deps.operations.run({ kind, tenant: vm.tenant, resources, mayCancel }, task);
+  }
+
+  #withMachine(who: Principal, ref: string): { vm: VmRow; instance: Instance } {
+    const vm = this.find(who, ref);
+    const instance = this.#deps.supervisor.get(vm.id);
+    if (!instance.hasMachine && instance.state !== 'starting') {
+      throw new AppError('conflict', `the VM is ${instance.state}, not running`, {
+        field: 'state',
+        remedy: 'start it first',
+      });
+    }
+    return { vm, instance };
+  }
+
+  #recordOf(who: Principal, id: string, body: VmCreate): VmRecord {
+    const memoryBytes = body.memory_bytes ?? MEMORY_DEFAULT_BYTES;
+    this.#deps.admission.checkBounds(memoryBytes);
+    const nics = body.nics.map(({ network, mac }, index) => {
+      const device = `eth${index}`;
+      const field = `nics[${index}]`;
+      const networkId = this.#deps.networks.find(network, `${field}.network`).id;
+      if (mac !== undefined && (Number.parseInt(mac.slice(0, 2), 16) & 1) === 1) {
+        throw new AppError('invalid_input', `${mac} is a group address, not a station's`, {
+          field: `${field}.mac`,
+          remedy: 'make the first byte even, as in 02:00:00:00:00:01',
+        });
+      }
+      return { device, mac: mac?.toLowerCase() ?? macFor(id, device), networkId };
+    });
+    return {
+      id,
+      tenant: who.tenant,
+      name: body.name ?? madeUpName(),
+      imageId: this.#deps.images.find(body.image, 'image').id,
+      memoryBytes,
+      append: body.append,
+      autostart: body.autostart,
+      debugExitPort: body.debug_exit_port,
+      labels: body.labels,
+      nics,
+    };
+  }
+
+  #recordRoot(record: VmRecord, sizeBytes: number): void {
+    const { disks, store } = this.#deps;
+    disks.record({
+      id: newId('disk'),
+      tenant: record.tenant,
+      name: `${record.id}-ubd0`,
+      vmId: record.id,
+      device: 'ubd0',
+      readOnly: false,
+      ownedByVm: true,
+      kind: 'cow',
+      path: `vms/${record.id}/ubd0.cow`,
+      sizeBytes,
+      parentLayerId: store.disks.imageLayer(record.imageId)?.id,
+    });
+  }
+
+  #wouldFit(memoryBytes: number): void {
+    const probe = 'dry-run';
+    this.#deps.admission.reserve(probe, memoryBytes);
+    this.#deps.admission.release(probe);
+  }
+
+  #insertNic(vmId: string, device: string, mac: string, networkId: string): void {
+    if (this.#deps.store.vms.hasMac(mac)) {
+      throw new AppError('already_exists', `another network interface has the MAC address ${mac}`, {
+        field: 'mac',
+        remedy: 'leave it out to get one of your own',
+      });
+    }
+    this.#deps.store.vms.insertNic(vmId, device, mac, networkId);
+  }
+
+  #requireFreeName(tenant: string, name: string): void {
+    const taken = this.#deps.store.vms.byName(name).some((vm) => vm.tenant === tenant);
+    if (taken) throw nameTaken('VM', name);
+  }
+
+  #touch(vm: VmRow): void {
+    this.#deps.store.vms.touch(vm.id, Date.now());
+    this.#updated(vm);
+  }
+
+  #updated(vm: VmRow): void {
+    this.#deps.events.append({ type: 'vm.updated', tenant: vm.tenant, resource: { type: 'vm', id: vm.id } });
+  }
+
+  #row(id: string): VmRow {
+    return this.find(SYSTEM, id);
+  }
+
+  /** A constant number of queries, however many VMs. */
+  async #views(rows: readonly VmRow[]): Promise<Vm[]> {
+    const { store, networks } = this.#deps;
+    const ids = rows.map((row) => row.id);
+    const disks = Map.groupBy(store.disks.ofVms(ids), (disk) => disk.vm_id);
+    const nics = store.vms.nicsOfAll(ids);
+    const leases = new Map<string, NetworkLease[]>();
+    for (const networkId of new Set(nics.map((nic) => nic.network_id))) {
+      for (const lease of await networks.leases(networkId)) {
+        leases.set(lease.mac, [...(leases.get(lease.mac) ?? []), lease]);
+      }
+    }
+    const nicsByVm = Map.groupBy(nics, (nic) => nic.vm_id);
+    return rows.map((row) => this.#view(row, disks.get(row.id) ?? [], nicsByVm.get(row.id) ?? [], leases));
+  }
+
+  #view(
+    row: VmRow,
+    disks: readonly DiskRow[],
+    nics: readonly NicRow[],
+    leases: ReadonlyMap<string, readonly NetworkLease[]>,
+  ): Vm {
+    return {
+      id: row.id,
+      name: row.name,
+      state: row.state,
+      cause: row.cause === null ? null : (JSON.parse(row.cause) as ErrorBody),
+      image_id: row.image_id,
+      image_name: row.image_name ?? row.image_id,
+      memory_bytes: row.memory_bytes,
+      append: row.append,
+      autostart: row.autostart,
+      debug_exit_port: row.debug_exit_port,
+      disks: disks.map((disk) => this.#deps.disks.view(disk)),
+      nics: nics.map(
+        ({ device, mac, network_name }): Nic => ({
+          device,
+          mac,
+          network: network_name,
+          addresses: (leases.get(mac) ?? []).map((lease) => lease.address),
+        }),
+      ),
+      consoles: [...CONSOLE_NAMES],
+      labels: JSON.parse(row.labels) as Record<string, string>,
+      created_at: iso(row.created_at),
+      updated_at: iso(row.updated_at),
+      started_at: isoOrNull(row.started_at),
+      version: row.version,
+    };
+  }
+}
+
+function requireVersion(vm: VmRow, version: number | undefined): void {
+  if (version === undefined || version === vm.version) return;
+  throw new AppError('precondition_failed', `the VM has version ${vm.version}, not ${version}`, {
+    field: 'If-Match',
+    remedy: 'read the VM again, then repeat the change if it still makes sense',
+  });
+}
+
+function definedOf<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  // INVARIANT: only undefined is left out.
+  return Object.fromEntries(Object.entries(value).filter(([, field]) => field !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>;
+  };
+}
+
+function splitOnce(text: string, separator: string): [string, string | undefined] {
+  const at = text.indexOf(separator);
+  return at < 0 ? [text, undefined] : [text.slice(0, at), text.slice(at + 1)];
+}
+
+/** It has ended by itself before it was halted. */
+function ignoreConflict(error: unknown): void {
+  if (!(error instanceof AppError && error.code === 'conflict')) throw error;
+}
+
+function statsView(stats: MachineStats): VmStats {
+  return {
+    instructions: stats.instructions,
+    wall_seconds: stats.wallSeconds,
+    cpu_seconds: stats.cpuSeconds,
+    disks: stats.disks.map((disk) => ({
+      device: disk.device,
+      reads: disk.reads,
+      read_bytes: disk.readBytes,
+      writes: disk.writes,
+      written_bytes: disk.writtenBytes,
+      flushes: disk.flushes,
+    })),
+    nics: stats.nics.map((nic) => ({
+      device: nic.device,
+      rx_frames: nic.rxFrames,
+      rx_bytes: nic.rxBytes,
+      tx_frames: nic.txFrames,
+      tx_bytes: nic.txBytes,
+    })),
+  };
+}
