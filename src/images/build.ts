@@ -112,7 +112,7 @@ async function build(
   const guest = findParts(unpacked);
   report('unpack', 0.5);
   await decompressModules(guest.modulesFolder, guest.busybox, signal);
-  const modules = readModules(guest.modulesFolder);
+  const modules = await readModules(guest.modulesFolder);
   const initrd = path.join(folder, 'initrd');
   fs.writeFileSync(initrd, buildInitramfs(fs.readFileSync(guest.busybox), guest.modulesFolder, modules));
   const root = subfolder('root');

@@ -45,7 +45,7 @@ it('writes modules.dep as modprobe reads it', () => {
   );
 });
 
-it('reads dependencies and aliases out of an ELF object', () => {
+it('reads dependencies and aliases out of an ELF object', async () => {
   const folder = scratchFolder();
   fs.mkdirSync(path.join(folder, 'kernel'));
   fs.writeFileSync(
@@ -53,7 +53,7 @@ it('reads dependencies and aliases out of an ELF object', () => {
     elfWithModInfo('alias=virtio:d4v*\0depends=virtio,a-b\0name=virtio_rng\0'),
   );
   fs.writeFileSync(path.join(folder, 'modules.order'), '');
-  const modules = readModules(folder);
+  const modules = await readModules(folder);
   expect([...modules.values()]).toEqual([
     {
       name: 'virtio_rng',

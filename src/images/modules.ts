@@ -1,5 +1,6 @@
 /** Kernel modules: their dependencies, from the `.modinfo` section that every module carries. */
 import * as fs from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import * as path from 'node:path';
 import { AppError } from '../contracts/errors.ts';
 import { runTool } from './tools.ts';
@@ -33,11 +34,11 @@ export async function decompressModules(
 }
 
 /** Reads all modules under lib/modules/RELEASE. Files must be uncompressed. */
-export function readModules(folder: string): Map<string, KernelModule> {
+export async function readModules(folder: string): Promise<Map<string, KernelModule>> {
   const modules = new Map<string, KernelModule>();
   for (const file of fs.readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
     if (!file.endsWith('.ko')) continue;
-    const info = modInfo(fs.readFileSync(path.join(folder, file)));
+    const info = modInfo(await readFile(path.join(folder, file)));
     const name = canonical(path.basename(file, '.ko'));
     const depends = info.flatMap(([key, value]) => (key === 'depends' ? value.split(',') : []));
     const aliases = info.flatMap(([key, value]) => (key === 'alias' ? [value] : []));

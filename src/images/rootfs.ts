@@ -49,7 +49,7 @@ export interface RootTree {
   /** Empty; filled here. */
   readonly folder: string;
   readonly busybox: string;
-  /** lib/modules/RELEASE of the unpacked kernel package. */
+  /** lib/modules/RELEASE of the unpacked kernel package, on the same file system: it is moved. */
   readonly modulesFolder: string;
   readonly modules: ReadonlyMap<string, KernelModule>;
 }
@@ -86,7 +86,8 @@ function linkApplet(file: string): void {
 }
 
 function layOutModules(to: string, tree: RootTree): void {
-  fs.cpSync(tree.modulesFolder, to, { recursive: true });
+  fs.mkdirSync(path.dirname(to));
+  fs.renameSync(tree.modulesFolder, to);
   fs.writeFileSync(path.join(to, 'modules.dep'), modulesDep(tree.modules));
   fs.writeFileSync(path.join(to, 'modules.alias'), modulesAlias(tree.modules));
 }

@@ -25,6 +25,9 @@ export const BACKUP_CHUNK_BYTES = 64 * 1024;
 /** The background copier reads up to this many neighbouring chunks at once. */
 const PIECE_CHUNKS = 16;
 
+/** About so many times progress is told: each time is a message to another thread. */
+const PROGRESS_STEPS = 200;
+
 export type BackupProgress = (doneBytes: number, totalBytes: number) => void;
 
 export interface BackupRun {
@@ -40,7 +43,7 @@ export interface BackupRun {
 
 /**
  * Begins a backup of `disks` (opened by `openDisk`) to `files`, one each. `onProgress` is called in this thread,
- * at the start, after every piece and at the end. Throws AppError `locked` when one of the disks is being backed
+ * at the start, now and then, and at the end. Throws AppError `locked` when one of the disks is being backed
  * up, `already_exists`, `disk_full` or `io_error` when a file cannot be made; then nothing has begun.
  */
 export function beginBackup(
@@ -64,6 +67,7 @@ class Backup implements BackupRun {
   readonly #files: readonly string[];
   readonly #onProgress: BackupProgress;
   #doneBytes = 0;
+  #toldBytes = 0;
   #failure: unknown;
 
   constructor(disks: readonly GuestDisk[], files: readonly string[], onProgress: BackupProgress) {
@@ -122,8 +126,11 @@ class Backup implements BackupRun {
 
   #copied(bytes: number): void {
     this.#doneBytes += bytes;
+    const step = Math.max(PIECE_CHUNKS * BACKUP_CHUNK_BYTES, this.totalBytes / PROGRESS_STEPS);
+    if (this.#doneBytes < this.#toldBytes + step) return;
     // The end is told when the files have their names.
     if (this.#failure === undefined && this.#doneBytes < this.totalBytes) {
+      this.#toldBytes = this.#doneBytes;
       this.#onProgress(this.#doneBytes, this.totalBytes);
     }
   }

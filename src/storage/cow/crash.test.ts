@@ -130,7 +130,7 @@ async function run(seed: number): Promise<History> {
       volume.writeZeroes(first * SECTOR, count * SECTOR, true);
     } else volume.write(first * SECTOR, [new Uint8Array(count * SECTOR).fill(value)]);
   };
-  for (let round = 0; round < 12; round++) {
+  for (let round = 0; round < 8; round++) {
     for (let i = random(4); i >= 0; i--) write();
     const values = new Map([...written].map(([sector, list]) => [sector, list.length - 1]));
     let flushed = false;
