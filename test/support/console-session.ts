@@ -5,6 +5,8 @@ import { ROOT_PASSWORD } from '../../src/images/index.ts';
 const BOOT_MS = 120_000;
 const COMMAND_MS = 60_000;
 const TAIL = 2000;
+/** The kernel logs to the same console, at any time. */
+const KERNEL_MESSAGE = /^\[ *\d+\.\d{6}\] /;
 
 export interface CommandResult {
   readonly status: number;
@@ -74,8 +76,9 @@ export class ConsoleSession {
     this.send(`echo @'<'${id}; ${command}; echo @'>'${id}=$?\n`);
     await this.expect(new RegExp(`@<${id}\\r?\\n`), timeoutMs);
     const [text, status] = await this.expect(new RegExp(`[^]*?@>${id}=(\\d+)\\r?\\n`), timeoutMs);
-    const output = text.slice(0, text.lastIndexOf('@>')).replaceAll('\r\n', '\n').trimEnd();
-    return { status: Number(status), output };
+    const lines = text.slice(0, text.lastIndexOf('@>')).split(/\r?\n/);
+    const output = lines.filter((line) => !KERNEL_MESSAGE.test(line)).join('\n');
+    return { status: Number(status), output: output.trimEnd() };
   }
 
   /** As `run`, failing when the command does. */
