@@ -5,14 +5,11 @@
  */
 import { CPU, STATE, UOP } from '../layout.ts';
 import { uopDefinitions } from '../uops/index.ts';
+import { declareScratch } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
 import { exportedFunctions } from '../wasm/module-reader.ts';
 import { ModuleWriter } from '../wasm/module-writer.ts';
-import type { ValueType } from '../wasm/opcodes.ts';
 import { InterpEmitter } from './interp-emitter.ts';
-
-const locals = (w: FunctionWriter, type: ValueType, count: number): readonly number[] =>
-  Array.from({ length: count }, () => w.local(type));
 
 /**
  * Bytes of the interpreter's module.
@@ -36,13 +33,7 @@ function writeRun(imports: ReadonlyMap<string, number>, tlbEntries: number): Fun
   const slow = w.local('i32');
   const page = w.local('i64');
   const icount = w.local('i64');
-  const scratch = {
-    i64: locals(w, 'i64', 9),
-    i32: locals(w, 'i32', 6),
-    v128: locals(w, 'v128', 4),
-    f64: locals(w, 'f64', 3),
-    f32: locals(w, 'f32', 3),
-  };
+  const scratch = declareScratch(w);
   w.i32(0);
   w.memory('i64.load', CPU + STATE.ICOUNT);
   w.set(icount);

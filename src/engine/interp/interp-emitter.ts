@@ -1,9 +1,9 @@
 /** The interpreter's operands: every field of the micro-op record is loaded when the micro-op runs. */
-import { CPU, EXIT, STATE, TLB, UOP } from '../layout.ts';
+import { CPU, EXIT, STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { EagerFlags } from '../uops/flags.ts';
+import { MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
-import type { ValueType } from '../wasm/opcodes.ts';
 
 /** Locals and labels of the interpreter's one function. */
 export interface InterpFrame {
@@ -41,25 +41,9 @@ const STORES: Readonly<Record<Width, string>> = {
   64: 'i64.store',
 };
 
-export interface Scratch {
-  readonly i64: readonly number[];
-  readonly i32: readonly number[];
-  readonly v128: readonly number[];
-  readonly f64: readonly number[];
-  readonly f32: readonly number[];
-}
-
-export class InterpEmitter implements Emitter {
-  readonly w: FunctionWriter;
-  readonly i64: readonly number[];
-  readonly i32: readonly number[];
-  readonly v128: readonly number[];
-  readonly f64: readonly number[];
-  readonly f32: readonly number[];
+export class InterpEmitter extends MemoryEmitter implements Emitter {
   readonly flags: FlagRecorder = new EagerFlags(this);
   readonly #frame: InterpFrame;
-  readonly #imports: ReadonlyMap<string, number>;
-  readonly #tlbMask: number;
 
   constructor(
     w: FunctionWriter,
@@ -68,15 +52,16 @@ export class InterpEmitter implements Emitter {
     imports: ReadonlyMap<string, number>,
     tlbEntries: number,
   ) {
-    this.w = w;
+    super(w, scratch, imports, tlbEntries);
     this.#frame = frame;
-    this.i64 = scratch.i64;
-    this.i32 = scratch.i32;
-    this.v128 = scratch.v128;
-    this.f64 = scratch.f64;
-    this.f32 = scratch.f32;
-    this.#imports = imports;
-    this.#tlbMask = (tlbEntries - 1) << TLB.ENTRY_SHIFT;
+  }
+
+  protected override slowFlag(): number {
+    return this.#frame.slow;
+  }
+  protected override faultIfZero(): void {
+    this.w.op('i32.eqz');
+    this.w.brIf(this.#frame.fault);
   }
 
   /** Pushes a register operand's state offset (i32). */
@@ -153,69 +138,6 @@ export class InterpEmitter implements Emitter {
     this.w.op('i64.add');
   }
 
-  readPointer(size: number): void {
-    this.#translate(size, TLB.READ_TAG, (address) => {
-      this.w.get(address);
-      this.w.i32(size);
-      this.call('slowRead');
-    });
-  }
-
-  writePointer(size: number, readFirst: boolean): void {
-    this.w.i32(0);
-    this.w.set(this.#frame.slow);
-    this.#translate(size, TLB.WRITE_TAG, (address) => {
-      this.w.i32(1);
-      this.w.set(this.#frame.slow);
-      this.w.get(address);
-      this.w.i32(size);
-      this.w.i32(readFirst ? 1 : 0);
-      this.call('slowWrite');
-    });
-  }
-
-  /**
-   * One compare against the tag of the page that holds the access's last byte catches a miss, a page
-   * crossing and a missing right alike. Uses i64[8], i32[4], i32[5].
-   */
-  #translate(size: number, tag: number, slow: (address: number) => void): void {
-    const { w } = this;
-    const address = this.i64[8];
-    const entry = this.i32[4];
-    const pointer = this.i32[5];
-    w.tee(address);
-    w.i64(BigInt(12 - TLB.ENTRY_SHIFT));
-    w.op('i64.shr_u');
-    w.op('i32.wrap_i64');
-    w.i32(this.#tlbMask);
-    w.op('i32.and');
-    this.state(STATE.TLB_BANK, 'i32');
-    w.op('i32.add');
-    w.tee(entry);
-    w.memory('i64.load', tag);
-    w.get(address);
-    if (size > 1) {
-      w.i64(BigInt(size - 1));
-      w.op('i64.add');
-    }
-    w.i64(-4096n);
-    w.op('i64.and');
-    w.op('i64.eq');
-    w.if('i32');
-    w.get(address);
-    w.op('i32.wrap_i64');
-    w.get(entry);
-    w.memory('i32.load', TLB.ADDEND);
-    w.op('i32.add');
-    w.else();
-    slow(address);
-    w.tee(pointer);
-    w.op('i32.eqz');
-    w.brIf(this.#frame.fault);
-    w.get(pointer);
-    w.end();
-  }
-
   commit(leave = true): void {
     const { w } = this;
     w.get(this.#frame.slow);
@@ -226,23 +148,6 @@ export class InterpEmitter implements Emitter {
       w.brIf(this.#frame.complete);
     }
     w.end();
-  }
-
-  state(offset: number, type: ValueType): void {
-    this.w.i32(0);
-    this.w.memory(`${type}.load`, CPU + offset);
-  }
-
-  setState(offset: number, type: ValueType, value: Push): void {
-    this.w.i32(0);
-    value();
-    this.w.memory(`${type}.store`, CPU + offset);
-  }
-
-  call(name: string): void {
-    const index = this.#imports.get(name);
-    if (index === undefined) throw new Error(`the core runtime has no export ${name}`);
-    this.w.call(index);
   }
 
   /** Pushes page + a 16-bit field of the record. */
