@@ -1,0 +1,133 @@
+/** What both tiers' emitters share: guest memory through the software TLB, state fields, core calls. */
+import { CPU, STATE, TLB } from '../layout.ts';
+import type { FunctionWriter } from '../wasm/function-writer.ts';
+import type { ValueType } from '../wasm/opcodes.ts';
+import type { Push } from './emitter.ts';
+
+/** Scratch locals of a function, by type. */
+export interface Scratch {
+  readonly i64: readonly number[];
+  readonly i32: readonly number[];
+  readonly v128: readonly number[];
+  readonly f64: readonly number[];
+  readonly f32: readonly number[];
+}
+
+/** Declares the scratch locals that micro-ops use. */
+export function declareScratch(w: FunctionWriter): Scratch {
+  const locals = (type: ValueType, count: number): readonly number[] =>
+    Array.from({ length: count }, () => w.local(type));
+  return {
+    i64: locals('i64', 9),
+    i32: locals('i32', 6),
+    v128: locals('v128', 4),
+    f64: locals('f64', 3),
+    f32: locals('f32', 3),
+  };
+}
+
+export abstract class MemoryEmitter implements Scratch {
+  readonly w: FunctionWriter;
+  readonly i64: readonly number[];
+  readonly i32: readonly number[];
+  readonly v128: readonly number[];
+  readonly f64: readonly number[];
+  readonly f32: readonly number[];
+  readonly #imports: ReadonlyMap<string, number>;
+  readonly #tlbMask: number;
+
+  constructor(w: FunctionWriter, scratch: Scratch, imports: ReadonlyMap<string, number>, tlbEntries: number) {
+    this.w = w;
+    this.i64 = scratch.i64;
+    this.i32 = scratch.i32;
+    this.v128 = scratch.v128;
+    this.f64 = scratch.f64;
+    this.f32 = scratch.f32;
+    this.#imports = imports;
+    this.#tlbMask = (tlbEntries - 1) << TLB.ENTRY_SHIFT;
+  }
+
+  /** i32 local: 1 when the last writePointer took the slow path. */
+  protected abstract slowFlag(): number;
+  /** Pops an i32; if it is 0, leaves with the pending fault. */
+  protected abstract faultIfZero(): void;
+
+  readPointer(size: number): void {
+    this.#translate(size, TLB.READ_TAG, (address) => {
+      this.w.get(address);
+      this.w.i32(size);
+      this.call('slowRead');
+    });
+  }
+
+  writePointer(size: number, readFirst: boolean): void {
+    this.w.i32(0);
+    this.w.set(this.slowFlag());
+    this.#translate(size, TLB.WRITE_TAG, (address) => {
+      this.w.i32(1);
+      this.w.set(this.slowFlag());
+      this.w.get(address);
+      this.w.i32(size);
+      this.w.i32(readFirst ? 1 : 0);
+      this.call('slowWrite');
+    });
+  }
+
+  /**
+   * One compare against the tag of the page that holds the access's last byte catches a miss, a page
+   * crossing and a missing right alike. Uses i64[8], i32[4], i32[5].
+   */
+  #translate(size: number, tag: number, slow: (address: number) => void): void {
+    const { w } = this;
+    const address = this.i64[8];
+    const entry = this.i32[4];
+    const pointer = this.i32[5];
+    w.tee(address);
+    w.i64(BigInt(12 - TLB.ENTRY_SHIFT));
+    w.op('i64.shr_u');
+    w.op('i32.wrap_i64');
+    w.i32(this.#tlbMask);
+    w.op('i32.and');
+    this.state(STATE.TLB_BANK, 'i32');
+    w.op('i32.add');
+    w.tee(entry);
+    w.memory('i64.load', tag);
+    w.get(address);
+    if (size > 1) {
+      w.i64(BigInt(size - 1));
+      w.op('i64.add');
+    }
+    w.i64(-4096n);
+    w.op('i64.and');
+    w.op('i64.eq');
+    w.if('i32');
+    w.get(address);
+    w.op('i32.wrap_i64');
+    w.get(entry);
+    w.memory('i32.load', TLB.ADDEND);
+    w.op('i32.add');
+    w.else();
+    slow(address);
+    w.tee(pointer);
+    this.faultIfZero();
+    w.get(pointer);
+    w.end();
+  }
+
+  state(offset: number, type: ValueType): void {
+    this.w.i32(0);
+    this.w.memory(`${type}.load`, CPU + offset);
+  }
+
+  setState(offset: number, type: ValueType, value: Push): void {
+    this.w.i32(0);
+    value();
+    this.w.memory(`${type}.store`, CPU + offset);
+  }
+
+  call(name: string): void {
+    const index = this.#imports.get(name);
+    if (index === undefined) throw new Error(`the core runtime has no export ${name}`);
+    this.w.call(index);
+  }
+}
