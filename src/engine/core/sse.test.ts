@@ -9,18 +9,22 @@ const SEED = 0x51b3a77;
 const CASES = 10_000;
 /** Input: a at 0, b at 16, MXCSR at 32. Output: XMM0 at 0, RAX at 16, MXCSR at 24. */
 const RECORD = 48;
-const OPERANDS = 0x20_0000;
-const RESULT = OPERANDS + RECORD;
-const A = OPERANDS;
-const B = OPERANDS + 16;
+const INPUT = 0x20_0000;
+const OUTPUT = 0x30_0000;
+/** Addresses of the operands and the result of the case at hand. */
+let operandA = INPUT;
+let operandB = INPUT + 16;
+let result = OUTPUT;
+/** Differences reported per instruction. */
+const SHOWN = 5;
 const ALL_MASKED = 0x1f80;
 
 const core = coreInstance();
 const { view } = core;
-const a64 = (): bigint => view.getBigInt64(A, true);
-const b64 = (): bigint => view.getBigInt64(B, true);
-const a32 = (): number => view.getInt32(A, true);
-const b32 = (): number => view.getInt32(B, true);
+const a64 = (): bigint => view.getBigInt64(operandA, true);
+const b64 = (): bigint => view.getBigInt64(operandB, true);
+const a32 = (): number => view.getInt32(operandA, true);
+const b32 = (): number => view.getInt32(operandB, true);
 
 /** An instruction on XMM0 (a) and XMM1 (b), and the calls that stand for it in the emulator. */
 interface Case {
@@ -95,54 +99,62 @@ const hex = (bytes: Uint8Array, from: number, length: number): string =>
     .reverse()
     .toString('hex');
 
+/** Runs the emulator's side of one record. */
+function emulateRecord(emulate: () => void, at: number): void {
+  operandA = INPUT + at;
+  operandB = operandA + 16;
+  result = OUTPUT + at;
+  core.bytes.copyWithin(result, operandA, operandA + 16);
+  view.setUint32(CPU + STATE.MXCSR, view.getUint32(operandA + 32, true), true);
+  emulate();
+  view.setUint32(result + 24, view.getUint32(CPU + STATE.MXCSR, true), true);
+}
+
 /** Runs one instruction on both sides and reports the first differences as text. */
 function compare({ code, type, emulate }: Case, seed: number): string[] {
   const input = randomRecords(seed, type);
   const expected = runNative(nativeLoop(code), input);
+  core.bytes.set(input, INPUT);
+  core.bytes.fill(0, OUTPUT, OUTPUT + input.length);
+  for (let at = 0; at < input.length; at += RECORD) emulateRecord(emulate, at);
+  const results = core.bytes.slice(OUTPUT, OUTPUT + input.length);
   const differences: string[] = [];
-  for (let at = 0; at < input.length && differences.length < 5; at += RECORD) {
-    const given = input.subarray(at, at + RECORD);
-    core.bytes.set(given, OPERANDS);
-    core.bytes.fill(0, RESULT, RESULT + RECORD);
-    core.bytes.copyWithin(RESULT, A, A + 16);
-    view.setUint32(CPU + STATE.MXCSR, view.getUint32(OPERANDS + 32, true), true);
-    emulate();
-    view.setUint32(RESULT + 24, view.getUint32(CPU + STATE.MXCSR, true), true);
-    const got = core.bytes.slice(RESULT, RESULT + RECORD);
-    const want = expected.subarray(at, at + RECORD);
-    if (Buffer.compare(got, want) !== 0) {
-      const show = (bytes: Uint8Array): string =>
-        `${hex(bytes, 0, 16)} ${hex(bytes, 16, 8)} ${hex(bytes, 24, 4)}`;
-      const operands = `a ${hex(given, 0, 16)} b ${hex(given, 16, 16)} mxcsr ${hex(given, 32, 4)}`;
-      differences.push(`${operands}\n   got ${show(got)}\n  want ${show(want)}`);
-    }
+  if (Buffer.compare(results, expected) === 0) return differences;
+  for (let at = 0; at < input.length; at += RECORD) {
+    const [given, got, want] = [input, results, expected].map((bytes) => bytes.slice(at, at + RECORD));
+    if (Buffer.compare(got, want) === 0) continue;
+    const show = (bytes: Uint8Array): string =>
+      `${hex(bytes, 0, 16)} ${hex(bytes, 16, 8)} ${hex(bytes, 24, 4)}`;
+    const operands = `a ${hex(given, 0, 16)} b ${hex(given, 16, 16)} mxcsr ${hex(given, 32, 4)}`;
+    differences.push(`${operands}\n   got ${show(got)}\n  want ${show(want)}`);
+    if (differences.length === SHOWN) break;
   }
   return differences;
 }
 
 /** Stores a scalar result in the low part of XMM0. */
 const put = (value: number | bigint): void => {
-  if (typeof value === 'bigint') view.setBigInt64(RESULT, value, true);
-  else view.setInt32(RESULT, value, true);
+  if (typeof value === 'bigint') view.setBigInt64(result, value, true);
+  else view.setInt32(result, value, true);
 };
 /** Stores a result in RAX. */
 const putRax = (value: number | bigint, bits: number): void =>
-  view.setBigUint64(RESULT + 16, BigInt.asUintN(bits, BigInt(value)), true);
+  view.setBigUint64(result + 16, BigInt.asUintN(bits, BigInt(value)), true);
 
 /** ZF, PF and CF from the lazy flags, in their places in EFLAGS; CF = OF must hold for OF = 0. */
 function lazyFlags(): bigint {
-  const result = view.getBigInt64(CPU + STATE.FLAG_RESULT, true);
+  const value = view.getBigInt64(CPU + STATE.FLAG_RESULT, true);
   const carry = view.getBigUint64(CPU + STATE.FLAG_CARRY, true);
   let parity = 1n ^ (carry & 1n);
-  for (let i = 0n; i < 8n; i++) parity ^= (result >> i) & 1n;
-  const sign = BigInt(result < 0n) ^ ((carry >> 1n) & 1n);
+  for (let i = 0n; i < 8n; i++) parity ^= (value >> i) & 1n;
+  const sign = BigInt(value < 0n) ^ ((carry >> 1n) & 1n);
   const overflow = (carry >> 63n) ^ ((carry >> 62n) & 1n);
   const adjust = (carry >> 3n) & 1n;
   return (
     (carry >> 63n) |
     (parity << 2n) |
     (adjust << 4n) |
-    (BigInt(result === 0n) << 6n) |
+    (BigInt(value === 0n) << 6n) |
     (sign << 7n) |
     (overflow << 11n)
   );
@@ -179,13 +191,13 @@ const arithmetic: Case[] = OPERATIONS.flatMap(([name, opcode], op): Case[] => [
     name: `${name}pd`,
     code: [0x66, 0x0f, opcode, 0xc1],
     type: 'f64',
-    emulate: () => core.call('ssePackedF64', op, RESULT, A, B),
+    emulate: () => core.call('ssePackedF64', op, result, operandA, operandB),
   },
   {
     name: `${name}ps`,
     code: [0x0f, opcode, 0xc1],
     type: 'f32',
-    emulate: () => core.call('ssePackedF32', op, RESULT, A, B),
+    emulate: () => core.call('ssePackedF32', op, result, operandA, operandB),
   },
 ]);
 
@@ -206,13 +218,13 @@ const comparisons: Case[] = [0, 1, 2, 3, 4, 5, 6, 7].flatMap((predicate): Case[]
     name: `cmppd ${predicate}`,
     code: [0x66, 0x0f, 0xc2, 0xc1, predicate],
     type: 'f64',
-    emulate: () => core.call('sseComparePackedF64', predicate, RESULT, A, B),
+    emulate: () => core.call('sseComparePackedF64', predicate, result, operandA, operandB),
   },
   {
     name: `cmpps ${predicate}`,
     code: [0x0f, 0xc2, 0xc1, predicate],
     type: 'f32',
-    emulate: () => core.call('sseComparePackedF32', predicate, RESULT, A, B),
+    emulate: () => core.call('sseComparePackedF32', predicate, result, operandA, operandB),
   },
 ]);
 
@@ -314,7 +326,7 @@ const packedConversions: Case[] = (
   name,
   code: [...code, 0xc1],
   type,
-  emulate: () => core.call('ssePackedConvert', kind, RESULT, B),
+  emulate: () => core.call('ssePackedConvert', kind, result, operandB),
 }));
 
 /** MMX conversions: the MMX register is stored to the low half of XMM0's place. */
@@ -323,7 +335,7 @@ const mmxConversions: Case[] = [
     name: 'cvtpi2ps',
     code: [0x0f, 0x2a, 0x46, 16, 0x0f, 0x77],
     type: 'int',
-    emulate: () => core.call('ssePackedConvert', 8, RESULT, B),
+    emulate: () => core.call('ssePackedConvert', 8, result, operandB),
   },
   ...(
     [
@@ -339,7 +351,7 @@ const mmxConversions: Case[] = [
       code: [...code, 0xc1, 0x48, 0x0f, 0x7e, 0xc0, 0x0f, 0x77],
       type,
       emulate: () => {
-        core.call('ssePackedConvert', kind, RESULT + 16, B);
+        core.call('ssePackedConvert', kind, result + 16, operandB);
       },
     }),
   ),
@@ -353,39 +365,39 @@ const others: Case[] = [
       name: op ? 'hsubpd' : 'haddpd',
       code: [0x66, 0x0f, 0x7c + op, 0xc1],
       type: 'f64',
-      emulate: () => core.call('sseHorizontalF64', op, RESULT, A, B),
+      emulate: () => core.call('sseHorizontalF64', op, result, operandA, operandB),
     },
     {
       name: op ? 'hsubps' : 'haddps',
       code: [0xf2, 0x0f, 0x7c + op, 0xc1],
       type: 'f32',
-      emulate: () => core.call('sseHorizontalF32', op, RESULT, A, B),
+      emulate: () => core.call('sseHorizontalF32', op, result, operandA, operandB),
     },
   ]),
   {
     name: 'addsubpd',
     code: [0x66, 0x0f, 0xd0, 0xc1],
     type: 'f64',
-    emulate: () => core.call('sseAddSubF64', RESULT, A, B),
+    emulate: () => core.call('sseAddSubF64', result, operandA, operandB),
   },
   {
     name: 'addsubps',
     code: [0xf2, 0x0f, 0xd0, 0xc1],
     type: 'f32',
-    emulate: () => core.call('sseAddSubF32', RESULT, A, B),
+    emulate: () => core.call('sseAddSubF32', result, operandA, operandB),
   },
   ...SELECTED_IMMEDIATES.flatMap((imm): Case[] => [
     {
       name: `dpps 0x${imm.toString(16)}`,
       code: [0x66, 0x0f, 0x3a, 0x40, 0xc1, imm],
       type: 'f32',
-      emulate: () => core.call('sseDotF32', imm, RESULT, A, B),
+      emulate: () => core.call('sseDotF32', imm, result, operandA, operandB),
     },
     {
       name: `dppd 0x${imm.toString(16)}`,
       code: [0x66, 0x0f, 0x3a, 0x41, 0xc1, imm],
       type: 'f64',
-      emulate: () => core.call('sseDotF64', imm, RESULT, A, B),
+      emulate: () => core.call('sseDotF64', imm, result, operandA, operandB),
     },
   ]),
   ...[0, 1, 2, 3, 4, 8, 9, 10, 11, 12].flatMap((imm): Case[] => [
@@ -405,13 +417,13 @@ const others: Case[] = [
       name: `roundpd ${imm}`,
       code: [0x66, 0x0f, 0x3a, 0x09, 0xc1, imm],
       type: 'f64',
-      emulate: () => core.call('sseRoundPackedF64', imm, RESULT, B),
+      emulate: () => core.call('sseRoundPackedF64', imm, result, operandB),
     },
     {
       name: `roundps ${imm}`,
       code: [0x66, 0x0f, 0x3a, 0x08, 0xc1, imm],
       type: 'f32',
-      emulate: () => core.call('sseRoundPackedF32', imm, RESULT, B),
+      emulate: () => core.call('sseRoundPackedF32', imm, result, operandB),
     },
   ]),
 ];

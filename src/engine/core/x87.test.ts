@@ -9,8 +9,11 @@ const CASES = 10_000;
 /** Input: ST(0) at 0, control word at 10, masked control word at 12, ST(1) at 16, memory operand at 32. */
 const RECORD = 48;
 const ALL_MASKED = 0x3f;
-/** Where the emulated instructions have their memory operands. */
-const OPERANDS = 0x20_0000;
+/** Differences reported per instruction. */
+const SHOWN = 5;
+/** Where the emulated instructions have their records and leave their results. */
+const INPUT = 0x20_0000;
+const OUTPUT = 0x30_0000;
 
 const core = coreInstance();
 const register = core.fn<(code: number) => number>('x87Register');
@@ -52,19 +55,18 @@ function nativeLoop({ opcode, modrm, reg, store }: Instruction): Uint8Array {
   return new Uint8Array([...count, ...body, 0x75, -(body.length + 2) & 0xff, 0xc3]);
 }
 
-/** The same sequence in the emulator; the output goes to OPERANDS + RECORD. */
-function emulate({ opcode, modrm, reg, store }: Instruction): void {
-  const output = OPERANDS + RECORD;
+/** The same sequence in the emulator, from the record at `input` to the one at `output`. */
+function emulate({ opcode, modrm, reg = 0, store }: Instruction, input: number, output: number): void {
   register(registerCode(0xdb, 0xe3));
-  memoryRead(readCode(0xdb, 5), OPERANDS + 16);
-  memoryRead(readCode(0xdb, 5), OPERANDS);
-  memoryRead(readCode(0xd9, 5), OPERANDS + 10);
+  memoryRead(readCode(0xdb, 5), input + 16);
+  memoryRead(readCode(0xdb, 5), input);
+  memoryRead(readCode(0xd9, 5), input + 10);
   if (modrm !== undefined) register(registerCode(opcode, modrm));
-  else if (store) memoryWrite(readCode(opcode, reg ?? 0), output + 32);
-  else memoryRead(readCode(opcode, reg ?? 0), OPERANDS + 32);
+  else if (store) memoryWrite(readCode(opcode, reg), output + 32);
+  else memoryRead(readCode(opcode, reg), input + 32);
   memoryWrite(readCode(0xdd, 7), output + 10);
   register(registerCode(0xdb, 0xe2));
-  memoryRead(readCode(0xd9, 5), OPERANDS + 12);
+  memoryRead(readCode(0xd9, 5), input + 12);
   memoryWrite(readCode(0xdb, 7), output);
   memoryWrite(readCode(0xdb, 7), output + 16);
 }
@@ -107,17 +109,19 @@ function describeRecord(bytes: Uint8Array): string {
 function compare(instruction: Instruction, put: PutOperand): string[] {
   const input = randomRecords(put);
   const expected = runNative(nativeLoop(instruction), input);
+  core.bytes.set(input, INPUT);
+  core.bytes.fill(0, OUTPUT, OUTPUT + input.length);
+  for (let at = 0; at < input.length; at += RECORD) emulate(instruction, INPUT + at, OUTPUT + at);
+  const results = core.bytes.slice(OUTPUT, OUTPUT + input.length);
   const differences: string[] = [];
-  for (let at = 0; at < input.length && differences.length < 5; at += RECORD) {
-    core.bytes.set(input.subarray(at, at + RECORD), OPERANDS);
-    core.bytes.fill(0, OPERANDS + RECORD, OPERANDS + 2 * RECORD);
-    emulate(instruction);
-    const got = core.bytes.slice(OPERANDS + RECORD, OPERANDS + 2 * RECORD);
-    const want = expected.slice(at, at + RECORD);
-    if (Buffer.compare(got, want) !== 0) {
-      const operands = describeRecord(input.slice(at, at + RECORD));
-      differences.push(`${operands}\n   got ${describeRecord(got)}\n  want ${describeRecord(want)}`);
-    }
+  if (Buffer.compare(results, expected) === 0) return differences;
+  for (let at = 0; at < input.length; at += RECORD) {
+    const [given, got, want] = [input, results, expected].map((bytes) => bytes.slice(at, at + RECORD));
+    if (Buffer.compare(got, want) === 0) continue;
+    differences.push(
+      `${describeRecord(given)}\n   got ${describeRecord(got)}\n  want ${describeRecord(want)}`,
+    );
+    if (differences.length === SHOWN) break;
   }
   return differences;
 }
