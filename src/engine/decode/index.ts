@@ -6,3 +6,4 @@ import './sse.ts';
 import './x87.ts';
 
 export { BlockDecoder } from './block-decoder.ts';
+export { decodeInstruction } from './decode-instruction.ts';

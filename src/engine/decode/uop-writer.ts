@@ -10,7 +10,7 @@ export class UopWriter {
   /** Records written since `begin`. */
   count = 0;
 
-  constructor(buffer: SharedArrayBuffer) {
+  constructor(buffer: ArrayBufferLike) {
     this.#u8 = new Uint8Array(buffer);
     this.#u16 = new Uint16Array(buffer);
     this.#i32 = new Int32Array(buffer);

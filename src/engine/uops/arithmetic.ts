@@ -25,6 +25,10 @@ function binary(op: string, e: Emitter): void {
 }
 const addFlags = (e: Emitter, width: Width): void => e.flags.add(width, e.i64[A], e.i64[B], e.i64[R]);
 const subFlags = (e: Emitter, width: Width): void => e.flags.sub(width, e.i64[A], e.i64[B], e.i64[R]);
+const adcFlags = (e: Emitter, width: Width): void =>
+  e.flags.add(width, e.i64[A], e.i64[B], e.i64[R], true);
+const sbbFlags = (e: Emitter, width: Width): void =>
+  e.flags.sub(width, e.i64[A], e.i64[B], e.i64[R], true);
 const logicFlags = (e: Emitter, width: Width): void => e.flags.logic(width, e.i64[R]);
 
 const OPERATIONS: readonly Operation[] = [
@@ -38,7 +42,7 @@ const OPERATIONS: readonly Operation[] = [
       e.flags.pushCarry();
       e.w.op('i64.add');
     },
-    flags: addFlags,
+    flags: adcFlags,
   },
   {
     name: 'sbb',
@@ -48,7 +52,7 @@ const OPERATIONS: readonly Operation[] = [
       e.flags.pushCarry();
       e.w.op('i64.sub');
     },
-    flags: subFlags,
+    flags: sbbFlags,
   },
   { name: 'and', writes: true, compute: (e) => binary('i64.and', e), flags: logicFlags },
   { name: 'sub', writes: true, compute: (e) => binary('i64.sub', e), flags: subFlags },

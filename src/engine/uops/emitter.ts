@@ -14,10 +14,10 @@ export type Push = () => void;
 
 /** Records and tests the arithmetic flags; operands are i64 locals, zero-extended, results' upper bits are ignored. */
 export interface FlagRecorder {
-  /** sum = a + b, with or without carry. */
-  add(width: Width, a: number, b: number, sum: number): void;
-  /** difference = a - b, with or without borrow. */
-  sub(width: Width, a: number, b: number, difference: number): void;
+  /** sum = a + b, or a + b + CF with `withCarry`. */
+  add(width: Width, a: number, b: number, sum: number, withCarry?: boolean): void;
+  /** difference = a - b, or a - b - CF with `withCarry`. */
+  sub(width: Width, a: number, b: number, difference: number, withCarry?: boolean): void;
   /** CF, OF and AF clear. */
   logic(width: Width, value: number): void;
   /** INC (`add`) and DEC: CF stays; `one` is a local that holds 1. */
