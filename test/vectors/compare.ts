@@ -9,13 +9,15 @@ const FLAGS_COMPARED = STATUS_FLAGS | 0x400;
 const TRAP_FLAG_BYTE = 1;
 const FXSAVE = { FCW: 0, FSW: 2, FTW: 4, MXCSR: 24, ST: 32, XMM: 160 } as const;
 const RSP = 4;
+const STATUS_INVALID = 1;
 
 const hex = (value: bigint | number, digits = 16): string => value.toString(16).padStart(digits, '0');
 
 /** Register contents and the like by name, as far as they are defined. */
 type Outcome = ReadonlyMap<string, string>;
 
-function outcome(test: TestCase, record: Uint8Array): Outcome {
+/** @param undefinedStatus bits of the x87 status word to leave out */
+function outcome(test: TestCase, record: Uint8Array, undefinedStatus: number): Outcome {
   const view = new DataView(record.buffer, record.byteOffset, OUTPUT.BYTES);
   const result = new Map<string, string>();
   const vector = Number(view.getBigUint64(OUTPUT.VECTOR, true));
@@ -29,15 +31,15 @@ function outcome(test: TestCase, record: Uint8Array): Outcome {
   }
   const flags = Number(view.getBigUint64(OUTPUT.RFLAGS, true)) & FLAGS_COMPARED & ~test.undefinedFlags;
   result.set('flags', hex(flags, 4));
-  floatingPoint(test, view, result);
+  floatingPoint(view, undefinedStatus, result);
   memory(test, record, result);
   return result;
 }
 
-function floatingPoint(test: TestCase, view: DataView, result: Map<string, string>): void {
+function floatingPoint(view: DataView, undefinedStatus: number, result: Map<string, string>): void {
   result.set('mxcsr', hex(view.getUint32(FXSAVE.MXCSR, true), 8));
   result.set('fcw', hex(view.getUint16(FXSAVE.FCW, true), 4));
-  const status = view.getUint16(FXSAVE.FSW, true) & ~(test.form.undefinedStatus ?? 0);
+  const status = view.getUint16(FXSAVE.FSW, true) & ~undefinedStatus;
   result.set('fsw', hex(status, 4));
   const tags = view.getUint8(FXSAVE.FTW);
   result.set('ftw', hex(tags, 2));
@@ -131,6 +133,12 @@ function stack(fx: DataView): string[] {
   return [words, registers.slice(0, 4).join('  '), registers.slice(4).join('  ')];
 }
 
+function undefinedStatus({ form }: TestCase, expected: Uint8Array): number {
+  const invalid = (expected[FXSAVE.FSW] & STATUS_INVALID) !== 0;
+  const notANumber = (expected[FXSAVE.ST + 8] | ((expected[FXSAVE.ST + 9] & 0x7f) << 8)) === 0x7fff;
+  return (form.undefinedStatus ?? 0) | (invalid || notANumber ? (form.undefinedWithoutResult ?? 0) : 0);
+}
+
 /** What differs between two outcomes of a case; undefined if nothing does. */
 export function difference(
   test: TestCase,
@@ -139,7 +147,8 @@ export function difference(
 ): string | undefined {
   const title = `${test.form.name}: ${test.code.map((byte) => hex(byte, 2)).join(' ')}`;
   if (typeof got === 'string') return `${title}\n    ${got}\n${describe(test)}`;
-  const [a, b] = [outcome(test, expected), outcome(test, got)];
+  const ignored = undefinedStatus(test, expected);
+  const [a, b] = [outcome(test, expected, ignored), outcome(test, got, ignored)];
   const names = new Set([...a.keys(), ...b.keys()]);
   const lines = [...names]
     .filter((name) => !same(test, a.get(name), b.get(name)))

@@ -38,7 +38,7 @@ export function makeCase(form: Form, random: Random): TestCase {
   };
   form.prepare?.(test, operands);
   const hasModrm = form.modrm !== undefined;
-  const lock = memory && form.lock === true && random.chance(15);
+  const lock = lockPrefix(form, random, memory);
   const narrow = memory && random.chance(8);
   const addressing = memory ? address(test, operands, narrow) : registerOperand(operands);
   const prefixes = legacyPrefixes(form, random, width, { lock, narrow, memory });
@@ -78,9 +78,18 @@ function legacyPrefixes(
   if (lock) prefixes.push(0xf0);
   if (narrow) prefixes.push(0x67);
   if (memory && random.chance(4)) prefixes.push(random.pick(SEGMENT_PREFIXES));
+  // A REX prefix that is not directly before the opcode counts for nothing, as does 0x66 on a byte operation.
+  if (prefixes.length > 0 && random.chance(10)) prefixes.push(0x40 + random.below(16), 0x2e);
+  if (width === 8 && random.chance(5)) prefixes.push(0x66);
   if (width === 16) prefixes.push(0x66);
   if (form.prefix !== undefined && form.prefix !== 0) prefixes.push(form.prefix);
   return prefixes;
+}
+
+/** LOCK is for memory and a few instructions; elsewhere it is an invalid opcode, which is tested now and then. */
+function lockPrefix(form: Form, random: Random, memory: boolean): boolean {
+  if (form.family !== 'integer' || form.modrm === undefined) return false;
+  return random.chance(memory && form.lock === true ? 15 : 2);
 }
 
 function rexPrefix(

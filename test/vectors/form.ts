@@ -46,6 +46,8 @@ export interface Form {
   readonly undefinedFlags?: number | ((test: TestCase, operands: Operands) => number);
   /** Bits of the x87 status word that are undefined. */
   readonly undefinedStatus?: number;
+  /** Bits of the x87 status word that are undefined besides if the operation is invalid or gives a NaN. */
+  readonly undefinedWithoutResult?: number;
   /** Results are approximations: relative error allowed, as a power of two, and of which kind of number. */
   readonly approximate?: { readonly bits: number; readonly kind: 'float32' | 'float80' };
   /** Adjusts the state before addresses are chosen; pins the registers whose values matter. */

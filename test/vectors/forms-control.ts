@@ -4,7 +4,10 @@ import { PLACE } from './layout.ts';
 import type { TestCase } from './test-case.ts';
 
 const RCX = 1;
+
 const RSP = 4;
+/** Not an address: the branch itself faults. */
+const NOT_CANONICAL = 0x0001_0000_0000_0000n;
 
 type Details = Omit<Form, 'name' | 'family' | 'opcode'>;
 const form = (name: string, opcode: readonly number[], details: Details = {}): Form => ({
@@ -30,7 +33,7 @@ const destination = (test: TestCase): bigint => BigInt(PLACE.CODE + 64 + test.ra
 /** The target of an indirect branch: in a register, or in each 8 bytes of the window. */
 function indirect(test: TestCase, { rm }: Operands): void {
   stack(test);
-  const to = destination(test);
+  const to = test.random.chance(10) ? NOT_CANONICAL : destination(test);
   if (rm === RSP) test.registers[RSP] = to;
   else if (rm >= 0) test.pin(rm, to);
   else for (let at = PLACE.WINDOW; at < PLACE.WINDOW + 320; at += 8) test.poke(at, to);
@@ -58,7 +61,8 @@ function loops(): Form[] {
 function returns(): Form[] {
   const prepare = (test: TestCase): void => {
     stack(test);
-    test.poke(Number(test.registers[RSP]), destination(test));
+    const to = test.random.chance(10) ? NOT_CANONICAL : destination(test);
+    test.poke(Number(test.registers[RSP]), to);
   };
   return [form('ret', [0xc3], { prepare }), form('ret imm', [0xc2], { imm: 2, prepare })];
 }

@@ -398,7 +398,10 @@ function invalid(): Form[] {
     form('invalid d4', [0xd4], { imm: 1 }),
     form('invalid d5', [0xd5], { imm: 1 }),
     form('ud2', [0x0f, 0x0b]),
-    form('lock on a register', [0xf0, 0x01, 0xd8]),
+    form('15 bytes', [...Array(14).fill(0x2e), 0x90]),
+    form('16 bytes', [...Array(15).fill(0x2e), 0x90]),
+    form('15 bytes with immediate', [...Array(10).fill(0x2e), 0xb8, 1, 2, 3, 4]),
+    form('16 bytes with immediate', [...Array(11).fill(0x2e), 0xb8, 1, 2, 3, 4]),
     form('lea with a register', [0x8d], { widths: WIDE, modrm: 'register' }),
   ];
 }

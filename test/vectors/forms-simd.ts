@@ -204,7 +204,8 @@ function conversions(): Form[] {
       { ...sse(`${name}ps2pi`, 0, [0x0f, 0x2c + i], { ...bytes(8), eight: 'reg' }), family: 'mmx' as const },
       { ...sse(`${name}pd2pi`, P66, [0x0f, 0x2c + i], { ...VECTOR, eight: 'reg' }), family: 'mmx' as const },
     ]),
-    { ...sse('cvtpi2ps', 0, [0x0f, 0x2a], { ...bytes(8), eight: 'rm' }), family: 'mmx' },
+    // With memory, only some processors go to MMX mode.
+    { ...sse('cvtpi2ps', 0, [0x0f, 0x2a], { modrm: 'register', eight: 'rm' }), family: 'mmx' },
     { ...sse('cvtpi2pd', P66, [0x0f, 0x2a], { ...bytes(8), eight: 'rm' }), family: 'mmx' },
   ];
 }
