@@ -12,9 +12,9 @@ export const TOKEN = 'good-token';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const PAGE = join(ROOT, 'src/dashboard/public');
 const VENDOR: Readonly<Record<string, string>> = {
-  '/vendor/xterm/xterm.css': '@xterm/xterm/css/xterm.css',
-  '/vendor/xterm/xterm.mjs': '@xterm/xterm/lib/xterm.mjs',
-  '/vendor/xterm/addon-fit.mjs': '@xterm/addon-fit/lib/addon-fit.mjs',
+  '/vendor/xterm/css/xterm.css': '@xterm/xterm/css/xterm.css',
+  '/vendor/xterm/lib/xterm.mjs': '@xterm/xterm/lib/xterm.mjs',
+  '/vendor/xterm-addon-fit/lib/addon-fit.mjs': '@xterm/addon-fit/lib/addon-fit.mjs',
 };
 const TYPES: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',
