@@ -343,10 +343,19 @@ function strings(): Form[] {
       if (test.random.chance(60)) test.window.fill(test.random.below(256), 60, 200);
       if (test.random.chance(60)) test.pin(RAX, BigInt(test.window[100]) * 0x0101_0101_0101_0101n);
     };
+  /** With 32-bit addresses the upper halves of RSI, RDI and RCX count for nothing. */
+  const narrow = (test: TestCase): void => {
+    prepare(true)(test, { width: 32, reg: 0, rm: -1, imm: 0n });
+    for (const register of [RSI, RDI, RCX]) {
+      if (test.random.chance(70)) test.registers[register] |= test.random.u64() << 32n;
+    }
+  };
   return list.flatMap(([name, opcode, compares]) => [
     ...sizes(name, [opcode], { prepare: prepare(false) }),
     ...sizes(`rep ${name}`, [opcode], { prefix: 0xf3, prepare: prepare(true) }),
     ...(compares ? sizes(`repne ${name}`, [opcode], { prefix: 0xf2, prepare: prepare(true) }) : []),
+    form(`rep ${name} 8, 32-bit addresses`, [0xf3, 0x67, opcode], { prepare: narrow }),
+    form(`rep ${name}, 32-bit addresses`, [0x67, 0xf3, opcode + 1], { prepare: narrow }),
   ]);
 }
 
@@ -377,6 +386,10 @@ function stackForms(): Form[] {
       widths: stackWidths,
       prepare: (test) => test.pin(RBP, BigInt(test.address(64) + 32)),
     }),
+    form('push [rsp + 8]', [0xff, 0x74, 0x24, 8], { prepare: stack }),
+    form('pop [rsp + 8]', [0x8f, 0x44, 0x24, 8], { prepare: stack }),
+    form('pop [rsp - 8]', [0x8f, 0x44, 0x24, 0xf8], { prepare: stack }),
+    form('xchg [rsp], rsp', [0x48, 0x87, 0x24, 0x24], { prepare: stack }),
     ...[0, 1, 3].map((level) =>
       form(`enter, level ${level}`, [0xc8, 24, 0, level], { widths: stackWidths, prepare: enter }),
     ),

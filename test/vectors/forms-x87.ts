@@ -80,6 +80,8 @@ export const X87_FORMS: readonly Form[] = [
   ...memory(0xda, arithmetic(4)),
   ...memory(0xde, arithmetic(2)),
   ...memory(0xd9, { 0: 4, 2: 4, 3: 4, 5: 2, 7: 2 }),
+  ...memory(0xd9, { 4: 28, 6: 28 }),
+  ...memory(0xdd, { 4: 108, 6: 108 }),
   ...memory(0xdb, { 0: 4, 1: 4, 2: 4, 3: 4, 5: 10, 7: 10 }),
   ...memory(0xdd, { 0: 8, 1: 8, 2: 8, 3: 8, 7: 2 }),
   ...memory(0xdf, { 0: 2, 1: 2, 2: 2, 3: 2, 4: 10, 5: 8, 6: 10, 7: 8 }),
