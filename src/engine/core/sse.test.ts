@@ -7,7 +7,10 @@ import { CPU, STATE } from '../layout.ts';
 
 const SEED = 0x51b3a77;
 const CASES = 10_000;
-/** Input: a at 0, b at 16, MXCSR at 32. Output: XMM0 at 0, RAX at 16, MXCSR at 24. */
+/**
+ * Input: a at 0, b at 16, MXCSR at 32. Output: XMM0 at 0, RAX at 16, MXCSR at 24; after an unmasked exception
+ * the MXCSR that it left at 28.
+ */
 const RECORD = 48;
 const INPUT = 0x20_0000;
 const OUTPUT = 0x30_0000;
@@ -18,6 +21,8 @@ let result = OUTPUT;
 /** Differences reported per instruction. */
 const SHOWN = 5;
 const ALL_MASKED = 0x1f80;
+/** CR4: unmasked exceptions raise #XM. */
+const OSXMMEXCPT = 0x400;
 
 const core = coreInstance();
 const { view } = core;
@@ -35,7 +40,8 @@ interface Case {
   readonly emulate: () => void;
 }
 
-function nativeLoop(instruction: readonly number[]): Uint8Array {
+/** Machine code of the loop over all records; RCX counts them. */
+function recordLoop(instruction: readonly number[]): number[] {
   const body = [
     ...[0x0f, 0x10, 0x06], // movups xmm0, [rsi]
     ...[0x0f, 0x10, 0x4e, 16], // movups xmm1, [rsi + 16]
@@ -49,8 +55,57 @@ function nativeLoop(instruction: readonly number[]): Uint8Array {
     ...[0x48, 0x83, 0xc7, RECORD], // add rdi, RECORD
     ...[0xff, 0xc9], // dec ecx
   ];
-  const count = [0xb9, CASES & 0xff, CASES >> 8, 0, 0];
-  return new Uint8Array([...count, ...body, 0x75, -(body.length + 2) & 0xff, 0xc3]);
+  return [0xb9, CASES & 0xff, CASES >> 8, 0, 0, ...body, 0x75, -(body.length + 2) & 0xff, 0xc3];
+}
+
+/**
+ * The loop after a signal handler for SIGFPE has been set up. The handler stores the MXCSR of the faulting
+ * instruction at 28 of the output record, masks all exceptions and skips the instruction.
+ */
+function nativeLoop(instruction: readonly number[]): Uint8Array {
+  const loop = recordLoop(instruction);
+  // void handler(int, siginfo_t *, ucontext_t *): gregs at 40 (RDI 104, RIP 168), fpregs pointer at 224.
+  const handler = [
+    ...[0x48, 0x8b, 0x82, 224, 0, 0, 0], // mov rax, [rdx + 224]
+    ...[0x8b, 0x48, 24], // mov ecx, [rax + 24]
+    ...[0x4c, 0x8b, 0x42, 104], // mov r8, [rdx + 104]
+    ...[0x41, 0x89, 0x48, 28], // mov [r8 + 28], ecx
+    ...[0xc7, 0x40, 24, 0x80, 0x1f, 0, 0], // mov dword [rax + 24], 0x1f80
+    ...[0x48, 0x83, 0x82, 168, 0, 0, 0, instruction.length], // add qword [rdx + 168], length
+    0xc3,
+  ];
+  const restorer = [0xb8, 15, 0, 0, 0, 0x0f, 0x05]; // mov eax, SYS_rt_sigreturn; syscall
+  const sigaction = [
+    ...[0xb8, 4, 0, 0, 0x44], // mov eax, SA_SIGINFO | SA_RESTORER | SA_NODEFER
+    0x50, // push rax
+    ...[0x41, 0x50], // push r8: the handler
+    ...[0x49, 0x89, 0xfc], // mov r12, rdi
+    ...[0x49, 0x89, 0xf5], // mov r13, rsi
+    ...[0xb8, 13, 0, 0, 0], // mov eax, SYS_rt_sigaction
+    ...[0xbf, 8, 0, 0, 0], // mov edi, SIGFPE
+    ...[0x48, 0x89, 0xe6], // mov rsi, rsp
+    ...[0x31, 0xd2], // xor edx, edx
+    ...[0x41, 0xba, 8, 0, 0, 0], // mov r10d, 8
+    ...[0x0f, 0x05], // syscall
+    ...[0x4c, 0x89, 0xe7], // mov rdi, r12
+    ...[0x4c, 0x89, 0xee], // mov rsi, r13
+    ...[0x48, 0x83, 0xc4, 32], // add rsp, 32
+  ];
+  const LEA = 7;
+  // After the lea of the restorer come push, lea of the handler, the rest of the set-up and the loop.
+  const afterRestorerLea = 1 + LEA + sigaction.length + loop.length;
+  const afterHandlerLea = sigaction.length + loop.length;
+  const low = (value: number): number[] => [value & 0xff, value >> 8, 0, 0];
+  return new Uint8Array([
+    ...[0x6a, 0], // push 0: the signal mask
+    ...[0x48, 0x8d, 0x05, ...low(afterRestorerLea)], // lea rax, [restorer]
+    0x50, // push rax
+    ...[0x4c, 0x8d, 0x05, ...low(afterHandlerLea + restorer.length)], // lea r8, [handler]
+    ...sigaction,
+    ...loop,
+    ...restorer,
+    ...handler,
+  ]);
 }
 
 function exponentOf(bits: bigint, type: Case['type']): number {
@@ -88,7 +143,8 @@ function randomRecords(seed: number, type: Case['type']): Uint8Array {
   for (let at = 0; at < bytes.length; at += RECORD) {
     putOperands(random, to, at, type);
     const zeroing = random.pick([0, 0, 0x40, 0x8000, 0x8040]);
-    to.setUint32(at + 32, ALL_MASKED | (random.below(4) << 13) | zeroing, true);
+    const masks = random.below(4) ? ALL_MASKED : random.below(64) << 7;
+    to.setUint32(at + 32, masks | (random.below(4) << 13) | zeroing, true);
   }
   recordsByType.set(type, bytes);
   return bytes;
@@ -106,8 +162,18 @@ function emulateRecord(emulate: () => void, at: number): void {
   result = OUTPUT + at;
   core.bytes.copyWithin(result, operandA, operandA + 16);
   view.setUint32(CPU + STATE.MXCSR, view.getUint32(operandA + 32, true), true);
+  view.setInt32(CPU + STATE.FAULT_VECTOR, -1, true);
+  view.setUint32(CPU + STATE.CR4, OSXMMEXCPT, true);
   emulate();
-  view.setUint32(result + 24, view.getUint32(CPU + STATE.MXCSR, true), true);
+  const mxcsr = view.getUint32(CPU + STATE.MXCSR, true);
+  if (view.getInt32(CPU + STATE.FAULT_VECTOR, true) < 0) {
+    view.setUint32(result + 24, mxcsr, true);
+    return;
+  }
+  core.bytes.copyWithin(result, operandA, operandA + 16);
+  core.bytes.fill(0, result + 16, result + 24);
+  view.setUint32(result + 24, ALL_MASKED, true);
+  view.setUint32(result + 28, mxcsr, true);
 }
 
 /** Runs one instruction on both sides and reports the first differences as text. */
@@ -124,7 +190,7 @@ function compare({ code, type, emulate }: Case, seed: number): string[] {
     const [given, got, want] = [input, results, expected].map((bytes) => bytes.slice(at, at + RECORD));
     if (Buffer.compare(got, want) === 0) continue;
     const show = (bytes: Uint8Array): string =>
-      `${hex(bytes, 0, 16)} ${hex(bytes, 16, 8)} ${hex(bytes, 24, 4)}`;
+      `${hex(bytes, 0, 16)} ${hex(bytes, 16, 8)} ${hex(bytes, 24, 4)} ${hex(bytes, 28, 4)}`;
     const operands = `a ${hex(given, 0, 16)} b ${hex(given, 16, 16)} mxcsr ${hex(given, 32, 4)}`;
     differences.push(`${operands}\n   got ${show(got)}\n  want ${show(want)}`);
     if (differences.length === SHOWN) break;

@@ -416,7 +416,7 @@ function roundSignificand(precision: i32): bool {
 /**
  * Rounds R to a format of `precision` bits and exponents from `min` to `max`. A denormal result keeps
  * exponent `min` with bit 63 clear. Unmasked overflow and underflow wrap the exponent by `wrap` as the x87
- * does for results in registers.
+ * does for results in registers; where `wrap` is 0 there is no result then.
  */
 export function fpRound(precision: i32, min: i32, max: i32, wrap: i32): void {
   if (rClass != FP_FINITE) return;
@@ -424,16 +424,24 @@ export function fpRound(precision: i32, min: i32, max: i32, wrap: i32): void {
     roundTiny(precision, min, wrap);
     return;
   }
-  if (roundSignificand(precision)) fpFlags |= FP_PE;
-  if (rExp > max) overflow(precision, max, wrap);
+  const inexact = roundSignificand(precision);
+  if (rExp > max) overflow(precision, max, wrap, inexact);
+  else if (inexact) fpFlags |= FP_PE;
 }
 
-function overflow(precision: i32, max: i32, wrap: i32): void {
+function overflow(precision: i32, max: i32, wrap: i32, inexact: bool): void {
   fpFlags |= FP_OE;
   let toInf = fpRc == FP_NEAREST || fpRc == (rSign ? FP_DOWN : FP_UP);
   if (!(fpMasked & FP_OE)) {
+    if (wrap == 0) {
+      noResult(inexact);
+      return;
+    }
     rExp -= wrap;
-    if (rExp <= max) return;
+    if (rExp <= max) {
+      if (inexact) fpFlags |= FP_PE;
+      return;
+    }
     // Beyond even the wrapped range, which only FSCALE reaches.
     toInf = true;
   }
@@ -446,6 +454,13 @@ function overflow(precision: i32, max: i32, wrap: i32): void {
     rSig = ~u64(0) << (64 - precision);
     fpUp = 0;
   }
+}
+
+/** Unmasked overflow or underflow without a result; PE tells about the rounding to unbounded range. */
+function noResult(inexact: bool): void {
+  if (inexact) fpFlags |= FP_PE;
+  fpUp = 0;
+  rClass = FP_ZERO;
 }
 
 /** A tiny result becomes zero: with FTZ, and beyond the wrapped range. */
@@ -465,7 +480,12 @@ function roundTiny(precision: i32, min: i32, wrap: i32): void {
     return;
   }
   if (!(fpMasked & FP_UE)) {
-    fpFlags |= inexact ? FP_UE | FP_PE : FP_UE;
+    fpFlags |= FP_UE;
+    if (wrap == 0) {
+      noResult(inexact);
+      return;
+    }
+    if (inexact) fpFlags |= FP_PE;
     rExp += wrap;
     if (rExp < min) flush();
     return;

@@ -104,6 +104,13 @@ export function sseAddSubF32(dst: usize, a: usize, b: usize): i32 {
   return finish(dst, 16);
 }
 
+/** Between the steps of a dot product: an unmasked exception ends it there. */
+function endStage(): i32 {
+  if (sseEnd()) return 2;
+  sseBegin();
+  return 0;
+}
+
 function productF32(imm: i32, i: i32, a: usize, b: usize): u32 {
   if (!((imm >> (4 + i)) & 1)) return 0;
   return elementF32(SSE_MUL, load<u32>(a + 4 * i), load<u32>(b + 4 * i));
@@ -116,8 +123,10 @@ export function sseDotF32(imm: i32, dst: usize, a: usize, b: usize): i32 {
   const p1 = productF32(imm, 1, a, b);
   const p2 = productF32(imm, 2, a, b);
   const p3 = productF32(imm, 3, a, b);
+  if (endStage()) return 2;
   const low = elementF32(SSE_ADD, p0, p1);
   const high = elementF32(SSE_ADD, p2, p3);
+  if (endStage()) return 2;
   const sum = elementF32(SSE_ADD, low, high);
   for (let i = 0; i < 4; i++) store<u32>(staging + 4 * i, (imm >> i) & 1 ? sum : 0);
   return finish(dst, 16);
@@ -128,6 +137,7 @@ export function sseDotF64(imm: i32, dst: usize, a: usize, b: usize): i32 {
   sseBegin();
   const p0 = imm & 0x10 ? elementF64(SSE_MUL, load<u64>(a), load<u64>(b)) : 0;
   const p1 = imm & 0x20 ? elementF64(SSE_MUL, load<u64>(a, 8), load<u64>(b, 8)) : 0;
+  if (endStage()) return 2;
   const sum = elementF64(SSE_ADD, p0, p1);
   store<u64>(staging, imm & 1 ? sum : 0);
   store<u64>(staging, imm & 2 ? sum : 0, 8);

@@ -33,7 +33,6 @@ import {
   fpPack32,
   fpPack64,
   fpSetRc,
-  fpSetUp,
   fpToInt,
 } from './softfloat';
 import {
@@ -201,12 +200,9 @@ function storeFloat(ptr: usize, size: i32, pop: bool): i32 {
     x87LoadA(0);
     if (!fpNanA()) fpCopyA();
     bits = size == 4 ? u64(fpPack32()) : fpPack64();
-    // Unmasked overflow and underflow store nothing, so nothing is inexact.
+    // Unmasked overflow and underflow store nothing and report no inexact result.
     const kept = fpFlags & ~fpMasked & (FP_OE | FP_UE);
-    if (kept) {
-      fpLower(FP_PE);
-      fpSetUp(0);
-    }
+    if (kept) fpLower(FP_PE);
     if (!x87Commit() || kept) return 0;
   }
   if (size == 4) store<u32>(ptr, u32(bits));
