@@ -93,8 +93,8 @@ function facsTable(): Uint8Array {
   return bytes;
 }
 
-/** FADT flags: WBINVD works, C1 works, the sleep button is not a fixed one, reset register present. */
-const FADT_FLAGS = (1 << 0) | (1 << 2) | (1 << 5) | (1 << 10);
+/** FADT flags: WBINVD works, C1 works, no fixed sleep button, no fixed RTC event, reset register present. */
+const FADT_FLAGS = (1 << 0) | (1 << 2) | (1 << 5) | (1 << 6) | (1 << 10);
 /** IA-PC boot flags: legacy devices and an 8042 are there, no VGA to probe. */
 const BOOT_ARCH = 0x0007;
 

@@ -7,6 +7,7 @@ import type { Board, IrqLine, MachineEvent } from './bus.ts';
 import { MachineClock, type TimeSource } from './clock.ts';
 import type { GuestMemory } from './guest-memory.ts';
 import { Interrupts, type InterruptSink } from './interrupts.ts';
+import { acceptsFixedMsr, readFixedMsr } from './fixed-msrs.ts';
 import { AddressSpace } from './io-space.ts';
 
 export interface BoardOptions {
@@ -69,8 +70,9 @@ export class Mainboard implements Board {
       writeMmio: (physical, size, value) => mmio.write(physical, size, value),
       readPort: (port, size) => ports.read(port, size),
       writePort: (port, size, value) => ports.write(port, size, value),
-      readMsr: (index) => interrupts.lapic.readMsr(index) ?? kvmClock.readMsr(index),
-      writeMsr: (index, value) => interrupts.lapic.writeMsr(index, value) || kvmClock.writeMsr(index, value),
+      readMsr: (index) => interrupts.lapic.readMsr(index) ?? kvmClock.readMsr(index) ?? readFixedMsr(index),
+      writeMsr: (index, value) =>
+        interrupts.lapic.writeMsr(index, value) || kvmClock.writeMsr(index, value) || acceptsFixedMsr(index),
       tscNow: () => clock.nowNs(),
     };
   }
