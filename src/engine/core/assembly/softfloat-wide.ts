@@ -4,7 +4,17 @@
 // the series yield is hi:lo / 2^127, called a factor here. Errors stay below 2^-115 relative, so results are
 // correctly rounded in all but the rarest cases. Every function leaves its result in wHi:wLo.
 
-import { FP_TOP, fpMul64, wideHi as productHi, wideLo as productLo } from './softfloat';
+import {
+  FP_TOP,
+  fpMul64,
+  fpNormalize,
+  fpSetR,
+  rExp,
+  rExtra,
+  rSig,
+  wideHi as productHi,
+  wideLo as productLo,
+} from './softfloat';
 
 /** The 128-bit result of the functions here. */
 export let wHi: u64 = 0;
@@ -167,4 +177,11 @@ export function seriesAtan(zh: u64, zl: u64, hyperbolic: bool): void {
     }
   }
   avoidOne(!hyperbolic);
+}
+
+/** R = hi:lo * factor w, inexact; hi:lo is a wide float. */
+export function fpSetProduct(sign: u32, hi: u64, lo: u64, exp: i32): void {
+  wideMul(hi, lo, wHi, wLo);
+  fpNormalize(sign, exp + 1, wHi, wLo);
+  fpSetR(sign, rExp, rSig, rExtra | 1);
 }

@@ -3,14 +3,11 @@
 
 import {
   FP_CHOP,
-  FP_FINITE,
   FP_IE,
   FP_QNAN,
   FP_ZERO,
   aClass,
-  aSign,
   bClass,
-  bSign,
   fpA32,
   fpA64,
   fpAdd,

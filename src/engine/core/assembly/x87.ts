@@ -12,9 +12,7 @@ import {
 } from './layout';
 import { STATE_FLAG_CARRY, STATE_FLAG_RESULT, STATE_REGS } from './layout';
 import {
-  FP_DOWN,
   FP_INF,
-  FP_FINITE,
   FP_QNAN,
   FP_UNSUPPORTED,
   FP_UP,
@@ -22,7 +20,6 @@ import {
   aClass,
   aSign,
   fpAdd,
-  fpA80,
   fpCompare,
   fpDenormal,
   fpDiv,
@@ -62,14 +59,9 @@ import {
   x87Wait,
 } from './x87-state';
 import { x87Remainder, x87Scale, x87Extract } from './x87-remainder';
-import {
-  x87ArcTangent,
-  x87ExpMinus1,
-  x87LogProduct,
-  x87LogPlus1Product,
-  x87SineCosine,
-  x87Tangent,
-} from './x87-transcendental';
+import { x87ArcTangent } from './x87-arctangent';
+import { x87ExpMinus1, x87LogPlus1Product, x87LogProduct } from './x87-logarithm';
+import { x87SineCosine, x87Tangent } from './x87-trigonometric';
 
 export { x87Wait, x87UpdateSummary } from './x87-state';
 export {
