@@ -22,11 +22,7 @@ const RULES: readonly { readonly who: string; readonly may: readonly string[] }[
   { who: 'cli/boot', may: ['cli/', 'contracts/', 'engine/', 'switchd/', 'vmm/'] },
   { who: 'cli/', may: ['contracts/'] },
   { who: 'main.ts', may: [''] },
-  { who: 'version.ts', may: [] },
 ];
-
-/** What everybody may import. */
-const COMMON = 'version.ts';
 
 /** What these must not import even of their own folder, or of Node. */
 const NEVER: readonly { readonly who: string; readonly never: readonly string[] }[] = [
@@ -70,7 +66,6 @@ const isOurs = ({ to }: Import): boolean => to.endsWith('.ts');
 
 function violates({ from, to }: Import): boolean {
   const rule = RULES.find(({ who }) => from.startsWith(who));
-  if (to === COMMON) return false;
   if (rule === undefined) return true;
   const own = rule.who.endsWith('/') ? [rule.who] : [];
   return ![...own, ...rule.may].some((prefix) => to.startsWith(prefix));

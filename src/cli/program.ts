@@ -1,7 +1,7 @@
 /** The command line: one row per group of commands. */
+import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { type AppError, toAppError } from '../contracts/errors.ts';
-import { VERSION } from '../version.ts';
 import { registerBoot } from './boot.ts';
 import { registerBackup } from './commands/backup.ts';
 import { registerConsole } from './commands/console.ts';
@@ -35,7 +35,7 @@ const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
 function createProgram(io: Io): Command {
   const program = new Command('umlaut')
     .description('hosts virtual machines')
-    .version(VERSION)
+    .version(packageVersion())
     .option('--url <url>', `address of the daemon (default: UMLAUT_URL, else ${DEFAULT_URL})`)
     .option('--token-file <file>', 'its token (default: UMLAUT_TOKEN, else admin-token in UMLAUT_HOME)')
     .option('--json', 'print JSON')
@@ -75,4 +75,10 @@ function errorText(error: AppError): string {
   if (error.field !== undefined) lines.push(`  at:     ${printable(error.field)}`);
   if (error.remedy !== undefined) lines.push(`  remedy: ${printable(error.remedy)}`);
   return `${lines.join('\n')}\n`;
+}
+
+function packageVersion(): string {
+  // INVARIANT: package.json has a version.
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { readonly version: string }).version;
 }
