@@ -97,13 +97,13 @@ const copy = (bytes: number): number[] => [...movImm(RCX, bytes), 0xf3, 0xa4];
 const skipInput = (bytes: number): number[] => [0x48, 0x81, 0xc6, ...u32(bytes)];
 const skipOutput = (bytes: number): number[] => [0x48, 0x81, 0xc7, ...u32(bytes)];
 
-function mapPages(at: number, bytes: number): number[] {
+function mapPages(at: number, bytes: number, protection = 7): number[] {
   return [
     ...movImm(RAX, SYSTEM_CALL.MMAP),
     ...movImm(RDI, at),
     ...movImm(RSI, bytes),
-    ...movImm(RDX, 7), // readable, writable, executable
-    ...[0x41, 0xba, ...u32(0x32)], // mov r10d, private | fixed | anonymous
+    ...movImm(RDX, protection), // PROT_READ 1, PROT_WRITE 2, PROT_EXEC 4
+    ...[0x41, 0xba, ...u32(0x8032)], // mov r10d, private | fixed | anonymous | populate
     ...[0x49, 0xc7, 0xc0, ...u32(0xffff_ffff)], // mov r8, -1
     ...[0x45, 0x31, 0xc9], // xor r9d, r9d
     ...syscall,
@@ -195,6 +195,7 @@ function program(cases: number): Uint8Array {
       ...mapPages(SIGNAL_STACK, SIGNAL_STACK_BYTES),
       ...mapPages(PLACE.CODE_PAGE, 4096),
       ...mapPages(PLACE.DATA_PAGE, 8192),
+      ...mapPages(PLACE.READ_ONLY, 4096, 1),
       ...[0x4c, 0x89, 0x24, 0x25, ...u32(VARIABLE.INPUT)], // mov [INPUT], r12
       ...[0x4c, 0x89, 0x2c, 0x25, ...u32(VARIABLE.OUTPUT)], // mov [OUTPUT], r13
       ...storeImm(VARIABLE.CASES_LEFT, cases),

@@ -109,6 +109,8 @@ function rexPrefix(
 function target(test: TestCase, { width }: Operands, narrow: boolean): bigint {
   const { form, random } = test;
   const bytes = form.memoryBytes ?? width / 8;
+  // A destination that can be read but not written: nothing may have changed when the fault comes.
+  if (random.chance(3)) return BigInt(PLACE.READ_ONLY + random.below(250) * 16);
   if (random.chance(2)) return UNMAPPED + BigInt(random.below(4096));
   if (random.chance(2)) return BigInt(PLACE.DATA_PAGE + 8192 - random.below(bytes + 1));
   if (random.chance(1) && !narrow) return NOT_CANONICAL;

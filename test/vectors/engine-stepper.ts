@@ -39,6 +39,7 @@ const AT = {
   /** The data pages lie apart, so that an access across them shows if it is split. */
   DATA0: 0x2_1000,
   DATA1: 0x2_3000,
+  READ_ONLY: 0x2_5000,
 } as const;
 const HANDLER_BYTES = 16;
 const VECTORS = 32;
@@ -166,14 +167,15 @@ export class EngineStepper {
     const directory = (linear: number): number =>
       child(child(AT.TABLES, 0), Math.floor(linear / 0x4000_0000));
     ram.setUint32(directory(0), PAGE.PRESENT | PAGE.WRITE | PAGE.LARGE, true);
-    const pages: [number, number][] = [
-      [PLACE.CODE_PAGE, AT.CODE],
-      [PLACE.DATA_PAGE, AT.DATA0],
-      [PLACE.DATA_PAGE + 4096, AT.DATA1],
+    const pages: [number, number, number][] = [
+      [PLACE.CODE_PAGE, AT.CODE, rights],
+      [PLACE.DATA_PAGE, AT.DATA0, rights],
+      [PLACE.DATA_PAGE + 4096, AT.DATA1, rights],
+      [PLACE.READ_ONLY, AT.READ_ONLY, PAGE.PRESENT | PAGE.USER],
     ];
-    for (const [linear, physical] of pages) {
+    for (const [linear, physical, flags] of pages) {
       const table = child(directory(linear), (linear >>> 21) & 511);
-      ram.setUint32(table + ((linear >>> 12) & 511) * 8, physical | rights, true);
+      ram.setUint32(table + ((linear >>> 12) & 511) * 8, physical | flags, true);
     }
   }
 

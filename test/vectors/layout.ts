@@ -8,6 +8,8 @@ export const PLACE = {
   CODE: 0x1000_0800,
   /** Two pages of data; what lies behind them is not mapped. */
   DATA_PAGE: 0x2000_0000,
+  /** A page of zeros that can be read only. */
+  READ_ONLY: 0x2800_0000,
   /** The bytes that tests read and write, across the border of the two pages. */
   WINDOW: 0x2000_0000 + 4096 - 160,
 } as const;
