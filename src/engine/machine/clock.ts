@@ -115,7 +115,7 @@ export class MachineClock implements Clock {
   }
 
   at(atNs: number, fire: () => void): TimerHandle {
-    const timer = new Timer(this.#timers, atNs, fire);
+    const timer = new Timer(this.#timers, Math.ceil(atNs), fire);
     this.#timers.add(timer);
     return timer;
   }
