@@ -56,7 +56,7 @@ export class Home {
     } catch (error) {
       lock?.close();
       if (systemErrorCode(error)?.startsWith('SQLITE_BUSY')) throw this.#inUse(error);
-      throw this.#unusable(error);
+      throw error instanceof Database.SqliteError ? this.#unusable(error) : error;
     }
   }
 

@@ -20,6 +20,7 @@ import { Vms } from './services/vms.ts';
 const RETENTION_EVERY_MS = 3600 * 1000;
 
 export interface ManagerOptions {
+  readonly version: string;
   readonly home: Home;
   readonly store: Store;
   readonly jobs: Jobs;
@@ -50,6 +51,8 @@ export interface Services {
   readonly tickets: Tickets;
   readonly idempotency: Idempotency;
   readonly startedAt: Date;
+  /** This release. */
+  readonly version: string;
 }
 
 export class Manager {
@@ -95,10 +98,11 @@ export class Manager {
       tickets: new Tickets(),
       idempotency: new Idempotency(store),
       startedAt: new Date(),
+      version: options.version,
     };
   }
 
-  /** Finds everything as it was, then takes up the jobs. The VMs that were running boot in the background. */
+  /** Finds everything as it was, then takes up the jobs. */
   async start(): Promise<void> {
     const { home, jobs } = this.#options;
     const { services } = this;
@@ -119,7 +123,11 @@ export class Manager {
     await jobs.start();
     await jobs.repeat('retention', 'retention', {}, RETENTION_EVERY_MS);
     services.events.append({ type: 'daemon.started', tenant: null, data: { pid: process.pid } });
-    this.#autostarted = services.supervisor.autostart();
+  }
+
+  /** Boots the VMs that shall run, in the background. */
+  autostart(): void {
+    this.#autostarted = this.services.supervisor.autostart();
   }
 
   /** Halts the machines with their disks flushed and lets go of everything but the store and the home. */

@@ -54,6 +54,10 @@ export class Supervisor implements InstanceHost {
     this.#instances.delete(vmId);
   }
 
+  count(): number {
+    return this.#instances.size;
+  }
+
   running(): number {
     return [...this.#instances.values()].filter((instance) => instance.hasMachine).length;
   }

@@ -1,0 +1,79 @@
+/** The HTTP and WebSocket front door. It is made without listening, so that tests can call it directly. */
+import { randomBytes } from 'node:crypto';
+import websocket from '@fastify/websocket';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
+import type { Services } from '../vmm/index.ts';
+import { installAuth, type RateLimit } from './plugins/auth.ts';
+import { installBodyParser } from './plugins/body.ts';
+import { installDashboard } from './plugins/dashboard.ts';
+import { installIdempotency } from './plugins/idempotency.ts';
+import { installOpenApi } from './plugins/openapi.ts';
+import { installProblems } from './plugins/problem.ts';
+import { backupRoutes } from './routes/backups.ts';
+import { consoleRoutes } from './routes/consoles.ts';
+import { diskRoutes } from './routes/disks.ts';
+import { eventRoutes } from './routes/events.ts';
+import { hostRoutes } from './routes/host.ts';
+import { imageRoutes } from './routes/images.ts';
+import { mconsoleRoutes } from './routes/mconsole.ts';
+import { networkRoutes } from './routes/networks.ts';
+import { operationRoutes } from './routes/operations.ts';
+import { tokenRoutes } from './routes/tokens.ts';
+import { vmRoutes } from './routes/vms.ts';
+
+const BODY_BYTES_MAX = 1024 * 1024;
+/** Of one message from a console's viewer. */
+const MESSAGE_BYTES_MAX = 64 * 1024;
+const RATE_LIMIT: RateLimit = { burst: 1000, perSecond: 200 };
+
+const GROUPS = [
+  hostRoutes,
+  vmRoutes,
+  mconsoleRoutes,
+  consoleRoutes,
+  diskRoutes,
+  imageRoutes,
+  networkRoutes,
+  backupRoutes,
+  operationRoutes,
+  eventRoutes,
+  tokenRoutes,
+];
+
+export interface ApiOptions {
+  readonly services: Services;
+  readonly log: FastifyBaseLogger;
+  readonly rateLimit?: RateLimit | undefined;
+}
+
+export async function buildApi({
+  services,
+  log,
+  rateLimit = RATE_LIMIT,
+}: ApiOptions): Promise<FastifyInstance> {
+  const app = Fastify({
+    loggerInstance: log,
+    bodyLimit: BODY_BYTES_MAX,
+    genReqId: () => `req-${randomBytes(8).toString('hex')}`,
+    // Each request at debug level only; failures are logged by the error handler.
+    disableRequestLogging: true,
+    forceCloseConnections: true,
+    routerOptions: { maxParamLength: 200 },
+  }).withTypeProvider<ZodTypeProvider>();
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+  installProblems(app);
+  installBodyParser(app);
+  app.addHook('onRequest', async (request, reply) => {
+    reply.header('x-request-id', request.id);
+  });
+  await app.register(websocket, { options: { maxPayload: MESSAGE_BYTES_MAX, perMessageDeflate: false } });
+  installAuth(app, services, rateLimit);
+  installIdempotency(app, services);
+  await installOpenApi(app, services.version);
+  await installDashboard(app);
+  for (const group of GROUPS) group(app, services);
+  await app.ready();
+  return app;
+}

@@ -1,0 +1,2 @@
+/** The REST and WebSocket API. */
+export { type ApiOptions, buildApi } from './app.ts';

@@ -1,0 +1,51 @@
+/** JSON bodies. A body that is no JSON is answered with the place where it stops being one. */
+import type { FastifyInstance } from 'fastify';
+import { AppError } from '../../contracts/errors.ts';
+
+const POSITION = /at position (\d+)/;
+
+export function installBodyParser(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser(
+    'application/json',
+    { parseAs: 'string' },
+    async (_request: unknown, body: string | Buffer) => parseJson(body.toString()),
+  );
+  // A body that is not sent is an empty object, so that its fields' defaults apply.
+  app.addHook('preValidation', async (request) => {
+    if (request.body === undefined && request.method !== 'GET') request.body = {};
+  });
+}
+
+function parseJson(text: string): unknown {
+  if (text.trim() === '') return {};
+  try {
+    return JSON.parse(text, refusePrototype);
+  } catch (error) {
+    if (error instanceof AppError) throw error;
+    const message = error instanceof Error ? error.message : String(error);
+    throw new AppError('invalid_input', `the body is not JSON: ${placeOf(text, message)}`, {
+      field: 'body',
+      remedy: 'send a JSON object',
+      cause: error,
+    });
+  }
+}
+
+/** V8's message names a character position except at the end of the text. */
+function placeOf(text: string, message: string): string {
+  const position = Number(POSITION.exec(message)?.[1] ?? text.length);
+  const before = text.slice(0, position).split('\n');
+  const place = `line ${before.length}, column ${before.at(-1)!.length + 1} (position ${position})`;
+  return position >= text.length
+    ? `it ends too early, at ${place}`
+    : `unexpected ${JSON.stringify(text[position])} at ${place}`;
+}
+
+function refusePrototype(this: unknown, key: string, value: unknown): unknown {
+  if (key !== '__proto__') return value;
+  throw new AppError('invalid_input', 'the body has a field "__proto__"', {
+    field: '__proto__',
+    remedy: 'leave it out',
+  });
+}

@@ -1,0 +1,44 @@
+import { z } from 'zod';
+import { Disk, DiskCreate, DiskListQuery, DiskPage, Ref } from '../../contracts/api/index.ts';
+import { principalOf } from '../request.ts';
+import { address, NoContent, problems, type RouteGroup } from '../route.ts';
+
+const tags = ['disks'];
+const params = z.object({ disk: Ref });
+
+export const diskRoutes: RouteGroup = (app, { disks }) => {
+  app.route({
+    ...address('listDisks'),
+    schema: {
+      operationId: 'listDisks',
+      tags,
+      querystring: DiskListQuery,
+      response: { 200: DiskPage, ...problems },
+    },
+    handler: async (request) => disks.list(principalOf(request), request.query),
+  });
+
+  app.route({
+    ...address('createDisk'),
+    schema: { operationId: 'createDisk', tags, body: DiskCreate, response: { 201: Disk, ...problems } },
+    handler: async (request, reply) => {
+      const disk = disks.create(principalOf(request), request.body);
+      return reply.code(201).header('location', `/v1/disks/${disk.id}`).send(disk);
+    },
+  });
+
+  app.route({
+    ...address('getDisk'),
+    schema: { operationId: 'getDisk', tags, params, response: { 200: Disk, ...problems } },
+    handler: async (request) => disks.get(principalOf(request), request.params.disk),
+  });
+
+  app.route({
+    ...address('deleteDisk'),
+    schema: { operationId: 'deleteDisk', tags, params, response: { 204: NoContent, ...problems } },
+    handler: async (request, reply) => {
+      disks.delete(principalOf(request), request.params.disk);
+      return reply.code(204).send(null);
+    },
+  });
+};

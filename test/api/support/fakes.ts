@@ -1,0 +1,295 @@
+/** Stand-ins for the parts that the API is not about: machines, the switch and the image files. */
+import { createHash } from 'node:crypto';
+import { EventEmitter } from 'node:events';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import type {
+  FromMachine,
+  MachineEnd,
+  MachineRequest,
+  MachineWorkerData,
+  ToMachine,
+} from '../../../src/contracts/ports.ts';
+import type {
+  ImageLibrary,
+  MachineFactory,
+  MachineWorker,
+  NetworkSwitch,
+  StoredImage,
+} from '../../../src/vmm/index.ts';
+import { AppError } from '../../../src/contracts/errors.ts';
+
+/** A machine without a guest: it answers as a machine's thread does and echoes its console. */
+export class FakeMachine extends EventEmitter implements MachineWorker {
+  readonly data: MachineWorkerData;
+  readonly requests: MachineRequest[] = [];
+  readonly typed: string[] = [];
+  readonly #farm: MachineFarm;
+  #ended = false;
+  #frozen = false;
+  terminated = false;
+  /** Of the backup that goes on. */
+  backup: { id: string; files: readonly string[] } | undefined;
+
+  constructor(data: MachineWorkerData, farm: MachineFarm) {
+    super();
+    this.data = data;
+    this.#farm = farm;
+    if (farm.onStart === 'run') {
+      queueMicrotask(() => {
+        this.say({ type: 'started' });
+        this.print('ttyS0', `booting ${data.config.name}\r\n`);
+      });
+    } else if (farm.onStart !== 'hang') {
+      const end = farm.onStart;
+      queueMicrotask(() => this.end(end));
+    }
+  }
+
+  say(message: FromMachine): void {
+    this.emit('message', message);
+  }
+
+  print(console: string, text: string): void {
+    this.say({ type: 'console-output', console, bytes: new TextEncoder().encode(text) });
+  }
+
+  end(end: MachineEnd): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.say({ type: 'ended', end });
+    queueMicrotask(() => this.emit('exit', 0));
+  }
+
+  /** As a bug in the machine's thread. */
+  crash(message: string): void {
+    this.#ended = true;
+    this.emit('error', new Error(message));
+    queueMicrotask(() => this.emit('exit', 1));
+  }
+
+  postMessage(message: ToMachine): void {
+    if (message.type === 'console-input') {
+      const text = new TextDecoder().decode(message.bytes);
+      this.typed.push(text);
+      queueMicrotask(() => this.print(message.console, text));
+      return;
+    }
+    this.requests.push(message.request);
+    queueMicrotask(() => this.#answer(message.id, message.request));
+  }
+
+  async terminate(): Promise<number> {
+    this.terminated = true;
+    this.#ended = true;
+    return 1;
+  }
+
+  #answer(id: number, request: MachineRequest): void {
+    if (this.#ended) return;
+    const reply = (result: unknown = null): void => this.say({ type: 'reply', id, result });
+    const fail = (code: string): void => this.say({ type: 'reply-error', id, code, message: code });
+    switch (request.type) {
+      case 'stop':
+        if (this.#frozen) return fail('already-stopped');
+        this.#frozen = true;
+        return reply();
+      case 'go':
+        if (!this.#frozen) return fail('not-stopped');
+        this.#frozen = false;
+        return reply();
+      case 'halt':
+        if (this.#farm.ignoreHalt) return;
+        reply();
+        return this.end({ reason: 'halt' });
+      case 'reboot':
+        this.#frozen = false;
+        reply();
+        return this.say({ type: 'rebooted' });
+      case 'power-button':
+        reply();
+        return this.end({ reason: 'power-off' });
+      case 'sysrq':
+        reply();
+        return this.print('ttyS0', `sysrq: HELP : key ${request.letter}\r\n`);
+      case 'backup':
+        reply();
+        return this.#backUp(request.backupId, request.files);
+      case 'cancel-backup':
+        reply();
+        for (const file of this.backup?.files ?? []) fs.rmSync(file, { force: true });
+        this.backup = undefined;
+        return this.say({
+          type: 'backup-failed',
+          backupId: request.backupId,
+          code: 'canceled',
+          message: 'canceled',
+        });
+      case 'stats':
+        return reply({ instructions: 42, wallSeconds: 2, cpuSeconds: 1, disks: [], nics: [] });
+      case 'cad':
+        return reply();
+    }
+  }
+
+  #backUp(backupId: string, files: readonly string[]): void {
+    this.backup = { id: backupId, files };
+    if (this.#farm.holdBackups) {
+      this.say({ type: 'backup-progress', backupId, doneBytes: 512, totalBytes: 4096 });
+      return;
+    }
+    if (this.#farm.failBackups !== undefined) {
+      const code = this.#farm.failBackups;
+      this.say({ type: 'backup-failed', backupId, code, message: 'no space left on device' });
+      return;
+    }
+    this.finishBackup();
+  }
+
+  finishBackup(): void {
+    if (this.backup === undefined) return;
+    const { id: backupId, files } = this.backup;
+    for (const file of files) fs.writeFileSync(file, `backup of ${path.basename(file)}`.padEnd(4096, '.'));
+    this.say({ type: 'backup-done', backupId });
+    this.backup = undefined;
+  }
+}
+
+export class MachineFarm {
+  readonly machines: FakeMachine[] = [];
+  /** What a new machine does: runs, never starts, or ends at once. */
+  onStart: 'run' | 'hang' | MachineEnd = 'run';
+  ignoreHalt = false;
+  holdBackups = false;
+  failBackups: string | undefined;
+
+  readonly factory: MachineFactory = (data) => {
+    const machine = new FakeMachine(data, this);
+    this.machines.push(machine);
+    return machine;
+  };
+
+  /** The newest machine of a VM. */
+  of(name: string): FakeMachine {
+    const machine = this.machines.findLast(({ data }) => data.config.name === name);
+    if (machine === undefined) throw new Error(`no machine was made for ${name}`);
+    return machine;
+  }
+}
+
+export class FakeSwitch implements NetworkSwitch {
+  readonly networks = new Map<string, { name: string; ports: Map<string, { name: string; mac: string }> }>();
+
+  async createNetwork({ id, name }: { id: string; name: string; subnet: string }): Promise<void> {
+    this.networks.set(id, { name, ports: new Map() });
+  }
+  async deleteNetwork(id: string): Promise<void> {
+    this.networks.delete(id);
+  }
+  async attach(options: { networkId: string; portId: string; name: string; mac: string }) {
+    const ports = this.networks.get(options.networkId)?.ports;
+    if (ports === undefined) throw new AppError('not_found', 'no such network');
+    ports.set(options.portId, { name: options.name, mac: options.mac });
+    return {
+      ring: new SharedArrayBuffer(16),
+      detach: async () => {
+        ports.delete(options.portId);
+      },
+    };
+  }
+  async leases(networkId: string) {
+    const ports = [...(this.networks.get(networkId)?.ports.values() ?? [])];
+    return ports.map(({ mac, name }, index) => ({ mac, address: `10.0.77.${index + 10}`, hostName: name }));
+  }
+  async close(): Promise<void> {
+    this.networks.clear();
+  }
+}
+
+export const IMAGE_DISK_BYTES = 64 * 1024;
+
+/** Image files that no kernel would boot from, with a manifest in the file's place. */
+export class FakeLibrary implements ImageLibrary {
+  readonly #dir: string;
+  corrupt = new Set<string>();
+  /** Lets a build or import go on. */
+  gate: Promise<void> = Promise.resolve();
+
+  constructor(dir: string) {
+    this.#dir = dir;
+    fs.mkdirSync(dir, { recursive: true });
+  }
+
+  /** An image that is there before the daemon starts. */
+  seed(name: string): string {
+    return this.#add(name, `seed ${name}`).id;
+  }
+
+  list(): StoredImage[] {
+    return fs
+      .readdirSync(this.#dir)
+      .filter((file) => file.endsWith('.json'))
+      .map((file) => this.get(file.slice(0, -'.json'.length)));
+  }
+  get(id: string): StoredImage {
+    const file = path.join(this.#dir, `${id}.json`);
+    if (!fs.existsSync(file)) throw new AppError('not_found', `there is no image ${id}`);
+    return JSON.parse(fs.readFileSync(file, 'utf8')) as StoredImage;
+  }
+  async use(id: string): Promise<StoredImage> {
+    if (this.corrupt.has(id)) throw new AppError('image_corrupt', `the disk of image ${id} has been changed`);
+    return this.get(id);
+  }
+  async build(
+    name: string,
+    onProgress: (progress: { fraction: number; label: string }) => void,
+    signal: AbortSignal,
+  ): Promise<StoredImage> {
+    onProgress({ fraction: 0.5, label: 'building' });
+    await this.#gated(signal);
+    return this.#add(name, `built ${name}`);
+  }
+  async import(sources: { name: string; kernel: string; disk: string }): Promise<StoredImage> {
+    if (fs.readFileSync(sources.kernel, 'utf8') !== 'kernel') {
+      throw new AppError('bad_kernel', `${sources.kernel} is no kernel`, {
+        field: 'kernel',
+        remedy: 'name one',
+      });
+    }
+    return this.#add(sources.name, `imported ${fs.readFileSync(sources.disk, 'utf8')}`);
+  }
+  async verify(id: string): Promise<void> {
+    await this.use(id);
+  }
+  remove(id: string): void {
+    fs.rmSync(path.join(this.#dir, `${id}.json`));
+    fs.rmSync(path.join(this.#dir, `${id}.disk`));
+  }
+
+  #gated(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+      this.gate.then(resolve, reject);
+    });
+  }
+
+  #add(name: string, content: string): StoredImage {
+    const id = createHash('sha256').update(content).digest('hex');
+    const disk = path.join(this.#dir, `${id}.disk`);
+    fs.writeFileSync(disk, content.padEnd(IMAGE_DISK_BYTES, '\0'));
+    const sha256 = createHash('sha256').update(fs.readFileSync(disk)).digest('hex');
+    const image: StoredImage = {
+      id,
+      name,
+      append: 'console=ttyS0',
+      createdAt: '2026-01-01T00:00:00.000Z',
+      kernel: path.join(this.#dir, 'kernel'),
+      disk,
+      files: [{ role: 'disk', sha256, sizeBytes: IMAGE_DISK_BYTES }],
+      kernelRelease: '6.1.0-32-cloud-amd64',
+      kernelVersion: '#1 SMP PREEMPT_DYNAMIC Debian 6.1.129-1 (2025-03-06)',
+    };
+    fs.writeFileSync(path.join(this.#dir, `${id}.json`), JSON.stringify(image));
+    return image;
+  }
+}
