@@ -117,13 +117,13 @@ describe('umlaut vm', () => {
           status: 202,
           body: sampleOperation({
             status: 'failed',
-            error: { code: 'bad_kernel', detail: 'vmlinuz is no kernel', remedy: 'Import another.' },
+            error: { code: 'image_corrupt', detail: 'vmlinuz differs', remedy: 'Import it again.' },
           }),
         },
       ],
     });
     expect(status).toBe(1);
-    expect(stderr).toBe('error: vmlinuz is no kernel (bad_kernel)\n  remedy: Import another.\n');
+    expect(stderr).toBe('error: vmlinuz differs (image_corrupt)\n  remedy: Import it again.\n');
   });
 
   it('quotes names in paths', async () => {
@@ -202,6 +202,7 @@ describe('umlaut events', () => {
 describe('exit status', () => {
   it.each<[ErrorCode, number]>([
     ['invalid_input', 2],
+    ['memory_too_small', 2],
     ['not_found', 3],
     ['conflict', 4],
     ['in_use', 4],

@@ -16,6 +16,11 @@ export const EXIT = {
 
 const BY_CODE: Partial<Record<ErrorCode, number>> = {
   invalid_input: EXIT.usage,
+  memory_too_small: EXIT.usage,
+  memory_too_large: EXIT.usage,
+  bad_kernel: EXIT.usage,
+  bad_image: EXIT.usage,
+  image_truncated: EXIT.usage,
   not_found: EXIT.notFound,
   conflict: EXIT.conflict,
   already_exists: EXIT.conflict,

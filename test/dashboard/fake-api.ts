@@ -1,32 +1,12 @@
-/** The part of the API that the page uses, with VMs in memory, and the page itself as the daemon serves it. */
+/** The page as the daemon serves it, over the part of the API that it uses, with VMs in memory. */
 import { once } from 'node:events';
-import { createReadStream } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { extname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import Fastify, { type FastifyInstance } from 'fastify';
 import { type WebSocket, WebSocketServer } from 'ws';
+import { installDashboard } from '../../src/api/plugins/dashboard.ts';
 import type { Vm } from '../../src/contracts/api/index.ts';
 
 export const TOKEN = 'good-token';
-
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const PAGE = join(ROOT, 'src/dashboard/public');
-const VENDOR: Readonly<Record<string, string>> = {
-  '/vendor/xterm/css/xterm.css': '@xterm/xterm/css/xterm.css',
-  '/vendor/xterm/lib/xterm.mjs': '@xterm/xterm/lib/xterm.mjs',
-  '/vendor/xterm-addon-fit/lib/addon-fit.mjs': '@xterm/addon-fit/lib/addon-fit.mjs',
-};
-const TYPES: Readonly<Record<string, string>> = {
-  '.html': 'text/html; charset=utf-8',
-  '.js': 'text/javascript',
-  '.mjs': 'text/javascript',
-  '.css': 'text/css',
-  '.svg': 'image/svg+xml',
-};
-/** xterm.js makes style elements for its colours; nothing else is inline. */
-const POLICY =
-  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; connect-src 'self'; " +
-  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 export class FakeApi {
   readonly vms: Vm[];
@@ -35,18 +15,23 @@ export class FakeApi {
   /** What was typed into the console. */
   readonly typed: string[] = [];
   readonly #server: Server;
+  readonly #pages: FastifyInstance;
   readonly #sockets = new WebSocketServer({ noServer: true });
   readonly #events = new Set<WebSocket>();
   #seq = 0;
 
-  private constructor(server: Server, vms: Vm[]) {
+  private constructor(server: Server, pages: FastifyInstance, vms: Vm[]) {
     this.#server = server;
+    this.#pages = pages;
     this.vms = vms;
   }
 
   static async start(vms: Vm[]): Promise<FakeApi> {
     const server = createServer();
-    const api = new FakeApi(server, vms);
+    const pages = Fastify();
+    await installDashboard(pages);
+    await pages.ready();
+    const api = new FakeApi(server, pages, vms);
     server.on('request', (request, response) => void api.#serve(request, response));
     server.on('upgrade', (request, socket, head) => {
       api.#sockets.handleUpgrade(request, socket, head, (opened) => api.#connect(opened, request.url ?? ''));
@@ -83,6 +68,7 @@ export class FakeApi {
     this.#server.closeAllConnections();
     this.#server.close();
     await once(this.#server, 'close');
+    await this.#pages.close();
   }
 
   #connect(socket: WebSocket, url: string): void {
@@ -101,7 +87,7 @@ export class FakeApi {
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname } = new URL(request.url ?? '/', 'http://api');
-    if (!pathname.startsWith('/v1')) return this.#file(pathname, response);
+    if (!pathname.startsWith('/v1')) return this.#pages.routing(request, response);
     let text = '';
     for await (const chunk of request.setEncoding('utf8')) text += chunk;
     const key = `${request.method} ${pathname}`;
@@ -124,18 +110,5 @@ export class FakeApi {
     if (key.endsWith('/ticket')) return [201, { path: '/v1/vms/vm_1/consoles/ttyS0?ticket=c' }];
     if (key === 'POST /v1/vms') return [409, { detail: 'The name is taken.', remedy: 'Take another.' }];
     return [202, {}];
-  }
-
-  #file(pathname: string, response: ServerResponse): void {
-    const vendor = VENDOR[pathname];
-    const name = pathname === '/' ? '/index.html' : pathname;
-    const file = vendor === undefined ? join(PAGE, name) : join(ROOT, 'node_modules', vendor);
-    const stream = createReadStream(file);
-    stream.once('error', () => response.writeHead(404).end());
-    stream.once('open', () => {
-      const type = TYPES[extname(file)] ?? 'application/octet-stream';
-      response.writeHead(200, { 'content-type': type, 'content-security-policy': POLICY });
-      stream.pipe(response);
-    });
   }
 }

@@ -1,6 +1,6 @@
 /** A VM's console in xterm.js over a WebSocket. */
-import { FitAddon } from '/vendor/xterm-addon-fit/lib/addon-fit.mjs';
-import { Terminal } from '/vendor/xterm/lib/xterm.mjs';
+import { FitAddon } from '/vendor/xterm/addon-fit.mjs';
+import { Terminal } from '/vendor/xterm/xterm.mjs';
 import { call, openSocket, segment } from './api.js';
 
 const KEY_LEAVE = ']';
