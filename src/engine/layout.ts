@@ -246,6 +246,8 @@ export const BLOCK = {
   PAGE2: 32,
   /** u32: next header in the second page's list, 0 = end */
   PAGE2_NEXT: 36,
+  /** u32: header of the block whose compiled region covers this one's bytes and dies with it, 0 = none */
+  OWNER: 40,
   NO_PAGE: 0xffffffff,
 } as const;
 

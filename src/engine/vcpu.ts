@@ -5,7 +5,8 @@ import { type Cpu, type CpuHooks, type EntryState, GPR } from './cpu.ts';
 import { FetchFault } from './decode/code-bytes.ts';
 import { BlockDecoder } from './decode/index.ts';
 import { buildInterpreter } from './interp/build.ts';
-import { CPU, EXIT, LOW_RAM_MAX, type MemoryMap, MODE, STATE, TLB } from './layout.ts';
+import { Jit, type JitStats } from './jit/jit.ts';
+import { BLOCK, CPU, EXIT, LOW_RAM_MAX, type MemoryMap, MODE, STATE, TLB } from './layout.ts';
 
 /** The guest runs code where there is no RAM: nothing can be executed there. */
 export class ExecutionAddressError extends Error {}
@@ -13,11 +14,17 @@ export class ExecutionAddressError extends Error {}
 export interface CpuOptions {
   /** Entries of each TLB bank, a power of two up to TLB.ENTRIES. */
   readonly tlbEntries?: number;
+  /** Executions of a block before its region is compiled; 0 = interpreter alone. Default JIT_THRESHOLD. */
+  readonly jitThreshold?: number;
 }
+
+/** Where compiling a region pays for itself: a compilation costs about as much as 10,000 interpreted blocks. */
+const JIT_THRESHOLD = 0;
 
 const CORE_FILE = new URL('../../build/core.wasm', import.meta.url);
 
 interface CompiledEngine {
+  readonly coreBytes: Uint8Array;
   readonly core: WebAssembly.Module;
   readonly interpreter: WebAssembly.Module;
 }
@@ -29,6 +36,7 @@ function compile(tlbEntries: number): CompiledEngine {
   if (engine === undefined) {
     const core = readFileSync(CORE_FILE);
     engine = {
+      coreBytes: core,
       core: new WebAssembly.Module(core),
       interpreter: new WebAssembly.Module(buildInterpreter(core, tlbEntries)),
     };
@@ -56,6 +64,7 @@ class Vcpu implements Cpu {
   readonly #run: () => number;
   readonly #view: DataView;
   readonly #decoder: BlockDecoder;
+  readonly #jit: Jit;
 
   constructor(memory: WebAssembly.Memory, map: MemoryMap, hooks: CpuHooks, options: CpuOptions) {
     const tlbEntries = options.tlbEntries ?? TLB.ENTRIES;
@@ -63,12 +72,14 @@ class Vcpu implements Cpu {
     this.#view = new DataView(memory.buffer);
     const core = new WebAssembly.Instance(engine.core, { env: { memory, ...this.#imports(hooks) } });
     this.#core = core.exports as unknown as CoreExports;
+    const threshold = options.jitThreshold ?? JIT_THRESHOLD;
+    this.#decoder = new BlockDecoder(memory, map, threshold);
+    this.#jit = new Jit(memory, map, this.#core, engine.coreBytes, this.#decoder, tlbEntries);
     const interpreter = new WebAssembly.Instance(engine.interpreter, {
-      env: { memory },
+      env: { memory, regions: this.#jit.table },
       core: core.exports as Record<string, WebAssembly.ImportValue>,
     });
     this.#run = interpreter.exports.run as () => number;
-    this.#decoder = new BlockDecoder(memory, map);
     const low = Math.min(map.ramBytes, LOW_RAM_MAX);
     this.#core.init(map.ram, map.ramBytes, low, map.pageBlocks, map.codeBitmap, tlbEntries);
     this.#core.resetCpu();
@@ -110,7 +121,7 @@ class Vcpu implements Cpu {
   reset(entry: EntryState): void {
     const instructions = this.#u64(STATE.ICOUNT);
     this.#core.resetCpu();
-    this.#decoder.clear();
+    this.#flushBlocks();
     this.#setU64(STATE.ICOUNT, instructions);
     for (const [name, value] of Object.entries(entry.registers ?? {})) {
       this.#setU64(STATE.REGS + GPR.indexOf(name as (typeof GPR)[number]) * 8, value);
@@ -180,9 +191,25 @@ class Vcpu implements Cpu {
         if (!this.#decode()) return EXIT.SHUTDOWN;
         continue;
       }
+      if (reason === EXIT.HOT) {
+        this.#compile();
+        continue;
+      }
       if (reason === EXIT.BUDGET && (stepping || shadowed) && this.#u64(STATE.ICOUNT) < limit) continue;
       return reason;
     }
+  }
+
+  /** Compiles the region of the block at RIP, which has just become hot. */
+  #compile(): void {
+    const uop = this.#core.findBlock();
+    if (uop !== 0) this.#jit.compile(uop - BLOCK.SIZE);
+  }
+
+  #flushBlocks(): void {
+    this.#core.flushBlocks();
+    this.#decoder.clear();
+    this.#jit.clear();
   }
 
   /** Decodes the block at RIP; false on a triple fault. */
@@ -190,10 +217,7 @@ class Vcpu implements Cpu {
     const linear = this.#linearRip();
     try {
       const ramOffset = this.#fetchPage(linear);
-      if (this.#decoder.full) {
-        this.#core.flushBlocks();
-        this.#decoder.clear();
-      }
+      if (this.#decoder.full) this.#flushBlocks();
       const header = this.#decoder.decode(ramOffset, linear, this.#u32(STATE.MODE), (page) =>
         this.#fetchPage(page),
       );
@@ -246,6 +270,10 @@ class Vcpu implements Cpu {
 
   invalidate(ramOffset: number, length: number): void {
     this.#core.invalidateRange(ramOffset, length);
+  }
+
+  get jitStats(): JitStats {
+    return this.#jit.stats;
   }
 
   get instructions(): number {

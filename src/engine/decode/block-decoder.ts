@@ -20,14 +20,25 @@ export class BlockDecoder {
   readonly #view: DataView;
   readonly #out: UopWriter;
   readonly #map: MemoryMap;
+  readonly #heat: number;
   #free: number;
 
-  constructor(memory: WebAssembly.Memory, map: MemoryMap) {
+  /** @param heat executions of a block before the compiler hears of it, 0 = never */
+  constructor(memory: WebAssembly.Memory, map: MemoryMap, heat: number) {
     this.#ram = new Uint8Array(memory.buffer, map.ram, map.ramBytes);
     this.#view = new DataView(memory.buffer);
     this.#out = new UopWriter(memory.buffer);
     this.#map = map;
     this.#free = map.uopArena;
+    this.#heat = heat;
+  }
+
+  /** Room in the arena for `bytes`; undefined when it is full. */
+  allocate(bytes: number): number | undefined {
+    const at = this.#free;
+    if (at + bytes > this.#map.uopArenaEnd) return undefined;
+    this.#free = (at + bytes + 15) & ~15;
+    return at;
   }
 
   /** True when the arena may not hold another block: flush all blocks, then `clear`. */
@@ -72,10 +83,11 @@ export class BlockDecoder {
     view.setUint16(at + BLOCK.INSTRUCTIONS, count, true);
     view.setUint32(at + BLOCK.HASH_NEXT, 0, true);
     view.setUint32(at + BLOCK.PAGE_NEXT, 0, true);
-    view.setUint32(at + BLOCK.HEAT, 0, true);
+    view.setUint32(at + BLOCK.HEAT, this.#heat, true);
     view.setUint32(at + BLOCK.DEAD, 0, true);
     view.setUint32(at + BLOCK.PAGE2, page2 < 0 ? BLOCK.NO_PAGE : page2 >>> 12, true);
     view.setUint32(at + BLOCK.PAGE2_NEXT, 0, true);
+    view.setUint32(at + BLOCK.OWNER, 0, true);
   }
 
   /** Decodes instructions until the block ends; returns how many. */

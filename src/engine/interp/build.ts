@@ -23,11 +23,17 @@ export function buildInterpreter(core: Uint8Array, tlbEntries: number): Uint8Arr
   for (const [name, signature] of exportedFunctions(core)) {
     imports.set(name, module.importFunction('core', name, signature));
   }
-  module.addFunction('run', writeRun(imports, tlbEntries));
+  module.importTable('env', 'regions');
+  const regionType = module.type({ params: [], results: ['i32'] });
+  module.addFunction('run', writeRun(imports, tlbEntries, regionType));
   return module.finish();
 }
 
-function writeRun(imports: ReadonlyMap<string, number>, tlbEntries: number): FunctionWriter {
+function writeRun(
+  imports: ReadonlyMap<string, number>,
+  tlbEntries: number,
+  regionType: number,
+): FunctionWriter {
   const w = new FunctionWriter([], ['i32']);
   const pc = w.local('i32');
   const slow = w.local('i32');
@@ -39,7 +45,18 @@ function writeRun(imports: ReadonlyMap<string, number>, tlbEntries: number): Fun
   w.set(icount);
   const exit = w.block();
   const lookup = w.loop();
-  const locateFrame = { pc, page, icount, slow, exit, lookup, dispatch: 0, fault: 0, complete: 0 };
+  const locateFrame = {
+    regionType,
+    pc,
+    page,
+    icount,
+    slow,
+    exit,
+    lookup,
+    dispatch: 0,
+    fault: 0,
+    complete: 0,
+  };
   new InterpEmitter(w, locateFrame, scratch, imports, tlbEntries).emitLookup();
   const dispatch = w.loop();
   const fault = w.block();

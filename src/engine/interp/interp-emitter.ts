@@ -1,5 +1,5 @@
 /** The interpreter's operands: every field of the micro-op record is loaded when the micro-op runs. */
-import { CPU, EXIT, STATE, UOP } from '../layout.ts';
+import { BLOCK, CPU, EXIT, STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { EagerFlags } from '../uops/flags.ts';
 import { MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
@@ -15,6 +15,8 @@ export interface InterpFrame {
   readonly icount: number;
   /** i32: 1 when the last writePointer took the slow path */
   readonly slow: number;
+  /** Type index of compiled regions: () → i32 */
+  readonly regionType: number;
   readonly dispatch: Label;
   readonly lookup: Label;
   readonly fault: Label;
@@ -228,9 +230,19 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     this.state(STATE.ICOUNT_LIMIT, 'i64');
     w.op('i64.lt_s');
     w.if();
+    this.#heat(link);
+    w.op('i32.eqz');
+    w.if();
     w.get(link);
     w.set(this.#frame.pc);
     w.br(this.#frame.dispatch);
+    w.end();
+    this.setState(STATE.RIP, 'i64', () => {
+      w.get(this.#frame.page);
+      this.imm();
+      w.op('i64.add');
+    });
+    this.#exitWith(EXIT.HOT);
     w.end();
     w.end();
     this.imm();
@@ -248,6 +260,49 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.get(this.#frame.pc);
     this.call('linkBlock');
     w.end();
+    w.br(this.#frame.lookup);
+  }
+
+  /** Counts an execution of the block at a local; pushes 1 when it has just become hot. */
+  #heat(block: number): void {
+    const { w } = this;
+    const counter = this.i32[3];
+    const left = this.i32[2];
+    w.get(block);
+    w.i32(BLOCK.SIZE - BLOCK.HEAT);
+    w.op('i32.sub');
+    w.tee(counter);
+    w.get(counter);
+    w.memory('i32.load');
+    w.i32(1);
+    w.op('i32.sub');
+    w.tee(left);
+    w.memory('i32.store');
+    w.get(left);
+    w.op('i32.eqz');
+  }
+
+  enterRegion(): void {
+    const { w } = this;
+    const result = this.i32[4];
+    this.setState(STATE.ICOUNT, 'i64', () => w.get(this.#frame.icount));
+    w.get(this.#frame.pc);
+    w.memory('i32.load', UOP.LINK);
+    w.callIndirect(this.#frame.regionType);
+    w.set(result);
+    this.state(STATE.ICOUNT, 'i64');
+    w.set(this.#frame.icount);
+    w.get(result);
+    w.op('i32.eqz');
+    w.brIf(this.#frame.lookup);
+    w.get(result);
+    w.i32(1);
+    w.op('i32.ne');
+    w.brIf(this.#frame.exit);
+    this.call('deliverFault');
+    w.i32(1);
+    w.op('i32.ne');
+    w.brIf(this.#frame.exit);
     w.br(this.#frame.lookup);
   }
 
@@ -322,6 +377,10 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.tee(this.#frame.pc);
     w.op('i32.eqz');
     w.brIf(exit);
+    this.#heat(this.#frame.pc);
+    w.if();
+    this.#exitWith(EXIT.HOT);
+    w.end();
     this.state(STATE.RIP, 'i64');
     w.tee(this.#frame.page);
     w.get(this.#frame.page);
@@ -334,11 +393,15 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     this.setState(STATE.PAGE, 'i64', () => w.get(this.#frame.page));
   }
 
+  #exitWith(reason: number): void {
+    this.setState(STATE.EXIT_REASON, 'i32', () => this.w.i32(reason));
+    this.w.br(this.#frame.exit);
+  }
+
   #exitIf(reason: number, condition: Push): void {
     condition();
     this.w.if();
-    this.setState(STATE.EXIT_REASON, 'i32', () => this.w.i32(reason));
-    this.w.br(this.#frame.exit);
+    this.#exitWith(reason);
     this.w.end();
   }
 }

@@ -7,6 +7,8 @@ import { loadAt, RBP, RCX, RSP, storeAt, truncate, WORD_WIDTHS } from './operand
 
 /** Op 0 must stay the first: an invalidated block's first micro-op is overwritten with it. */
 defineUop('relookup', (e) => e.relookup());
+/** Replaces the first micro-op of a block that has been compiled. */
+defineUop('region', (e) => e.enterRegion());
 /** Ends a block: goes on at the next instruction, which is RIP = page + IMM. */
 defineUop('next', (e) => e.jump());
 /** The same after instructions that can make an interrupt possible: by a look-up, which takes it. */

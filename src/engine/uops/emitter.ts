@@ -98,6 +98,8 @@ export interface Emitter {
   jumpIndirect(): void;
   /** Ends the block: looks up RIP = next instruction, taking interrupts. */
   leave(): void;
+  /** Op 1: runs the compiled region whose table index is in LINK. */
+  enterRegion(): void;
   /** Op 0: this block is no longer valid; looks up this micro-op's own address. */
   relookup(): void;
 }

@@ -143,6 +143,13 @@ export class FunctionWriter {
     this.body.u32(index);
   }
 
+  /** Pops the i32 index into table 0 and calls the function of that type there. */
+  callIndirect(type: number): void {
+    this.body.u8(0x11);
+    this.body.u32(type);
+    this.body.u8(0);
+  }
+
   /** The code section's entry for this function, without its size. */
   code(): Uint8Array {
     const out = new ByteBuffer();

@@ -8,7 +8,8 @@ interface Signature {
   readonly results: readonly ValueType[];
 }
 
-const EXTERNAL = { function: 0, memory: 2 } as const;
+const EXTERNAL = { function: 0, table: 1, memory: 2 } as const;
+const FUNCREF = 0x70;
 
 export class ModuleWriter {
   readonly #types: string[] = [];
@@ -17,7 +18,10 @@ export class ModuleWriter {
   readonly #functions: { writer: FunctionWriter; type: number; export: string }[] = [];
   #memory: { module: string; name: string; maximum: number } | undefined;
 
-  #type(signature: Signature): number {
+  #table: { module: string; name: string } | undefined;
+
+  /** The index of a function type, for `callIndirect`. */
+  type(signature: Signature): number {
     const key = `${signature.params}>${signature.results}`;
     const known = this.#types.indexOf(key);
     if (known >= 0) return known;
@@ -29,7 +33,7 @@ export class ModuleWriter {
   /** Imports a function and returns its index; all imports come before the first `addFunction`. */
   importFunction(module: string, name: string, signature: Signature): number {
     if (this.#functions.length > 0) throw new Error('imports come before functions');
-    this.#imports.push({ module, name, type: this.#type(signature) });
+    this.#imports.push({ module, name, type: this.type(signature) });
     return this.#imports.length - 1;
   }
 
@@ -38,8 +42,13 @@ export class ModuleWriter {
     this.#memory = { module, name, maximum };
   }
 
+  /** Imports table 0, of functions. */
+  importTable(module: string, name: string): void {
+    this.#table = { module, name };
+  }
+
   addFunction(exportName: string, writer: FunctionWriter): number {
-    this.#functions.push({ writer, type: this.#type(writer), export: exportName });
+    this.#functions.push({ writer, type: this.type(writer), export: exportName });
     return this.#imports.length + this.#functions.length - 1;
   }
 
@@ -91,7 +100,7 @@ export class ModuleWriter {
   }
 
   #writeImports(body: ByteBuffer): void {
-    body.u32(this.#imports.length + (this.#memory ? 1 : 0));
+    body.u32(this.#imports.length + (this.#memory ? 1 : 0) + (this.#table ? 1 : 0));
     if (this.#memory) {
       body.name(this.#memory.module);
       body.name(this.#memory.name);
@@ -99,6 +108,14 @@ export class ModuleWriter {
       body.u8(3); // shared, with a maximum
       body.u32(0);
       body.u32(this.#memory.maximum);
+    }
+    if (this.#table) {
+      body.name(this.#table.module);
+      body.name(this.#table.name);
+      body.u8(EXTERNAL.table);
+      body.u8(FUNCREF);
+      body.u8(0);
+      body.u32(0);
     }
     for (const { module, name, type } of this.#imports) {
       body.name(module);

@@ -8,6 +8,7 @@ import {
   BLOCK_LENGTH,
   BLOCK_MODE,
   BLOCK_NO_PAGE,
+  BLOCK_OWNER,
   BLOCK_PAGE2,
   BLOCK_PAGE2_NEXT,
   BLOCK_PAGE_NEXT,
@@ -181,6 +182,7 @@ function recomputePage(page: u32): void {
 }
 
 function kill(header: usize): void {
+  if (load<u32>(header, BLOCK_DEAD)) return;
   const start = load<u32>(header, BLOCK_PHYS);
   const page = start >>> 12;
   unlink(hashSlot(start, load<u32>(header, BLOCK_MODE)), header, BLOCK_HASH_NEXT);
@@ -188,6 +190,8 @@ function kill(header: usize): void {
   store<u32>(header, 1, BLOCK_DEAD);
   store<u16>(header + BLOCK_SIZE + UOP_OP, 0);
   recomputePage(page);
+  const owner: usize = load<u32>(header, BLOCK_OWNER);
+  if (owner) kill(owner);
   const page2 = load<u32>(header, BLOCK_PAGE2);
   if (page2 == BLOCK_NO_PAGE) return;
   unlink(pageBlocks + ((<usize>page2) << 3) + LIST_SECOND, header, BLOCK_PAGE2_NEXT);

@@ -1,0 +1,42 @@
+/** What core functions read and write of the state that compiled regions keep in locals. */
+
+export interface CoreEffects {
+  /** May read or write general and vector registers in memory. */
+  readonly registers: boolean;
+  readonly readsFlags: boolean;
+  readonly writesFlags: boolean;
+}
+
+const NONE: CoreEffects = { registers: false, readsFlags: false, writesFlags: false };
+const READS_FLAGS: CoreEffects = { registers: false, readsFlags: true, writesFlags: false };
+const WRITES_FLAGS: CoreEffects = { registers: false, readsFlags: false, writesFlags: true };
+const FLAGS: CoreEffects = { registers: false, readsFlags: true, writesFlags: true };
+/** Unknown functions are taken to touch everything. */
+const ALL: CoreEffects = { registers: true, readsFlags: true, writesFlags: true };
+
+const list = (names: string, effects: CoreEffects): [string, CoreEffects][] =>
+  names
+    .trim()
+    .split(/\s+/)
+    .map((name) => [name, effects]);
+
+const EFFECTS: ReadonlyMap<string, CoreEffects> = new Map([
+  ...list(
+    `slowRead slowWrite commitWrite readBlock writeBlock multiplyHighUnsigned multiplyHighSigned crc32c
+     mpsadbw phminposuw blendps blendpd pblendw insertps maskedStore
+     sseF64 sseF32 ssePackedF64 ssePackedF32 sseCompareF64 sseCompareF32 sseComparePackedF64 sseComparePackedF32
+     sseHorizontalF64 sseHorizontalF32 sseAddSubF64 sseAddSubF32 sseDotF32 sseDotF64 sseRoundPackedF64
+     sseRoundPackedF32 ssePackedReciprocal ssePackedConvert sseRoundF64 sseRoundF32 sseIntToF64 sseIntToF32
+     sseF64ToInt sseF32ToInt sseF64ToF32 sseF32ToF64 sseReciprocalF32 sseReciprocalSqrtF32
+     x87MemoryRead x87MemoryWrite x87Wait x87LoadEnvironment x87StoreEnvironment
+     portIn movFromCr movFromDr sldt str smsw readSegmentBase`,
+    NONE,
+  ),
+  ...list('getFlags pushf', READS_FLAGS),
+  ...list('shiftDouble setArithmeticFlags comiF64 comiF32 lar lsl', WRITES_FLAGS),
+  ...list('rotateCarryLeft rotateCarryRight', FLAGS),
+]);
+
+export function coreEffects(name: string): CoreEffects {
+  return EFFECTS.get(name) ?? ALL;
+}

@@ -1,0 +1,309 @@
+/** The compiler's operands: record fields are constants, registers are locals of the region's function. */
+import { CPU, STATE, UOP } from '../layout.ts';
+import type { Emitter, Push, RegisterField, Width } from '../uops/emitter.ts';
+import { MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
+import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
+import type { ValueType } from '../wasm/opcodes.ts';
+import { type CoreEffects, coreEffects } from './core-effects.ts';
+import type { DecodedInstruction, UopReader } from './flow-graph.ts';
+import { LazyFlags } from './lazy-flags.ts';
+import type { RegisterFile } from './register-file.ts';
+
+/** Locals and labels that all code of a region shares. */
+export interface RegionFrame {
+  /** i64: RIP of the page's first byte */
+  readonly page: number;
+  /** i64: retired instructions */
+  readonly icount: number;
+  /** i64: where the region is left to */
+  readonly rip: number;
+  /** i32: RESULT_* of the region */
+  readonly result: number;
+  /** i32: page offset << SITE_SHIFT | instructions to count, of an exit in mid-block */
+  readonly site: number;
+  /** i32: 1 when the last writePointer took the slow path */
+  readonly slow: number;
+  /** RIP is in `rip`, everything is counted. */
+  readonly exit: Label;
+  /** RIP and count come from `site`, `result` is set. */
+  readonly exitAtSite: Label;
+}
+
+/** A block has fewer instructions than this many bits can count. */
+export const SITE_SHIFT = 12;
+
+/** What a region's function returns to the interpreter. */
+export const RESULT = {
+  /** Look up RIP. */
+  LOOKUP: 0,
+  /** A fault is pending at RIP. */
+  FAULT: 1,
+  /** Return to JavaScript with EXIT_REASON. */
+  LEAVE: 2,
+} as const;
+
+/** How the region goes on at the end of a block; the region compiler knows where to. */
+export interface ControlSink {
+  jump(): void;
+  jumpIf(): void;
+  jumpIndirect(): void;
+}
+
+const FIELD: Readonly<Record<RegisterField, number>> = {
+  a: UOP.A,
+  b: UOP.B,
+  base: UOP.BASE,
+  index: UOP.INDEX,
+};
+
+export class JitEmitter extends MemoryEmitter implements Emitter {
+  readonly flags: LazyFlags;
+  readonly registers: RegisterFile;
+  readonly #frame: RegionFrame;
+  readonly #uops: UopReader;
+  readonly #control: ControlSink;
+  #uop = 0;
+  #instruction!: DecodedInstruction;
+  /** Instructions of the block that are complete before the present one. */
+  #done = 0;
+
+  constructor(
+    w: FunctionWriter,
+    frame: RegionFrame,
+    scratch: Scratch,
+    imports: ReadonlyMap<string, number>,
+    tlbEntries: number,
+    uops: UopReader,
+    flags: LazyFlags,
+    registers: RegisterFile,
+    control: ControlSink,
+  ) {
+    super(w, scratch, imports, tlbEntries);
+    this.#frame = frame;
+    this.#uops = uops;
+    this.flags = flags;
+    this.registers = registers;
+    this.#control = control;
+  }
+
+  /** The micro-op that is emitted next. */
+  select(uop: number, instruction: DecodedInstruction, done: number): void {
+    this.#uop = uop;
+    this.#instruction = instruction;
+    this.#done = done;
+  }
+
+  protected override slowFlag(): number {
+    return this.#frame.slow;
+  }
+
+  protected override faultIfZero(): void {
+    this.w.op('i32.eqz');
+    this.faultIf();
+  }
+
+  #operand(field: RegisterField): number {
+    return this.#uops.u16(this.#uop, FIELD[field]);
+  }
+
+  reg(field: RegisterField, width: Width): void {
+    this.fixed(this.#operand(field), width);
+  }
+  setReg(field: RegisterField, width: Width, value: Push): void {
+    this.setFixed(this.#operand(field), width, value);
+  }
+  fixed(offset: number, width: Width): void {
+    if (offset === STATE.PAGE) this.w.get(this.#frame.page);
+    else this.registers.read(offset, width);
+  }
+  setFixed(offset: number, width: Width, value: Push): void {
+    this.registers.write(offset, width, value);
+  }
+  xmm(field: 'a' | 'b'): void {
+    this.registers.readVector(this.#operand(field));
+  }
+  setXmm(field: 'a' | 'b', value: Push): void {
+    this.registers.writeVector(this.#operand(field), value);
+  }
+  registerPointer(field: 'a' | 'b'): void {
+    const offset = this.#operand(field);
+    this.registers.spill(offset);
+    this.w.i32(CPU + offset);
+  }
+  registerWritten(field: 'a' | 'b'): void {
+    this.registers.reload(this.#operand(field));
+  }
+
+  imm(): void {
+    this.w.i64(this.#uops.i64(this.#uop, UOP.IMM));
+  }
+
+  address(): void {
+    const { w } = this;
+    const base = this.#operand('base');
+    const index = this.#operand('index');
+    const disp = this.#uops.i32(this.#uop, UOP.DISP);
+    let pushed = false;
+    const add = (push: Push): void => {
+      push();
+      if (pushed) w.op('i64.add');
+      pushed = true;
+    };
+    if (base !== STATE.ZERO) add(() => this.fixed(base, 64));
+    if (index !== STATE.ZERO) {
+      add(() => {
+        this.fixed(index, 64);
+        const scale = this.#uops.u8(this.#uop, UOP.SCALE);
+        if (scale === 0) return;
+        w.i64(BigInt(scale));
+        w.op('i64.shl');
+      });
+    }
+    if (disp !== 0 || !pushed) add(() => w.i64(BigInt(disp)));
+  }
+
+  override state(offset: number, type: ValueType): void {
+    if (offset === STATE.FLAG_CARRY) this.flags.pushCarryWord();
+    else if (offset === STATE.FLAG_RESULT) this.flags.pushResult();
+    else if (type === 'v128') this.registers.readVector(offset);
+    else if (this.registers.isGeneral(offset)) this.registers.read(offset, 64);
+    else super.state(offset, type);
+  }
+
+  override setState(offset: number, type: ValueType, value: Push): void {
+    if (offset === STATE.FLAG_CARRY) this.flags.setCarryWord(value);
+    else if (offset === STATE.FLAG_RESULT) this.flags.setResult(value);
+    else super.setState(offset, type, value);
+  }
+
+  override call(name: string): void {
+    const effects = coreEffects(name);
+    this.#synchronize(effects);
+    super.call(name);
+    this.#refresh(effects);
+  }
+
+  /** Puts what the core will look at into memory. Leaves the stack as it is. */
+  #synchronize(effects: CoreEffects): void {
+    if (effects.registers) this.registers.spillAll();
+    if (!effects.readsFlags) return;
+    super.setState(STATE.FLAG_RESULT, 'i64', () => this.flags.pushResult());
+    super.setState(STATE.FLAG_CARRY, 'i64', () => this.flags.pushCarryWord());
+  }
+
+  #refresh(effects: CoreEffects): void {
+    if (effects.registers) this.registers.reloadAll();
+    if (effects.writesFlags) this.flags.load((offset) => super.state(offset, 'i64'));
+  }
+
+  systemCall(name: string, args: Push, after?: Push): void {
+    const { w } = this;
+    const effects: CoreEffects = { registers: true, readsFlags: true, writesFlags: true };
+    const result = this.i32[4];
+    super.setState(STATE.RIP, 'i64', () => this.pageOffset(this.#instruction.pc));
+    super.setState(STATE.ICOUNT, 'i64', () => {
+      w.get(this.#frame.icount);
+      w.i64(BigInt(this.#done));
+      w.op('i64.add');
+    });
+    args();
+    this.#synchronize(effects);
+    super.call(name);
+    w.set(result);
+    this.#refresh(effects);
+    w.get(result);
+    w.i32(2);
+    w.op('i32.eq');
+    this.faultIf();
+    after?.();
+    w.get(result);
+    w.if();
+    this.count(this.#done + 1);
+    super.state(STATE.RIP, 'i64');
+    w.set(this.#frame.rip);
+    w.i32(RESULT.LOOKUP);
+    w.i32(RESULT.LEAVE);
+    w.get(result);
+    w.i32(1);
+    w.op('i32.eq');
+    w.op('select');
+    w.set(this.#frame.result);
+    w.br(this.#frame.exit);
+    w.end();
+  }
+
+  /** Leaves the region at `pc` with `done` instructions of the block complete. */
+  #leaveAt(pc: number, done: number, result: number): void {
+    this.w.i32((pc << SITE_SHIFT) | done);
+    this.w.set(this.#frame.site);
+    this.w.i32(result);
+    this.w.set(this.#frame.result);
+    this.w.br(this.#frame.exitAtSite);
+  }
+
+  faultIf(): void {
+    this.w.if();
+    this.#leaveAt(this.#instruction.pc, this.#done, RESULT.FAULT);
+    this.w.end();
+  }
+
+  fault(vector: number, error: number): void {
+    super.setState(STATE.FAULT_VECTOR, 'i32', () => this.w.i32(vector));
+    super.setState(STATE.FAULT_ERROR, 'i32', () => this.w.i32(error));
+    this.#leaveAt(this.#instruction.pc, this.#done, RESULT.FAULT);
+  }
+
+  commit(leave = true): void {
+    const { w } = this;
+    w.get(this.#frame.slow);
+    w.if();
+    super.call('commitWrite');
+    if (leave) {
+      super.state(STATE.CODE_WRITTEN, 'i32');
+      w.if();
+      super.setState(STATE.CODE_WRITTEN, 'i32', () => w.i32(0));
+      this.#leaveAt(this.#instruction.next, this.#done + 1, RESULT.LOOKUP);
+      w.end();
+    }
+    w.end();
+  }
+
+  /** Pushes the RIP of a page offset. */
+  pageOffset(offset: number): void {
+    this.w.get(this.#frame.page);
+    if (offset === 0) return;
+    this.w.i64(BigInt(offset));
+    this.w.op('i64.add');
+  }
+
+  nextRip(): void {
+    this.pageOffset(this.#instruction.next);
+  }
+
+  /** Counts retired instructions. */
+  count(instructions: number): void {
+    this.w.get(this.#frame.icount);
+    this.w.i64(BigInt(instructions));
+    this.w.op('i64.add');
+    this.w.set(this.#frame.icount);
+  }
+
+  jump(): void {
+    this.#control.jump();
+  }
+  jumpIf(): void {
+    this.#control.jumpIf();
+  }
+  jumpIndirect(): void {
+    this.#control.jumpIndirect();
+  }
+  leave(): void {
+    this.#leaveAt(this.#instruction.next, this.#done + 1, RESULT.LOOKUP);
+  }
+  enterRegion(): void {
+    throw new Error('a region is never decoded');
+  }
+  relookup(): void {
+    this.#leaveAt(this.#instruction.pc, this.#done, RESULT.LOOKUP);
+  }
+}

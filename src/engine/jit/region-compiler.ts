@@ -1,0 +1,282 @@
+/**
+ * Compiles a region to one WebAssembly function () → i32 (RESULT): registers are loaded, blocks follow in
+ * structured control flow, and every way out ends in one epilogue that writes the registers back.
+ */
+import { CPU, STATE, UOP } from '../layout.ts';
+import { uopDefinitions } from '../uops/index.ts';
+import { declareScratch } from '../uops/memory-emitter.ts';
+import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
+import type { BasicBlock, FlowGraph } from './flow-graph.ts';
+import { type ControlSink, JitEmitter, RESULT, type RegionFrame, SITE_SHIFT } from './jit-emitter.ts';
+import { LazyFlags, type StaticKind } from './lazy-flags.ts';
+import { RegisterFile, registerUse } from './register-file.ts';
+import { type Structure, structure } from './structure.ts';
+
+export function compileRegion(
+  graph: FlowGraph,
+  imports: ReadonlyMap<string, number>,
+  tlbEntries: number,
+): FunctionWriter {
+  return new RegionCompiler(graph, imports, tlbEntries).compile();
+}
+
+class RegionCompiler implements ControlSink {
+  readonly #graph: FlowGraph;
+  readonly #structure: Structure;
+  readonly #w = new FunctionWriter([], ['i32']);
+  readonly #frame: RegionFrame;
+  readonly #flags: LazyFlags;
+  readonly #registers: RegisterFile;
+  readonly #e: JitEmitter;
+  /** Labels of loops (branch to go round) and of merge blocks (branch to go there), by block start. */
+  readonly #loops = new Map<number, Label>();
+  readonly #merges = new Map<number, Label>();
+  #block!: BasicBlock;
+
+  constructor(graph: FlowGraph, imports: ReadonlyMap<string, number>, tlbEntries: number) {
+    this.#graph = graph;
+    this.#structure = structure(graph);
+    const w = this.#w;
+    this.#flags = new LazyFlags(w);
+    this.#registers = new RegisterFile(w, registerUse(graph));
+    const frame = {
+      page: w.local('i64'),
+      icount: w.local('i64'),
+      rip: w.local('i64'),
+      result: w.local('i32'),
+      site: w.local('i32'),
+      slow: w.local('i32'),
+    };
+    const scratch = declareScratch(w);
+    this.#prologue(frame);
+    this.#frame = { ...frame, exit: w.block(), exitAtSite: w.block() };
+    this.#e = new JitEmitter(
+      w,
+      this.#frame,
+      scratch,
+      imports,
+      tlbEntries,
+      graph.uops,
+      this.#flags,
+      this.#registers,
+      this,
+    );
+  }
+
+  compile(): FunctionWriter {
+    const w = this.#w;
+    this.#tree(this.#graph.entry, 'explicit');
+    w.end(); // exitAtSite
+    this.#siteExit();
+    w.end(); // exit
+    this.#epilogue();
+    return w;
+  }
+
+  #stateField(offset: number, type: 'i32' | 'i64'): void {
+    this.#w.i32(0);
+    this.#w.memory(`${type}.load`, CPU + offset);
+  }
+
+  #prologue(frame: { page: number; icount: number }): void {
+    const w = this.#w;
+    this.#stateField(STATE.PAGE, 'i64');
+    w.set(frame.page);
+    this.#stateField(STATE.ICOUNT, 'i64');
+    w.set(frame.icount);
+    this.#registers.reloadAll();
+    this.#flags.load((offset) => this.#stateField(offset, 'i64'));
+  }
+
+  /** Exits in mid-block: RIP and count from the site. */
+  #siteExit(): void {
+    const w = this.#w;
+    w.get(this.#frame.page);
+    w.get(this.#frame.site);
+    w.i32(SITE_SHIFT);
+    w.op('i32.shr_u');
+    w.op('i64.extend_i32_u');
+    w.op('i64.add');
+    w.set(this.#frame.rip);
+    w.get(this.#frame.icount);
+    w.get(this.#frame.site);
+    w.i32((1 << SITE_SHIFT) - 1);
+    w.op('i32.and');
+    w.op('i64.extend_i32_u');
+    w.op('i64.add');
+    w.set(this.#frame.icount);
+  }
+
+  #epilogue(): void {
+    const w = this.#w;
+    this.#registers.spillAll();
+    this.#flags.known = 'unknown';
+    this.#storeState(STATE.FLAG_CARRY, () => this.#flags.pushCarryWord());
+    this.#storeState(STATE.FLAG_RESULT, () => this.#flags.pushResult());
+    this.#storeState(STATE.ICOUNT, () => w.get(this.#frame.icount));
+    this.#storeState(STATE.RIP, () => w.get(this.#frame.rip));
+    w.get(this.#frame.result);
+  }
+
+  #storeState(offset: number, value: () => void): void {
+    this.#w.i32(0);
+    value();
+    this.#w.memory('i64.store', CPU + offset);
+  }
+
+  // ---- blocks ----
+
+  /** The block and all that it dominates. `known`: what is known of the flags on entry. */
+  #tree(start: number, known: StaticKind): void {
+    const w = this.#w;
+    const isLoop = this.#structure.loopHeaders.has(start);
+    if (isLoop) this.#loops.set(start, w.loop());
+    const merges = this.#structure.children
+      .get(start)!
+      .filter((child) => this.#structure.merges.has(child))
+      .sort((a, b) => this.#position(b) - this.#position(a));
+    this.#within(start, merges, isLoop ? 'unknown' : known);
+    if (isLoop) w.end();
+  }
+
+  /** Merge blocks are placed behind the code that branches to them, the last in order outermost. */
+  #within(start: number, merges: readonly number[], known: StaticKind): void {
+    const [outermost, ...rest] = merges;
+    if (outermost === undefined) {
+      this.#code(this.#graph.blocks.get(start)!, known);
+      return;
+    }
+    this.#merges.set(outermost, this.#w.block());
+    this.#within(start, rest, known);
+    this.#w.end();
+    this.#tree(outermost, 'unknown');
+  }
+
+  #position(start: number): number {
+    return this.#structure.order.get(start)!;
+  }
+
+  #code(block: BasicBlock, known: StaticKind): void {
+    this.#block = block;
+    this.#flags.known = known;
+    block.instructions.forEach((instruction, done) => {
+      for (let uop = instruction.firstUop; uop < instruction.firstUop + instruction.uopCount; uop++) {
+        this.#e.select(uop, instruction, done);
+        uopDefinitions()[this.#graph.uops.u16(uop, UOP.OP)].emit(this.#e);
+      }
+    });
+    const last = block.instructions.at(-1)!;
+    switch (last.ending.kind) {
+      case 'next':
+        this.#e.count(block.instructions.length);
+        this.#goTo(block, last.next);
+        break;
+      case 'branch':
+        // `jumpIf` has dealt with the taken side; the count covers both.
+        this.#goTo(block, last.next);
+        break;
+      case 'leave':
+        this.#e.leave();
+        break;
+      default:
+    }
+    this.#w.op('unreachable');
+  }
+
+  /** Goes to a page offset: inside the region by structure, else out of it. Everything is counted. */
+  #goTo(block: BasicBlock, target: number): void {
+    const w = this.#w;
+    const from = block.start;
+    if (
+      !this.#graph.blocks.has(target) ||
+      !this.#structure.allows(from, target) ||
+      !this.#isEdge(block, target)
+    ) {
+      this.#exitTo(target);
+      return;
+    }
+    if (this.#position(target) <= this.#position(from)) {
+      this.#exitIfSpent(target);
+      w.br(this.#loops.get(target)!);
+    } else if (this.#structure.merges.has(target)) {
+      w.br(this.#merges.get(target)!);
+    } else {
+      const known = this.#flags.known;
+      this.#tree(target, known);
+      this.#flags.known = known;
+      this.#block = block;
+    }
+  }
+
+  #isEdge(block: BasicBlock, target: number): boolean {
+    return block.successors.includes(target);
+  }
+
+  #exitTo(target: number): void {
+    this.#e.pageOffset(target);
+    this.#leaveTo();
+  }
+
+  /** Pops RIP and leaves. */
+  #leaveTo(): void {
+    const w = this.#w;
+    w.set(this.#frame.rip);
+    w.i32(RESULT.LOOKUP);
+    w.set(this.#frame.result);
+    w.br(this.#frame.exit);
+  }
+
+  /** At a loop's back edge: leaves when the slice's instructions are spent. */
+  #exitIfSpent(target: number): void {
+    const w = this.#w;
+    w.get(this.#frame.icount);
+    this.#stateField(STATE.ICOUNT_LIMIT, 'i64');
+    w.op('i64.ge_s');
+    w.if();
+    this.#exitTo(target);
+    w.end();
+  }
+
+  // ---- ControlSink ----
+
+  #target(): number {
+    const { ending } = this.#block.instructions.at(-1)!;
+    if (ending.kind === 'branch' || ending.kind === 'jump' || ending.kind === 'call') return ending.target;
+    throw new Error('a jump without a target');
+  }
+
+  jump(): void {
+    this.#e.count(this.#block.instructions.length);
+    this.#goTo(this.#block, this.#target());
+  }
+
+  jumpIf(): void {
+    const w = this.#w;
+    const block = this.#block;
+    const condition = this.#e.i32[5];
+    w.set(condition);
+    this.#e.count(block.instructions.length);
+    w.get(condition);
+    w.if();
+    this.#goTo(block, this.#target());
+    w.end();
+  }
+
+  jumpIndirect(): void {
+    const w = this.#w;
+    const block = this.#block;
+    const target = this.#e.i64[8];
+    w.set(target);
+    this.#e.count(block.instructions.length);
+    for (const successor of block.successors) {
+      w.get(target);
+      this.#e.pageOffset(successor);
+      w.op('i64.eq');
+      w.if();
+      this.#goTo(block, successor);
+      w.end();
+    }
+    w.get(target);
+    this.#leaveTo();
+  }
+}
