@@ -110,7 +110,7 @@ test('the FIFO interrupts at its trigger level, and below it after four characte
 });
 
 test('input waits at the host until the FIFO has room, and none is lost', () => {
-  const text = 'x'.repeat(40) + 'end';
+  const text = `${'x'.repeat(40)}end`;
   host.type(text);
   expect(host.waiting).toHaveLength(text.length - 16);
   expect(readAll()).toBe(text);
