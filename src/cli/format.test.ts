@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { formatAge, formatBytes, formatFields, formatTable, printable } from './format.ts';
+import { formatAge, formatBytes, formatFields, formatTable, printable, printableLines } from './format.ts';
 import { parseBytes, parseTcpPort } from './parse.ts';
 
 it.each([
@@ -63,4 +63,8 @@ it('aligns columns and marks empty cells', () => {
 
 it('shows control and bidirectional characters by number', () => {
   expect(printable('a\x1b[31mb\u202ec\n')).toBe('a\\u{1b}[31mb\\u{202e}c\\u{a}');
+});
+
+it('keeps the lines and tabs of a longer text', () => {
+  expect(printableLines('a\tb\r\n\x1b]0;x\x07\n')).toBe('a\tb\n\\u{1b}]0;x\\u{7}\n');
 });

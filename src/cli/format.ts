@@ -30,6 +30,14 @@ export function printable(text: string): string {
   return text.replace(CONTROL, (char) => `\\u{${char.codePointAt(0)?.toString(16)}}`);
 }
 
+/** Likewise for text of several lines. */
+export function printableLines(text: string): string {
+  return text
+    .split(/\r?\n/)
+    .map((line) => line.split('\t').map(printable).join('\t'))
+    .join('\n');
+}
+
 /** Aligned columns with a heading. Empty cells become `-`. */
 export function formatTable(heading: readonly string[], rows: readonly (readonly string[])[]): string {
   const cells = [heading, ...rows.map((row) => row.map((cell) => (cell === '' ? '-' : printable(cell))))];

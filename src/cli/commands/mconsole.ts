@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { CommandContext } from '../context.ts';
 import { EXIT } from '../exit-code.ts';
+import { printableLines } from '../format.ts';
 import type { Io } from '../io.ts';
 
 export function registerMconsole(program: Command, io: Io): void {
@@ -13,7 +14,7 @@ export function registerMconsole(program: Command, io: Io): void {
     .action(async (vm: string, words: string[], _options: object, command: Command) => {
       const context = new CommandContext(command, io);
       const result = await context.client.mconsole(vm, words.join(' '));
-      context.print(result, ({ ok, text }) => `${ok ? 'OK' : 'ERR'} ${text}\n`);
+      context.print(result, ({ ok, text }) => `${ok ? 'OK' : 'ERR'} ${printableLines(text)}\n`);
       if (!result.ok) io.exitCode = EXIT.error;
     });
 }
