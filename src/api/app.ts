@@ -1,7 +1,7 @@
 /** The HTTP and WebSocket front door. It is made without listening, so that tests can call it directly. */
 import { randomBytes } from 'node:crypto';
 import websocket from '@fastify/websocket';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify';
 import { serializerCompiler, validatorCompiler, type ZodTypeProvider } from 'fastify-type-provider-zod';
 import type { Services } from '../vmm/index.ts';
 import { installAuth, type RateLimit } from './plugins/auth.ts';
@@ -56,8 +56,8 @@ export async function buildApi({
     loggerInstance: log,
     bodyLimit: BODY_BYTES_MAX,
     genReqId: () => `req-${randomBytes(8).toString('hex')}`,
-    // Each request at debug level only; failures are logged by the error handler.
-    disableRequestLogging: true,
+    // Failures are logged by the error handler; what was done is in the event log.
+    logController: new LogController({ disableRequestLogging: true }),
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 200 },
   }).withTypeProvider<ZodTypeProvider>();

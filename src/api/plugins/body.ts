@@ -1,8 +1,7 @@
 /** JSON bodies. A body that is no JSON is answered with the place where it stops being one. */
 import type { FastifyInstance } from 'fastify';
 import { AppError } from '../../contracts/errors.ts';
-
-const POSITION = /at position (\d+)/;
+import { jsonErrorPosition } from './json-position.ts';
 
 export function installBodyParser(app: FastifyInstance): void {
   app.removeAllContentTypeParsers();
@@ -23,8 +22,7 @@ function parseJson(text: string): unknown {
     return JSON.parse(text, refusePrototype);
   } catch (error) {
     if (error instanceof AppError) throw error;
-    const message = error instanceof Error ? error.message : String(error);
-    throw new AppError('invalid_input', `the body is not JSON: ${placeOf(text, message)}`, {
+    throw new AppError('invalid_input', `the body is not JSON: ${placeOf(text)}`, {
       field: 'body',
       remedy: 'send a JSON object',
       cause: error,
@@ -32,9 +30,8 @@ function parseJson(text: string): unknown {
   }
 }
 
-/** V8's message names a character position except at the end of the text. */
-function placeOf(text: string, message: string): string {
-  const position = Number(POSITION.exec(message)?.[1] ?? text.length);
+function placeOf(text: string): string {
+  const position = jsonErrorPosition(text);
   const before = text.slice(0, position).split('\n');
   const place = `line ${before.length}, column ${before.at(-1)!.length + 1} (position ${position})`;
   return position >= text.length

@@ -1,0 +1,165 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { IMAGE_DISK_BYTES } from './support/fakes.ts';
+import { startHarness, tempDir } from './support/harness.ts';
+
+const MIB = 1024 * 1024;
+
+describe('disks', () => {
+  it('are made empty and sparse, or over an image, and deleted with their files', async () => {
+    const api = await startHarness();
+    const raw = await api.post('/v1/disks', { name: 'data', size_bytes: 64 * MIB }).expect(201);
+    expect(raw.body).toMatchObject({ format: 'raw', size_bytes: 64 * MIB, vm_id: null, image_id: null });
+    expect(raw.body.allocated_bytes).toBeLessThan(MIB);
+    expect(raw.headers.location).toBe(`/v1/disks/${raw.body.id}`);
+    const cow = await api.post('/v1/disks', { name: 'root', image: 'default' }).expect(201);
+    expect(cow.body).toMatchObject({ format: 'cow', size_bytes: IMAGE_DISK_BYTES });
+    expect(fs.readdirSync(path.join(api.home, 'disks'))).toHaveLength(2);
+    expect((await api.get('/v1/disks?name=data')).body.items).toHaveLength(1);
+    await api.delete('/v1/disks/data').expect(204);
+    await api.delete('/v1/disks/root').expect(204);
+    expect(fs.readdirSync(path.join(api.home, 'disks'))).toEqual([]);
+  });
+
+  it('that cannot be are refused', async () => {
+    const api = await startHarness();
+    const refused = async (body: object, status = 400) =>
+      (await api.post('/v1/disks', body).expect(status)).body;
+    expect(await refused({ size_bytes: 1000 })).toMatchObject({ field: 'size_bytes' });
+    expect(await refused({})).toMatchObject({ field: 'size_bytes' });
+    expect(await refused({ size_bytes: 512, image: 'default' })).toMatchObject({ field: 'size_bytes' });
+    expect(await refused({ image: 'none' }, 404)).toMatchObject({ field: 'image' });
+    await api.post('/v1/disks', { name: 'data', size_bytes: 512 }).expect(201);
+    expect(await refused({ name: 'data', size_bytes: 512 }, 409)).toMatchObject({ code: 'already_exists' });
+    expect(fs.readdirSync(path.join(api.home, 'disks'))).toHaveLength(1);
+  });
+
+  it('are attached to and detached from a VM that does not run', async () => {
+    const api = await startHarness();
+    await api.post('/v1/disks', { name: 'data', size_bytes: MIB }).expect(201);
+    await api.createVm({ name: 'one' });
+    await api.createVm({ name: 'two' });
+    const attached = await api.post('/v1/vms/one/disks', { disk: 'data', read_only: true }).expect(200);
+    expect(attached.body.disks).toMatchObject([
+      { device: 'ubd0' },
+      { device: 'ubd1', name: 'data', read_only: true },
+    ]);
+    expect(attached.headers.etag).toBe('"2"');
+    expect((await api.post('/v1/vms/two/disks', { disk: 'data' }).expect(409)).body.code).toBe('in_use');
+    expect((await api.delete('/v1/disks/data').expect(409)).body).toMatchObject({
+      code: 'in_use',
+      remedy: 'detach it first',
+    });
+    await api.operate('/v1/vms/one/start');
+    expect(api.farm.of('one').data.config.disks.map((disk) => disk.device)).toEqual(['ubd0', 'ubd1']);
+    await api.delete('/v1/vms/one/disks/ubd1').expect(409);
+    await api.operate('/v1/vms/one/halt');
+    await api.delete('/v1/vms/one/disks/ubd7').expect(404);
+    expect((await api.delete('/v1/vms/one/disks/ubd1').expect(200)).body.disks).toHaveLength(1);
+    await api.post('/v1/vms/two/disks', { disk: 'data', device: 'ubd5' }).expect(200);
+    await api.delete('/v1/vms/two').expect(204);
+    expect((await api.get('/v1/disks/data').expect(200)).body).toMatchObject({ vm_id: null });
+  });
+});
+
+describe('mconsole config and remove', () => {
+  async function prepare() {
+    const files = tempDir();
+    fs.writeFileSync(path.join(files, 'raw.img'), Buffer.alloc(4096));
+    const api = await startHarness({ allowPaths: [files] });
+    await api.createVm({ name: 'web-1' });
+    await api.post('/v1/disks', { name: 'data', size_bytes: MIB }).expect(201);
+    const command = async (text: string) =>
+      (await api.post('/v1/vms/web-1/mconsole', { command: text }).expect(200)).body as {
+        err: number;
+        text: string;
+      };
+    return { api, files, command };
+  }
+
+  it('answer for disks in the words of UML', async () => {
+    const { api, files, command } = await prepare();
+    const { id } = await api.vm('web-1');
+    expect(await command('config ubd0')).toEqual({ ok: true, err: 0, text: `${id}-ubd0,default` });
+    expect(await command('config ubd1')).toEqual({ ok: true, err: 0, text: '' });
+    expect(await command('config ubd77')).toMatchObject({
+      err: 1,
+      text: 'ubd_get_config : device number out of range',
+    });
+    expect(await command('config ubd1=none')).toMatchObject({
+      err: -2,
+      text: "Couldn't determine size of device's file",
+    });
+    expect(await command('config ubd1=data')).toEqual({ ok: true, err: 0, text: '' });
+    expect(await command('config ubdb')).toMatchObject({ text: 'data' });
+    expect(await command('config ubd1=data')).toMatchObject({
+      err: -16,
+      text: 'Device is already configured',
+    });
+    expect(await command('config ubd99=data')).toMatchObject({ err: 1, text: 'Device number out of range' });
+    expect(await command('config ubd2z=data')).toMatchObject({ err: -22 });
+    expect(await command('config ubd2d=a,b')).toMatchObject({
+      err: -22,
+      text: "Can't specify both 'd' and a cow file",
+    });
+    expect(await command('remove ubd')).toMatchObject({ err: 1, text: "Couldn't parse device number" });
+    expect(await command('remove ubd77')).toMatchObject({
+      text: 'Invalid device number - must be between 0 and 15',
+    });
+    expect(await command('remove ubd9')).toMatchObject({ err: -19, text: "Device doesn't exist" });
+    expect(await command('remove ubd1')).toEqual({ ok: true, err: 0, text: '' });
+    const raw = path.join(files, 'raw.img');
+    expect(await command(`config ubd1r=${raw}`)).toMatchObject({ err: 0 });
+    expect(await command('config ubd1')).toMatchObject({ text: raw });
+    expect((await api.vm('web-1')).disks[1]).toMatchObject({ path: raw, read_only: true });
+    expect(await command('remove ubd1')).toMatchObject({ err: 0 });
+    expect(fs.existsSync(raw)).toBe(true);
+    expect(await command(`config ubd1=${files}/new.cow,${raw}`)).toMatchObject({ err: 0 });
+    expect((await api.vm('web-1')).disks[1]).toMatchObject({ format: 'cow', size_bytes: 4096 });
+    expect(await command('config ubd2=/etc/passwd')).toMatchObject({ err: -13 });
+    expect(await command('config ubd2=extra,default')).toMatchObject({ err: 0 });
+    expect((await api.get('/v1/disks/extra').expect(200)).body).toMatchObject({
+      format: 'cow',
+      device: 'ubd2',
+    });
+    await api.operate('/v1/vms/web-1/start');
+    expect(await command('config ubd3=data')).toMatchObject({ err: -16 });
+    expect(await command('remove ubd2')).toMatchObject({ err: -16, text: 'Device is currently open' });
+  });
+
+  it('answer for networks, memory and lines', async () => {
+    const { api, command } = await prepare();
+    const { mac } = (await api.vm('web-1')).nics[0]!;
+    expect(await command('config eth0')).toMatchObject({ err: 0, text: `default,${mac}` });
+    expect(await command('config eth1=default')).toMatchObject({ err: 0 });
+    expect((await api.vm('web-1')).nics).toHaveLength(2);
+    expect(await command('config eth1=default')).toMatchObject({
+      err: -22,
+      text: 'Device already configured',
+    });
+    expect(await command('config ethx=1')).toMatchObject({ err: -22, text: 'Bad device number' });
+    expect(await command('config eth2=none')).toMatchObject({ err: -2 });
+    expect(await command('remove eth1')).toMatchObject({ err: 0 });
+    expect(await command('remove eth1')).toMatchObject({ err: -19, text: "Device doesn't exist" });
+    expect(await command('config mem')).toMatchObject({ text: String(256 * MIB) });
+    expect(await command('config mem=+64M')).toMatchObject({ err: 0 });
+    expect((await api.vm('web-1')).memory_bytes).toBe(320 * MIB);
+    expect(await command('config mem=64')).toMatchObject({
+      text: "Expected increment to start with '-' or '+'",
+    });
+    expect(await command('config mem=-zz')).toMatchObject({ text: 'Failed to parse memory increment' });
+    expect(await command('remove mem')).toMatchObject({
+      err: -16,
+      text: "Memory doesn't support the remove operation",
+    });
+    expect(await command('config ssl0')).toMatchObject({ text: 'console:ttyS0' });
+    expect(await command('config con9')).toMatchObject({ text: 'none' });
+    expect(await command('config con99')).toMatchObject({ err: 1, text: 'device number out of range' });
+    expect(await command('config con=pts')).toMatchObject({
+      text: "Can't configure all devices from mconsole",
+    });
+    expect(await command('config xyz')).toMatchObject({ err: 1, text: 'Bad configuration option' });
+    expect(await command('remove xyz')).toMatchObject({ err: 1, text: 'Bad remove option' });
+  });
+});
