@@ -30,6 +30,8 @@ export class ConsoleSession {
       this.#changed?.();
     });
     socket.on('close', () => this.#changed?.());
+    // The client hands it over paused, so that nothing is lost before somebody listens.
+    socket.resume();
   }
 
   send(text: string): void {
