@@ -84,6 +84,8 @@ export const STATE = {
   FAULT_VECTOR: 0x26c,
   /** Its error code (u32). */
   FAULT_ERROR: 0x270,
+  /** Not 0: a single-stepped instruction runs, and nothing has taken its trap away yet (u32). */
+  STEPPING: 0x274,
   /** For #PF the linear address, goes to CR2 on delivery (i64). */
   FAULT_ADDRESS: 0x278,
   /** Retired instructions since reset (i64). */
@@ -125,6 +127,8 @@ export const STATE = {
   FDS: 0x2f4,
   /** Number of TLB entries filled since the last flush (u32), for a cheap flush. */
   TLB_FILLS: 0x2f8,
+  /** Not 0: an NMI was delivered and no IRET has followed, which blocks further ones (u32). */
+  NMI_BLOCKED: 0x2fc,
   /** Scratch for slow accesses (64 bytes + slack). */
   BOUNCE: 0x300,
   /** Scratch that core calls use for operands and results (128 bytes). */
@@ -286,7 +290,7 @@ export const CODE_GRANULE = 64;
 
 /** Where the regions of variable size are, for a given RAM size. All byte addresses in linear memory. */
 export interface MemoryMap {
-  /** Two u32 per RAM page: head of the list of blocks with code in it, and reserved. */
+  /** Two u32 per RAM page: heads of the list of blocks that start in it and of those that run on into it. */
   readonly pageBlocks: number;
   /** One u64 per RAM page: bit i set = granule i holds translated code. */
   readonly codeBitmap: number;

@@ -45,6 +45,7 @@ function compile(tlbEntries: number): CompiledEngine {
   return engine;
 }
 
+const NMI = 2;
 const CR0_PE = 1n;
 const CR0_FLAT32 = 0x31n; // PE, ET, NE
 const CR0_LONG = 0x8005_0033n; // PG, AM, WP, NE, ET, MP, PE
@@ -178,13 +179,17 @@ class Vcpu implements Cpu {
   run(instructions: number): number {
     const limit = this.#u64(STATE.ICOUNT) + BigInt(Math.max(1, Math.floor(instructions)));
     for (;;) {
+      if (this.#core.nmiPossible() !== 0 && this.#core.interrupt(NMI) === 3) return EXIT.SHUTDOWN;
       const stepping = (this.#u32(STATE.MODE) & MODE.SINGLE_STEP) !== 0;
       const before = this.#u64(STATE.ICOUNT);
       const shadowed = this.#u32(STATE.INTR_SHADOW) !== 0;
-      this.#setU32(STATE.INTR_SHADOW, 0);
+      this.#setU32(STATE.STEPPING, stepping ? 1 : 0);
       this.#setU64(STATE.ICOUNT_LIMIT, stepping || shadowed ? before + 1n : limit);
       const reason = this.#run();
-      if (stepping && this.#u64(STATE.ICOUNT) !== before && this.#u32(STATE.MODE) & MODE.SINGLE_STEP) {
+      const advanced = this.#u64(STATE.ICOUNT) !== before;
+      if (shadowed && advanced) this.#setU32(STATE.INTR_SHADOW, 0);
+      // A repetition traps behind each element, without having advanced.
+      if (this.#u32(STATE.STEPPING) !== 0 && (advanced || reason === EXIT.BUDGET)) {
         if (this.#core.singleStep() === 3) return EXIT.SHUTDOWN;
       }
       if (reason === EXIT.DECODE) {
@@ -256,7 +261,7 @@ class Vcpu implements Cpu {
   }
 
   get halted(): boolean {
-    return this.#u32(STATE.HALTED) !== 0;
+    return this.#u32(STATE.HALTED) !== 0 && this.#core.nmiPossible() === 0;
   }
 
   interrupt(vector: number): void {
@@ -269,7 +274,8 @@ class Vcpu implements Cpu {
   }
 
   invalidate(ramOffset: number, length: number): void {
-    this.#core.invalidateRange(ramOffset, length);
+    // The device may have been called by the block that it wrote to.
+    if (this.#core.invalidateRange(ramOffset, length) > 0) this.#setU32(STATE.CODE_WRITTEN, 1);
   }
 
   get jitStats(): JitStats {

@@ -6,6 +6,9 @@
  * - 1: control or mode changed; STATE.RIP is set, look the block up again.
  * - 2: a fault is pending in STATE.FAULT_*; STATE.RIP and the registers are as before the instruction.
  * - 3: leave to JavaScript; STATE.RIP and STATE.EXIT_REASON are set.
+ * - 4: as 3, but the instruction is not complete: STATE.RIP is still its own, and it is not counted.
+ *
+ * After 0, STATE.CODE_WRITTEN not 0 says that the helper stored to translated code: the block has to be left.
  *
  * Where a helper yields a value and can fault, the caller checks `STATE.FAULT_VECTOR >= 0` afterwards.
  * `next` is the offset in CS of the next instruction; STATE.RIP holds that of the current one at every call.
@@ -99,7 +102,10 @@ export interface ExceptionExports {
   raise(vector: number, error: number): void;
   /** Delivers the pending fault for the instruction at STATE.RIP: 1, or 3 (EXIT.SHUTDOWN) on a triple fault. */
   deliverFault(): number;
-  /** Delivers an external interrupt or NMI (vector 2) before the instruction at STATE.RIP; ends a halt. 1 or 3. */
+  /**
+   * Delivers an external interrupt or NMI (vector 2) before the instruction at STATE.RIP; ends a halt. 1 or 3.
+   * An NMI is no longer pending then and blocks the next until IRET.
+   */
   interrupt(vector: number): number;
   /** INT n and INT3: code 1 or 2. */
   softwareInterrupt(vector: number, next: bigint): number;
@@ -109,9 +115,12 @@ export interface ExceptionExports {
   icebp(next: bigint): number;
   /**
    * The trap after a single-stepped instruction: STATE.RIP is already that of the next instruction.
-   * Sets DR6.BS and delivers #DB. 1 or 3. Call it when the instruction *began* with MODE.SINGLE_STEP.
+   * Sets DR6.BS and delivers #DB. 1 or 3. Call it when the instruction began with MODE.SINGLE_STEP and
+   * STATE.STEPPING, set before it, is still there: events and SYSCALL clear that.
    */
   singleStep(): number;
+  /** 1 when an NMI waits and would be taken now: none is being handled, and no shadow. */
+  nmiPossible(): number;
   /** 1 when an external interrupt would be taken now: RFLAGS.IF set and no shadow. */
   interruptsPossible(): number;
 }
@@ -232,8 +241,8 @@ export interface SystemExports {
  * @param sourceBase linear base of the source segment (0 in 64-bit mode except FS and GS)
  * @param repeat 0 none, 1 REP/REPE, 2 REPNE
  *
- * Code 0 (finished), 1 (a long repetition paused: RIP stays at this instruction, which is to be executed again;
- * or it wrote to translated code: RIP = next) or 2 (fault; RCX, RSI and RDI say how far it got).
+ * Code 0 (finished), 1 (it wrote to translated code: RIP = next), 2 (fault; RCX, RSI and RDI say how far it got)
+ * or 4 (a long repetition pauses, so that interrupts are served).
  */
 export interface StringExports {
   movs(width: number, addressWidth: number, sourceBase: bigint, repeat: number, next: bigint): number;

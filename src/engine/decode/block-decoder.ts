@@ -107,7 +107,7 @@ export class BlockDecoder {
       }
       if (flow === FLOW.END) return done + 1;
       if (flow === FLOW.CHECK || shadow || limit === 1) {
-        this.#end('next.check', code.pageOffset, done);
+        this.#end(shadow ? 'next.unshadow' : 'next.check', code.pageOffset, done);
         return done + 1;
       }
       shadow = flow === FLOW.SHADOW;

@@ -289,15 +289,16 @@ oneByte[0x8f] = withModrm((i) => {
   i.memory();
   i.emit(`pop${i.stack}.m`);
 });
-oneByte[0x60] = notLong(
-  simple((i) => {
-    i.emit(`probestack.${i.stackPointer}`);
-    i.emit('mov64.rr', TEMP1, RSP);
-    for (let n = 0; n < 8; n++) i.emit(`push${i.stack}.r`, ZERO, n === 4 ? TEMP1 : i.gpr(n));
-  }),
-);
+oneByte[0x60] = notLong((i) => {
+  i.emit(`probepush${i.stackWidth}.${i.stackPointer}`);
+  i.emit('mov64.rr', TEMP1, RSP);
+  for (let n = 0; n < 8; n++) i.emit(`push${i.stack}.part`, ZERO, n === 4 ? TEMP1 : i.gpr(n));
+  // Any of the stores may have hit this block.
+  return FLOW.CHECK;
+});
 oneByte[0x61] = notLong(
   simple((i) => {
+    i.emit(`probepop${i.stackWidth}.${i.stackPointer}`);
     for (let n = 7; n >= 0; n--) i.emit(`pop${i.stack}.r`, n === 4 ? TEMP2 : i.gpr(n));
   }),
 );

@@ -197,13 +197,28 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     after?.();
     w.get(result);
     w.if();
+    this.#leaveWith(result);
+    w.end();
+    this.state(STATE.CODE_WRITTEN, 'i32');
+    w.brIf(this.#frame.complete);
+  }
+
+  /** Leaves the block by the code 1, 3 or 4 in a local. */
+  #leaveWith(result: number): void {
+    const { w } = this;
+    w.get(result);
+    w.i32(4);
+    w.op('i32.eq');
+    w.if();
+    this.#retire(0);
+    w.br(this.#frame.exit);
+    w.end();
     this.#retire(1);
     w.get(result);
     w.i32(1);
     w.op('i32.eq');
     w.brIf(this.#frame.lookup);
     w.br(this.#frame.exit);
-    w.end();
   }
 
   faultIf(): void {

@@ -13,6 +13,11 @@ defineUop('region', (e) => e.enterRegion());
 defineUop('next', (e) => e.jump());
 /** The same after instructions that can make an interrupt possible: by a look-up, which takes it. */
 defineUop('next.check', (e) => e.leave());
+/** The same behind the instruction that STI or MOV SS shields from interrupts. */
+defineUop('next.unshadow', (e) => {
+  e.setState(STATE.INTR_SHADOW, 'i32', () => e.w.i32(0));
+  e.leave();
+});
 defineUop('nop', () => {});
 defineUop('jmp', (e) => e.jump());
 for (let code = 0; code < 16; code++) {
@@ -114,6 +119,11 @@ for (const stack of STACKS) {
       push(e, stack, width, () => e.reg('b', width));
       e.commit();
     });
+    // As one of several stores of an instruction: the block is not left between them.
+    defineUop(`push${suffix}.part`, (e) => {
+      push(e, stack, width, () => e.reg('b', width));
+      e.commit(false);
+    });
     defineUop(`push${suffix}.i`, (e) => {
       push(e, stack, width, () => e.imm());
       e.commit();
@@ -205,10 +215,17 @@ for (const stack of STACKS) {
       );
     });
   }
-  // Checks that IMM bytes below the stack top can be written, so that PUSHA cannot fault half way.
-  defineUop(`probestack.${stack}`, (e) => {
-    stackAddress(e, stack, RSP, -32);
-    e.writePointer(1, true);
-    e.w.op('drop');
-  });
+  // The far end of what PUSHA writes and POPA reads, so that these cannot fault half way.
+  for (const bytes of [16, 32]) {
+    defineUop(`probepush${bytes}.${stack}`, (e) => {
+      stackAddress(e, stack, RSP, -bytes);
+      e.writePointer(1, true);
+      e.w.op('drop');
+    });
+    defineUop(`probepop${bytes}.${stack}`, (e) => {
+      stackAddress(e, stack, RSP, bytes - 1);
+      e.readPointer(1);
+      e.w.op('drop');
+    });
+  }
 }

@@ -79,8 +79,9 @@ export interface Emitter {
   call(name: string): void;
   /**
    * Calls a core export that may change control, mode or state (see `core/exports.ts`): registers are exact
-   * in memory, RIP is this instruction's. Its i32 result: 0 go on, 1 look up RIP, 2 fault, 3 leave to JavaScript.
-   * `after` runs before that, unless there was a fault.
+   * in memory, RIP is this instruction's. Its i32 result: 0 go on, 1 look up RIP, 2 fault, 3 leave to JavaScript,
+   * 4 the same with the instruction incomplete. `after` runs before that, unless there was a fault.
+   * Must come last in an instruction: code that it wrote to is left.
    */
   systemCall(name: string, args: Push, after?: Push): void;
   /** Pops an i32; if it is not 0, leaves with the pending fault. */

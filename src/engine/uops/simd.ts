@@ -693,8 +693,8 @@ defineUop('v.maskmove', (e) => {
   w.op('i32.and');
   w.set(mask);
   toScratch(e, 'a', 0);
-  e.address();
-  w.get(mask);
-  e.call('maskedStore');
-  e.faultIf();
+  e.systemCall('maskedStore', () => {
+    e.address();
+    w.get(mask);
+  });
 });

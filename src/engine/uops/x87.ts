@@ -74,16 +74,12 @@ defineUop('x87.loadenv', (e) => {
   e.faultIf();
 });
 defineUop('x87.storeenv', (e) => {
-  e.w.i32(SCRATCH);
-  flag(e, 16);
-  flag(e, 17);
-  e.call('x87StoreEnvironment');
-  e.faultIf();
-  e.address();
-  e.w.i32(SCRATCH);
-  length(e);
-  e.call('writeBlock');
-  e.faultIf();
+  e.systemCall('x87SaveEnvironment', () => {
+    e.address();
+    length(e);
+    flag(e, 16);
+    flag(e, 17);
+  });
 });
 defineUop('fwait', (e) => {
   e.call('x87Wait');

@@ -22,6 +22,7 @@ import {
   JUMP_CACHE_MODE,
   JUMP_CACHE_RIP,
   JUMP_CACHE_UOP,
+  MODE_CODE16,
   MODE_CODE64,
   MODE_CODE_SIZE_MASK,
   STATE_FAULT_VECTOR,
@@ -30,7 +31,7 @@ import {
 } from './layout';
 import { codeBitmap, pageBlocks, ramPages } from './memory-map';
 import { translateFetch } from './mmu';
-import { CS, LEAVE, leave, rip, segmentBase } from './state';
+import { CS, LEAVE, leave, rip, segmentBase, segmentLimit, setRip } from './state';
 import { flushJumpCache, noteExecuted, protectRamPage } from './tlb';
 
 // Heads of the two lists of a RAM page: blocks that start in it, and blocks that run on into it.
@@ -74,11 +75,22 @@ function findHeader(offset: i64, mode: u32, linear: i64): usize {
   return 0;
 }
 
+/** Wraps an instruction pointer outside 64-bit mode: at 32 bits, and at 16 bits beyond a 16-bit segment's end. */
+function clippedRip(mode: u32): i64 {
+  const offset = rip();
+  const size = mode & MODE_CODE_SIZE_MASK;
+  if (size == MODE_CODE64 || <u64>offset < 0x10000) return offset;
+  const narrow = size == MODE_CODE16 && <u64>offset > <u64>segmentLimit(CS);
+  const clipped = offset & (narrow ? 0xffff : 0xffffffff);
+  setRip(clipped);
+  return clipped;
+}
+
 /** First micro-op for STATE_RIP in the present mode, or 0 with STATE_EXIT_REASON set; see exports.ts. */
 export function findBlock(): usize {
   while (true) {
-    const offset = rip();
     const mode = load<u32>(STATE_MODE);
+    const offset = clippedRip(mode);
     const slot = jumpCacheSlot(offset);
     if (load<i64>(slot, JUMP_CACHE_RIP) == offset && load<u32>(slot, JUMP_CACHE_MODE) == mode) {
       const uop: usize = load<u32>(slot, JUMP_CACHE_UOP);

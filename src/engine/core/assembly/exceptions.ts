@@ -10,6 +10,9 @@ import {
   STATE_FAULT_VECTOR,
   STATE_HALTED,
   STATE_INTR_SHADOW,
+  STATE_NMI_BLOCKED,
+  STATE_NMI_PENDING,
+  STATE_STEPPING,
 } from './layout';
 import { enterVector } from './vector';
 import { getFlags } from './flags';
@@ -22,8 +25,10 @@ import {
   VECTOR_DB,
   VECTOR_DF,
   VECTOR_GP,
+  VECTOR_NMI,
   VECTOR_OF,
   VECTOR_PF,
+  attendSoon,
   fault,
   iopl,
   leave,
@@ -88,11 +93,16 @@ function deliverFrom(first: i32): i32 {
 function entered(): i32 {
   store<u32>(STATE_HALTED, 0);
   store<u32>(STATE_INTR_SHADOW, 0);
+  store<u32>(STATE_STEPPING, 0);
   return LOOKUP;
 }
 
 /** Delivers an external interrupt or NMI before the instruction at STATE_RIP. */
 export function interrupt(vector: i32): i32 {
+  if (vector == VECTOR_NMI) {
+    store<u32>(STATE_NMI_PENDING, 0);
+    store<u32>(STATE_NMI_BLOCKED, 1);
+  }
   if (enterVector(vector, EVENT_EXTERNAL, false, 0, rip()) == DONE) return entered();
   store<u32>(STATE_HALTED, 0);
   return deliverFrom(-1);
@@ -124,6 +134,18 @@ export function singleStep(): i32 {
   store<i64>(dr6, load<i64>(dr6) | DR6_BS);
   fault(VECTOR_DB, 0);
   return deliverFrom(-1);
+}
+
+/** 1 when an NMI waits and would be taken now. */
+export function nmiPossible(): i32 {
+  if (load<u32>(STATE_NMI_PENDING) == 0 || load<u32>(STATE_NMI_BLOCKED) != 0) return 0;
+  return load<u32>(STATE_INTR_SHADOW) == 0 ? 1 : 0;
+}
+
+/** IRET unblocks NMIs; one that waits is taken as soon as the run loop looks. */
+export function unblockNmi(): void {
+  store<u32>(STATE_NMI_BLOCKED, 0);
+  if (load<u32>(STATE_NMI_PENDING)) attendSoon();
 }
 
 /** 1 when an external interrupt would be taken now. */

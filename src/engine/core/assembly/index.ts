@@ -20,6 +20,7 @@ export {
   interrupt,
   interruptsPossible,
   into,
+  nmiPossible,
   raise,
   singleStep,
   softwareInterrupt,

@@ -12,6 +12,7 @@ import {
   privilege,
   setPrivilege,
 } from './descriptors';
+import { unblockNmi } from './exceptions';
 import { checkCodePresent, clipRip, enterRealCode } from './far';
 import { replaceFlags, writableFlags } from './flags';
 import { checkInnerStack } from './inner-stack';
@@ -173,6 +174,7 @@ function iretVirtual(): i32 {
 }
 
 export function iret(opSize: i32, next: i64): i32 {
+  unblockNmi();
   if (paragraphSelectors()) return iretReal(opSize);
   if (systemFlags() & FLAG_NT) return fault(VECTOR_GP, 0);
   const wide = mode64();

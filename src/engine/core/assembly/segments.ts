@@ -23,6 +23,7 @@ import {
   STATE_IDTR_BASE,
   STATE_IDTR_LIMIT,
   STATE_INTR_SHADOW,
+  STATE_STEPPING,
   STATE_LDTR_ATTR,
   STATE_LDTR_BASE,
   STATE_LDTR_LIMIT,
@@ -114,7 +115,11 @@ function enterSelector(segment: i32, sel: u32): i32 {
 export function loadSegment(segment: i32, sel: i32, next: i64): i32 {
   if (segment == CS || segment > 5) return fault(VECTOR_UD, 0);
   if (enterSelector(segment, <u32>sel & 0xffff)) return FAULT;
-  if (segment == SS) store<u32>(STATE_INTR_SHADOW, 1);
+  if (segment == SS) {
+    // Neither interrupts nor the trap of a single step come between this and the load of the stack pointer.
+    store<u32>(STATE_INTR_SHADOW, 1);
+    store<u32>(STATE_STEPPING, 0);
+  }
   const before = load<u32>(STATE_MODE);
   updateMode();
   if (load<u32>(STATE_MODE) == before) return DONE;

@@ -9,6 +9,7 @@ import {
   STATE_EXIT_REASON,
   STATE_FAULT_ERROR,
   STATE_FAULT_VECTOR,
+  STATE_ICOUNT_LIMIT,
   STATE_MODE,
   STATE_REGS,
   STATE_RFLAGS,
@@ -24,6 +25,7 @@ export const DONE: i32 = 0;
 export const LOOKUP: i32 = 1;
 export const FAULT: i32 = 2;
 export const LEAVE: i32 = 3;
+export const PAUSE: i32 = 4;
 
 // General registers by encoding number.
 export const RAX: i32 = 0;
@@ -47,6 +49,7 @@ export const GS: i32 = 5;
 // Exception vectors.
 export const VECTOR_DE: i32 = 0;
 export const VECTOR_DB: i32 = 1;
+export const VECTOR_NMI: i32 = 2;
 export const VECTOR_BP: i32 = 3;
 export const VECTOR_OF: i32 = 4;
 export const VECTOR_BR: i32 = 5;
@@ -179,6 +182,10 @@ export function selector(segment: i32): u32 {
 export function segmentBase(segment: i32): i64 {
   return load<i64>(STATE_SEG_BASE + ((<usize>segment) << 3));
 }
+/** Offset of a segment's last byte (of an expand-up one). */
+export function segmentLimit(segment: i32): u32 {
+  return load<u32>(STATE_SEG_LIMIT + ((<usize>segment) << 2));
+}
 export function segmentAttributes(segment: i32): u32 {
   return load<u32>(STATE_SEG_ATTR + ((<usize>segment) << 2));
 }
@@ -209,6 +216,11 @@ export function fault(vector: i32, error: u32): i32 {
 export function leave(reason: i32): i32 {
   store<u32>(STATE_EXIT_REASON, reason);
   return LEAVE;
+}
+
+/** Leaves to the run loop at the next jump or look-up: something that has to be looked at has become possible. */
+export function attendSoon(): void {
+  store<i64>(STATE_ICOUNT_LIMIT, 0);
 }
 
 /** Keeps the low `size` bytes of an offset or instruction pointer. */

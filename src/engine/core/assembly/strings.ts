@@ -1,9 +1,9 @@
 // String instructions (Intel SDM volume 2: MOVS, STOS, LODS, CMPS, SCAS, INS, OUTS).
 //
-// A repetition is interruptible: after about 64 KiB a call returns with RIP unchanged.
+// A repetition is interruptible: after about 64 KiB a call pauses.
 import { readPort, writePort } from './env';
 import { setCompareFlags } from './flags';
-import { MODE_SINGLE_STEP, STATE_CODE_WRITTEN, STATE_FLAG_RESULT, STATE_MODE } from './layout';
+import { EXIT_BUDGET, MODE_SINGLE_STEP, STATE_CODE_WRITTEN, STATE_FLAG_RESULT, STATE_MODE } from './layout';
 import { commitWrite, noteStore, roomInPage, slowRead, slowWrite } from './mmu';
 import { checkPort } from './port-io';
 import { ram } from './memory-map';
@@ -13,11 +13,13 @@ import {
   FAULT,
   FLAG_DF,
   LOOKUP,
+  PAUSE,
   RAX,
   RCX,
   RDI,
   RDX,
   RSI,
+  leave,
   mode64,
   reg,
   segmentBase,
@@ -87,7 +89,10 @@ function advance(elements: i64, repeat: i32, source: bool, destination: bool): v
 
 /** The call's code: a repetition may pause here, and what it wrote may be the code that runs. */
 function finish(next: i64): i32 {
-  if (partial) return LOOKUP;
+  if (partial) {
+    leave(EXIT_BUDGET);
+    return PAUSE;
+  }
   if (load<u32>(STATE_CODE_WRITTEN) == 0) return DONE;
   store<u32>(STATE_CODE_WRITTEN, 0);
   setRip(next);

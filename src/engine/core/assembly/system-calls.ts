@@ -5,6 +5,7 @@ import {
   STATE_FMASK,
   STATE_LSTAR,
   STATE_STAR,
+  STATE_STEPPING,
   STATE_SYSENTER_CS,
   STATE_SYSENTER_EIP,
   STATE_SYSENTER_ESP,
@@ -17,6 +18,7 @@ import {
   EFER_SCE,
   FLAG_IF,
   FLAG_RF,
+  FLAG_TF,
   FLAG_VM,
   LOOKUP,
   R11,
@@ -65,6 +67,8 @@ export function syscall(next: i64): i32 {
   setReg(RCX, next);
   setReg(R11, flags & ~FLAG_RF);
   replaceFlags(flags & ~load<i64>(STATE_FMASK), FLAGS);
+  // A trap flag that is masked here is not to trap behind SYSCALL, unlike one that POPF or IRET clears.
+  if ((systemFlags() & FLAG_TF) == 0) store<u32>(STATE_STEPPING, 0);
   const selector = load<i64>(STATE_STAR) >> 32;
   enterFlat(selector, selector + 8, 0, true);
   setRip(load<i64>(STATE_LSTAR));

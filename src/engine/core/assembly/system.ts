@@ -3,6 +3,7 @@ import { flushTlb, flushTlbNonGlobal, flushTlbPage, selectTlbBank } from './tlb'
 import {
   EXIT_HALT,
   STATE_HALTED,
+  STATE_INTR_PENDING,
   STATE_INTR_SHADOW,
   STATE_KERNEL_GS_BASE,
   STATE_SEG_BASE,
@@ -25,6 +26,7 @@ import {
   RDX,
   VECTOR_GP,
   VECTOR_UD,
+  attendSoon,
   canonical,
   cpl,
   cr4,
@@ -95,6 +97,7 @@ export function sti(): i32 {
   if ((systemFlags() & FLAG_IF) == 0) {
     setSystemFlags(systemFlags() | FLAG_IF);
     store<u32>(STATE_INTR_SHADOW, 1);
+    if (load<u32>(STATE_INTR_PENDING)) attendSoon();
   }
   return DONE;
 }

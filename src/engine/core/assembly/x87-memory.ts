@@ -4,6 +4,7 @@ import {
   STATE_FCW,
   STATE_FSW,
   STATE_FTW,
+  STATE_SCRATCH,
   STATE_ST,
   STATE_FOP,
   STATE_FIP,
@@ -56,6 +57,9 @@ import {
   x87Wait,
 } from './x87-state';
 import { x87Arithmetic, x87CompareCodes, x87CompareUnderflow, x87Init } from './x87';
+import { probeWrite, writeBlock } from './mmu';
+import { FAULT } from './state';
+import { currentBank } from './tlb';
 import { x87LoadDecimal, x87StoreDecimal } from './x87-decimal';
 
 const WRITE: i32 = 0x100;
@@ -313,6 +317,13 @@ export function x87StoreEnvironment(ptr: usize, is32: i32, full: i32): i32 {
   }
   x87Init();
   return 0;
+}
+
+/** The same to guest memory, of `length` bytes in all; a fault leaves the unit as it was. Code 0 or 2. */
+export function x87SaveEnvironment(address: i64, length: i32, is32: i32, full: i32): i32 {
+  if (probeWrite(address, length, currentBank())) return FAULT;
+  x87StoreEnvironment(STATE_SCRATCH, is32, full);
+  return writeBlock(address, STATE_SCRATCH, length);
 }
 
 /**
