@@ -177,6 +177,7 @@ class Vcpu implements Cpu {
   }
 
   run(instructions: number): number {
+    this.#jit.compile();
     const limit = this.#u64(STATE.ICOUNT) + BigInt(Math.max(1, Math.floor(instructions)));
     for (;;) {
       if (this.#core.nmiPossible() !== 0 && this.#core.interrupt(NMI) === 3) return EXIT.SHUTDOWN;
@@ -197,7 +198,7 @@ class Vcpu implements Cpu {
         continue;
       }
       if (reason === EXIT.HOT) {
-        this.#compile();
+        this.#noteHot();
         continue;
       }
       if (reason === EXIT.BUDGET && (stepping || shadowed) && this.#u64(STATE.ICOUNT) < limit) continue;
@@ -205,10 +206,10 @@ class Vcpu implements Cpu {
     }
   }
 
-  /** Compiles the region of the block at RIP, which has just become hot. */
-  #compile(): void {
+  /** The block at RIP has just become hot. */
+  #noteHot(): void {
     const uop = this.#core.findBlock();
-    if (uop !== 0) this.#jit.compile(uop - BLOCK.SIZE);
+    if (uop !== 0) this.#jit.request(uop - BLOCK.SIZE);
   }
 
   #flushBlocks(): void {

@@ -5,10 +5,10 @@
  */
 import { CPU, STATE, UOP } from '../layout.ts';
 import { uopDefinitions } from '../uops/index.ts';
-import { declareScratch } from '../uops/memory-emitter.ts';
+import { type CoreFunction, declareScratch } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
 import { exportedFunctions } from '../wasm/module-reader.ts';
-import { ModuleWriter } from '../wasm/module-writer.ts';
+import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
 import { InterpEmitter } from './interp-emitter.ts';
 
 /**
@@ -19,21 +19,14 @@ import { InterpEmitter } from './interp-emitter.ts';
 export function buildInterpreter(core: Uint8Array, tlbEntries: number): Uint8Array {
   const module = new ModuleWriter();
   module.importMemory('env', 'memory', 65536);
-  const imports = new Map<string, number>();
-  for (const [name, signature] of exportedFunctions(core)) {
-    imports.set(name, module.importFunction('core', name, signature));
-  }
+  const coreFunction = importOnUse(module, exportedFunctions(core));
   module.importTable('env', 'regions');
   const regionType = module.type({ params: [], results: ['i32'] });
-  module.addFunction('run', writeRun(imports, tlbEntries, regionType));
+  module.addFunction('run', writeRun(coreFunction, tlbEntries, regionType));
   return module.finish();
 }
 
-function writeRun(
-  imports: ReadonlyMap<string, number>,
-  tlbEntries: number,
-  regionType: number,
-): FunctionWriter {
+function writeRun(coreFunction: CoreFunction, tlbEntries: number, regionType: number): FunctionWriter {
   const w = new FunctionWriter([], ['i32']);
   const pc = w.local('i32');
   const slow = w.local('i32');
@@ -57,12 +50,12 @@ function writeRun(
     fault: 0,
     complete: 0,
   };
-  new InterpEmitter(w, locateFrame, scratch, imports, tlbEntries).emitLookup();
+  new InterpEmitter(w, locateFrame, scratch, coreFunction, tlbEntries).emitLookup();
   const dispatch = w.loop();
   const fault = w.block();
   const complete = w.block();
   const frame = { ...locateFrame, dispatch, fault, complete };
-  const e = new InterpEmitter(w, frame, scratch, imports, tlbEntries);
+  const e = new InterpEmitter(w, frame, scratch, coreFunction, tlbEntries);
   writeCases(w, e, pc, dispatch);
   w.end(); // complete
   e.emitCompleteExit();

@@ -2,7 +2,7 @@
 import { BLOCK, CPU, EXIT, STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { EagerFlags } from '../uops/flags.ts';
-import { MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
+import { type CoreFunction, MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 
 /** Locals and labels of the interpreter's one function. */
@@ -51,10 +51,10 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w: FunctionWriter,
     frame: InterpFrame,
     scratch: Scratch,
-    imports: ReadonlyMap<string, number>,
+    coreFunction: CoreFunction,
     tlbEntries: number,
   ) {
-    super(w, scratch, imports, tlbEntries);
+    super(w, scratch, coreFunction, tlbEntries);
     this.#frame = frame;
   }
 

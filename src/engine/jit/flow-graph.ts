@@ -9,7 +9,7 @@ import { UopWriter } from '../decode/uop-writer.ts';
 import { UOP } from '../layout.ts';
 import { uopDefinitions } from '../uops/index.ts';
 
-const MAX_INSTRUCTIONS = 500;
+const MAX_INSTRUCTIONS = 300;
 const MAX_UOPS_PER_INSTRUCTION = 12;
 /** Return addresses that a return is compared with. */
 const MAX_RETURNS = 4;
@@ -92,13 +92,15 @@ class GraphBuilder {
   readonly #ram: Uint8Array;
   readonly #page: number;
   readonly #mode: number;
+  readonly #executed: (at: number) => boolean;
   readonly #buffer = new ArrayBuffer(BUFFER_BYTES);
   readonly #out: UopWriter;
   readonly #uops: UopReader;
   readonly #decoded = new Map<number, DecodedInstruction>();
   readonly #leaders = new Set<number>();
 
-  constructor(ram: Uint8Array, page: number, mode: number) {
+  constructor(ram: Uint8Array, page: number, mode: number, executed: (at: number) => boolean) {
+    this.#executed = executed;
     this.#ram = ram;
     this.#page = page;
     this.#mode = mode;
@@ -139,8 +141,9 @@ class GraphBuilder {
       const { ending, next } = instruction;
       if (ending.kind === 'branch' || ending.kind === 'jump' || ending.kind === 'call') {
         this.#lead(ending.target, work);
-        // what a call returns to, and what follows a branch
-        if (ending.kind !== 'jump') this.#lead(next, work);
+        // what a call returns to; behind a branch decoding goes on anyway
+        if (ending.kind === 'call') this.#lead(next, work);
+        if (ending.kind === 'branch') this.#leaders.add(next);
       }
       if (ending.kind !== 'next' && ending.kind !== 'branch') return;
       at = next;
@@ -148,7 +151,7 @@ class GraphBuilder {
   }
 
   #lead(target: number, work: number[]): void {
-    if (target < 0 || target >= 4096) return;
+    if (target < 0 || target >= 4096 || !this.#executed(target)) return;
     this.#leaders.add(target);
     work.push(target);
   }
@@ -190,7 +193,7 @@ class GraphBuilder {
 
   #successors(last: DecodedInstruction, returns: readonly number[]): number[] {
     const inside = (...targets: number[]): number[] =>
-      [...new Set(targets)].filter((target) => this.#decoded.has(target));
+      [...new Set(targets)].filter((target) => this.#leaders.has(target) && this.#decoded.has(target));
     switch (last.ending.kind) {
       case 'next':
         return inside(last.next);
@@ -210,7 +213,14 @@ class GraphBuilder {
 /**
  * @param page RAM offset of the page
  * @param entry page offset of the first instruction
+ * @param executed whether the code at a page offset is likely to have run: cold code stays out
  */
-export function buildFlowGraph(ram: Uint8Array, page: number, entry: number, mode: number): FlowGraph {
-  return new GraphBuilder(ram, page, mode).build(entry);
+export function buildFlowGraph(
+  ram: Uint8Array,
+  page: number,
+  entry: number,
+  mode: number,
+  executed: (at: number) => boolean,
+): FlowGraph {
+  return new GraphBuilder(ram, page, mode, executed).build(entry);
 }

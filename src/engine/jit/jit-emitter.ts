@@ -1,7 +1,7 @@
 /** The compiler's operands: record fields are constants, registers are locals of the region's function. */
 import { CPU, STATE, UOP } from '../layout.ts';
 import type { Emitter, Push, RegisterField, Width } from '../uops/emitter.ts';
-import { MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
+import { type CoreFunction, MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 import { type CoreEffects, coreEffects } from './core-effects.ts';
@@ -71,14 +71,14 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     w: FunctionWriter,
     frame: RegionFrame,
     scratch: Scratch,
-    imports: ReadonlyMap<string, number>,
+    coreFunction: CoreFunction,
     tlbEntries: number,
     uops: UopReader,
     flags: LazyFlags,
     registers: RegisterFile,
     control: ControlSink,
   ) {
-    super(w, scratch, imports, tlbEntries);
+    super(w, scratch, coreFunction, tlbEntries);
     this.#frame = frame;
     this.#uops = uops;
     this.flags = flags;

@@ -4,7 +4,7 @@
  */
 import { CPU, STATE, UOP } from '../layout.ts';
 import { uopDefinitions } from '../uops/index.ts';
-import { declareScratch } from '../uops/memory-emitter.ts';
+import { type CoreFunction, declareScratch } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
 import type { BasicBlock, FlowGraph } from './flow-graph.ts';
 import { type ControlSink, JitEmitter, RESULT, type RegionFrame, SITE_SHIFT } from './jit-emitter.ts';
@@ -14,10 +14,10 @@ import { type Structure, structure } from './structure.ts';
 
 export function compileRegion(
   graph: FlowGraph,
-  imports: ReadonlyMap<string, number>,
+  coreFunction: CoreFunction,
   tlbEntries: number,
 ): FunctionWriter {
-  return new RegionCompiler(graph, imports, tlbEntries).compile();
+  return new RegionCompiler(graph, coreFunction, tlbEntries).compile();
 }
 
 class RegionCompiler implements ControlSink {
@@ -33,7 +33,7 @@ class RegionCompiler implements ControlSink {
   readonly #merges = new Map<number, Label>();
   #block!: BasicBlock;
 
-  constructor(graph: FlowGraph, imports: ReadonlyMap<string, number>, tlbEntries: number) {
+  constructor(graph: FlowGraph, coreFunction: CoreFunction, tlbEntries: number) {
     this.#graph = graph;
     this.#structure = structure(graph);
     const w = this.#w;
@@ -54,7 +54,7 @@ class RegionCompiler implements ControlSink {
       w,
       this.#frame,
       scratch,
-      imports,
+      coreFunction,
       tlbEntries,
       graph.uops,
       this.#flags,

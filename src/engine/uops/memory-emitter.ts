@@ -26,6 +26,9 @@ export function declareScratch(w: FunctionWriter): Scratch {
   };
 }
 
+/** Index of an export of the core runtime among the module's functions; throws when there is none. */
+export type CoreFunction = (name: string) => number;
+
 export abstract class MemoryEmitter implements Scratch {
   readonly w: FunctionWriter;
   readonly i64: readonly number[];
@@ -33,17 +36,17 @@ export abstract class MemoryEmitter implements Scratch {
   readonly v128: readonly number[];
   readonly f64: readonly number[];
   readonly f32: readonly number[];
-  readonly #imports: ReadonlyMap<string, number>;
+  readonly #coreFunction: CoreFunction;
   readonly #tlbMask: number;
 
-  constructor(w: FunctionWriter, scratch: Scratch, imports: ReadonlyMap<string, number>, tlbEntries: number) {
+  constructor(w: FunctionWriter, scratch: Scratch, coreFunction: CoreFunction, tlbEntries: number) {
     this.w = w;
     this.i64 = scratch.i64;
     this.i32 = scratch.i32;
     this.v128 = scratch.v128;
     this.f64 = scratch.f64;
     this.f32 = scratch.f32;
-    this.#imports = imports;
+    this.#coreFunction = coreFunction;
     this.#tlbMask = (tlbEntries - 1) << TLB.ENTRY_SHIFT;
   }
 
@@ -126,8 +129,6 @@ export abstract class MemoryEmitter implements Scratch {
   }
 
   call(name: string): void {
-    const index = this.#imports.get(name);
-    if (index === undefined) throw new Error(`the core runtime has no export ${name}`);
-    this.w.call(index);
+    this.w.call(this.#coreFunction(name));
   }
 }

@@ -63,10 +63,10 @@ export class ByteBuffer {
     }
   }
 
+  /** A name of ASCII characters. */
   name(text: string): void {
-    const bytes = new TextEncoder().encode(text);
-    this.u32(bytes.length);
-    this.append(bytes);
+    this.u32(text.length);
+    for (let n = 0; n < text.length; n++) this.u8(text.charCodeAt(n));
   }
 
   /** The bytes so far; valid until the next write. */

@@ -30,9 +30,8 @@ export class ModuleWriter {
     return this.#types.length - 1;
   }
 
-  /** Imports a function and returns its index; all imports come before the first `addFunction`. */
+  /** Imports a function and returns its index. Own functions are numbered behind all imports. */
   importFunction(module: string, name: string, signature: Signature): number {
-    if (this.#functions.length > 0) throw new Error('imports come before functions');
     this.#imports.push({ module, name, type: this.type(signature) });
     return this.#imports.length - 1;
   }
@@ -47,9 +46,8 @@ export class ModuleWriter {
     this.#table = { module, name };
   }
 
-  addFunction(exportName: string, writer: FunctionWriter): number {
+  addFunction(exportName: string, writer: FunctionWriter): void {
     this.#functions.push({ writer, type: this.type(writer), export: exportName });
-    return this.#imports.length + this.#functions.length - 1;
   }
 
   #section(out: ByteBuffer, id: number, write: (body: ByteBuffer) => void): void {
@@ -124,4 +122,25 @@ export class ModuleWriter {
       body.u32(type);
     }
   }
+}
+
+/**
+ * Imports functions of module "core" when they are first asked for.
+ * @returns the index of a function by its name; throws when there is none of that name
+ */
+export function importOnUse(
+  module: ModuleWriter,
+  signatures: ReadonlyMap<string, Signature>,
+): (name: string) => number {
+  const indices = new Map<string, number>();
+  return (name) => {
+    let index = indices.get(name);
+    if (index === undefined) {
+      const signature = signatures.get(name);
+      if (signature === undefined) throw new Error(`the core runtime has no export ${name}`);
+      index = module.importFunction('core', name, signature);
+      indices.set(name, index);
+    }
+    return index;
+  };
 }
