@@ -30,14 +30,6 @@ afterAll(async () => {
   fs.rmSync(home, { recursive: true, force: true });
 }, MINUTE_MS);
 
-/** Starts a VM and logs in at its first console. */
-async function boot(vm: string): Promise<ConsoleSession> {
-  await daemon.finish(await daemon.client.startVm(vm));
-  const session = await daemon.console(vm);
-  await session.login();
-  return session;
-}
-
 async function halt(vm: string, session: ConsoleSession): Promise<void> {
   session.close();
   expect(await daemon.client.mconsole(vm, 'halt')).toMatchObject({ ok: true });
@@ -52,7 +44,7 @@ describe.sequential('a newcomer', () => {
         const vm = await daemon.client.createVm({ name, memory_bytes: MEMORY_BYTES });
         expect(vm).toMatchObject({ name, state: 'created', image_name: 'default' });
       }
-      [alpha, beta] = await Promise.all([boot('alpha'), boot('beta')]);
+      [alpha, beta] = await Promise.all([daemon.boot('alpha'), daemon.boot('beta')]);
       expect(await alpha.check('hostname')).toBe('alpha');
       expect(await beta.check('hostname')).toBe('beta');
       const states = (await daemon.client.listVms()).map(({ name, state }) => [name, state]);
@@ -90,7 +82,7 @@ describe.sequential('a newcomer', () => {
       ]);
       await alpha.check('echo broken > /root/precious && sync');
       await daemon.finish(await daemon.client.restoreBackup('before', { name: 'restored' }));
-      const restored = await boot('restored');
+      const restored = await daemon.boot('restored');
       expect(await restored.check('cat /root/precious')).toBe('the old content');
       expect(await alpha.check('cat /root/precious')).toBe('broken');
       await halt('restored', restored);
@@ -147,7 +139,7 @@ describe.sequential('a newcomer', () => {
       await daemon.client.createDisk({ name: 'data', size_bytes: SECOND_DISK_BYTES });
       expect(await daemon.client.mconsole('alpha', 'config ubd1=data')).toMatchObject({ ok: true, text: '' });
       expect((await daemon.client.mconsole('alpha', 'config ubd1')).text).toContain('data');
-      alpha = await boot('alpha');
+      alpha = await daemon.boot('alpha');
       expect(await alpha.check('cat /sys/block/vdb/size')).toBe(String(SECOND_DISK_BYTES / 512));
       await alpha.check('echo kept on the second disk > /dev/vdb && sync');
       await halt('alpha', alpha);
@@ -182,7 +174,7 @@ describe.sequential('a newcomer', () => {
       await daemon.startAgain();
       await expectEverything(before);
       expect(await daemon.client.mconsole('alpha', 'config ubd1=data')).toMatchObject({ ok: true });
-      alpha = await boot('alpha');
+      alpha = await daemon.boot('alpha');
       expect(await alpha.check('head -n 1 /dev/vdb')).toBe('kept on the second disk');
       expect(await alpha.check('cat /root/precious')).toBe('broken');
     },

@@ -18,6 +18,7 @@ export class ConsoleSession {
   readonly #socket: WebSocket;
   /** Received and not yet consumed by `expect`. */
   #unread = '';
+  #receivedBytes = 0;
   #changed: (() => void) | undefined;
   #commands = 0;
 
@@ -26,6 +27,7 @@ export class ConsoleSession {
     this.#socket = socket;
     const decoder = new TextDecoder();
     socket.on('message', (data: Buffer) => {
+      this.#receivedBytes += data.length;
       this.#unread += decoder.decode(data, { stream: true });
       this.#changed?.();
     });
@@ -40,24 +42,16 @@ export class ConsoleSession {
 
   /** Waits for `pattern` in what has not been consumed yet; consumes it and all before it. */
   async expect(pattern: RegExp, timeoutMs = COMMAND_MS): Promise<RegExpMatchArray> {
-    const deadline = Date.now() + timeoutMs;
-    const timer = setTimeout(() => this.#changed?.(), timeoutMs);
-    try {
-      for (;;) {
-        const match = this.#unread.match(pattern);
-        if (match?.index !== undefined) {
-          this.#unread = this.#unread.slice(match.index + match[0].length);
-          return match;
-        }
-        if (Date.now() >= deadline) throw this.#failure(`no ${pattern} within ${timeoutMs} ms`);
-        if (this.#socket.readyState === this.#socket.CLOSED) throw this.#failure(`closed before ${pattern}`);
-        await new Promise<void>((resolve) => {
-          this.#changed = resolve;
-        });
-      }
-    } finally {
-      clearTimeout(timer);
-    }
+    const match = await this.#until(() => this.#unread.match(pattern) ?? undefined, `${pattern}`, timeoutMs);
+    // INVARIANT: String.match sets the index for a pattern without the flag g.
+    this.#unread = this.#unread.slice(match.index! + match[0].length);
+    return match;
+  }
+
+  /** Waits for the first `bytes` that come and consumes all: what a VM that does not run has in its scrollback. */
+  async skip(bytes: number): Promise<void> {
+    await this.#until(() => (this.#receivedBytes >= bytes ? true : undefined), `${bytes} bytes`, COMMAND_MS);
+    this.#unread = '';
   }
 
   /** From the login prompt to the shell's. Boots may come before. */
@@ -92,6 +86,25 @@ export class ConsoleSession {
 
   close(): void {
     this.#socket.close();
+  }
+
+  /** What `look` finds, when it finds something; it looks again whenever something has come. */
+  async #until<T>(look: () => T | undefined, what: string, timeoutMs: number): Promise<T> {
+    const deadline = Date.now() + timeoutMs;
+    const timer = setTimeout(() => this.#changed?.(), timeoutMs);
+    try {
+      for (;;) {
+        const found = look();
+        if (found !== undefined) return found;
+        if (Date.now() >= deadline) throw this.#failure(`no ${what} within ${timeoutMs} ms`);
+        if (this.#socket.readyState === this.#socket.CLOSED) throw this.#failure(`closed before ${what}`);
+        await new Promise<void>((resolve) => {
+          this.#changed = resolve;
+        });
+      }
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   #failure(what: string): Error {

@@ -7,6 +7,7 @@ import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { Client } from '../../src/cli/client.ts';
+import { ConsoleList } from '../../src/contracts/api/index.ts';
 import { ConsoleSession } from './console-session.ts';
 import { TEST_IMAGE_FOLDER, testImage } from './test-image.ts';
 
@@ -85,6 +86,17 @@ export class Daemon {
 
   async console(vm: string, name = 'ttyS0'): Promise<ConsoleSession> {
     return new ConsoleSession(`${vm} ${name}`, await this.client.openConsole(vm, name, false));
+  }
+
+  /** Starts a VM that does not run and logs in at its first console. */
+  async boot(vm: string): Promise<ConsoleSession> {
+    const session = await this.console(vm);
+    const { items } = ConsoleList.parse((await this.request('GET', `/v1/vms/${vm}/consoles`)).body);
+    // What earlier runs printed has login prompts too.
+    await session.skip(items[0]?.scrollback_bytes ?? 0);
+    await this.finish(await this.client.startVm(vm));
+    await session.login();
+    return session;
   }
 
   /** Asks it to end, and waits until it has. */
