@@ -10,7 +10,7 @@ export const OVERHEAD_BYTES = 96 * MIB;
 /** Left to the host and the daemon. */
 const RESERVE_BYTES = 256 * MIB;
 /** The engine's 32-bit linear memory, less what it needs beside the guest's RAM. */
-export const MEMORY_MAX_BYTES = 3072 * MIB;
+export const MEMORY_MAX_BYTES = 3840 * MIB;
 
 export interface HostMemory {
   /** What the operating system could hand out now. */

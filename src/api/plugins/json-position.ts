@@ -1,9 +1,10 @@
 /** Where a text stops being JSON (RFC 8259). JSON.parse tells it only for some mistakes. */
 
 const SPACE = /[ \t\n\r]*/y;
-const VALUE =
-  /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null/y;
-const KEY = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
+/** A string without its closing quote: control characters (but not DEL and C1) end it early. */
+const STRING_START = /"(?:[^"\\[\p{Cc}--[\x7f-\x9f]]]|\\(?:["\\\/bfnrt]|u[0-9a-fA-F]{4}))*/vy;
+const STRING = new RegExp(`${STRING_START.source}"`, 'vy');
+const SCALAR = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+\-]?\d+)?|true|false|null/vy;
 
 type Expected = 'value' | 'value or ]' | 'key' | 'key or }' | 'colon' | 'comma or close' | 'end';
 
@@ -40,18 +41,16 @@ export function jsonErrorPosition(text: string): number {
       at++;
       expected = after();
     } else if (expected === 'key' || expected === 'key or }') {
-      if (!take(KEY)) return stringEnd(text, at);
+      if (!take(STRING)) return stringEnd(text, at);
       expected = 'colon';
     } else if (char === '[' || char === '{') {
       open.push(char);
       at++;
       expected = char === '[' ? 'value or ]' : 'key or }';
-    } else if (take(VALUE)) expected = after();
+    } else if (take(STRING) || take(SCALAR)) expected = after();
     else return stringEnd(text, at);
   }
 }
-
-const STRING_START = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*/y;
 
 /** A broken string is broken where it stops being one; everything else where it begins. */
 function stringEnd(text: string, at: number): number {

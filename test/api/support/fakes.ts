@@ -91,44 +91,53 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
     const fail = (code: string): void => this.say({ type: 'reply-error', id, code, message: code });
     switch (request.type) {
       case 'stop':
-        if (this.#frozen) return fail('already-stopped');
+        if (this.#frozen) fail('already-stopped');
+        else reply();
         this.#frozen = true;
-        return reply();
+        break;
       case 'go':
-        if (!this.#frozen) return fail('not-stopped');
+        if (this.#frozen) reply();
+        else fail('not-stopped');
         this.#frozen = false;
-        return reply();
+        break;
       case 'halt':
-        if (this.#farm.ignoreHalt) return;
         reply();
-        return this.end({ reason: 'halt' });
+        this.end({ reason: 'halt' });
+        break;
       case 'reboot':
         this.#frozen = false;
         reply();
-        return this.say({ type: 'rebooted' });
+        this.say({ type: 'rebooted' });
+        break;
       case 'power-button':
         reply();
-        return this.end({ reason: 'power-off' });
+        this.end({ reason: 'power-off' });
+        break;
       case 'sysrq':
         reply();
-        return this.print('ttyS0', `sysrq: HELP : key ${request.letter}\r\n`);
+        this.print('ttyS0', `sysrq: HELP : key ${request.letter}\r\n`);
+        break;
       case 'backup':
         reply();
-        return this.#backUp(request.backupId, request.files);
+        this.#backUp(request.backupId, request.files);
+        break;
       case 'cancel-backup':
         reply();
         for (const file of this.backup?.files ?? []) fs.rmSync(file, { force: true });
         this.backup = undefined;
-        return this.say({
+        this.say({
           type: 'backup-failed',
           backupId: request.backupId,
           code: 'canceled',
           message: 'canceled',
         });
+        break;
       case 'stats':
-        return reply({ instructions: 42, wallSeconds: 2, cpuSeconds: 1, disks: [], nics: [] });
+        reply({ instructions: 42, wallSeconds: 2, cpuSeconds: 1, disks: [], nics: [] });
+        break;
       case 'cad':
-        return reply();
+        reply();
+        break;
     }
   }
 
@@ -159,7 +168,6 @@ export class MachineFarm {
   readonly machines: FakeMachine[] = [];
   /** What a new machine does: runs, never starts, or ends at once. */
   onStart: 'run' | 'hang' | MachineEnd = 'run';
-  ignoreHalt = false;
   holdBackups = false;
   failBackups: string | undefined;
 
