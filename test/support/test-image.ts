@@ -5,6 +5,7 @@ import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
+import { AppError } from '../../src/contracts/errors.ts';
 import { buildDefaultImage, type Image, ImageStore } from '../../src/images/index.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -17,6 +18,14 @@ export async function testImage(): Promise<Image> {
   fs.mkdirSync(CACHE, { recursive: true });
   const store = new ImageStore(path.join(CACHE, builderKey()));
   return store.list()[0] ?? withLock(() => imageIn(store));
+}
+
+/** Why this host cannot build it (no apt, no network), if that is what `error` of `testImage` says. */
+export function imageObstacle(error: unknown): string | undefined {
+  if (!(error instanceof AppError)) return undefined;
+  const isApt = error.code === 'job_failed' && error.message.startsWith('apt-');
+  if (error.code !== 'tool_missing' && !isApt) return undefined;
+  return `the default image cannot be built here: ${error.message.slice(0, 200)}`;
 }
 
 /** The folder that `testImage` gives files of, for `--allow-path`. */
