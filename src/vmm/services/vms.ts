@@ -2,10 +2,8 @@
 import * as fs from 'node:fs';
 import {
   type AttachDisk,
-  type ErrorBody,
   MEMORY_DEFAULT_BYTES,
   NICS_MAX,
-  type Nic,
   type Operation,
   type OperationKind,
   type Page,
@@ -19,12 +17,11 @@ import {
 import { AppError } from '../../contracts/errors.ts';
 import type { MachineStats } from '../../contracts/ports.ts';
 import type { DiskRow, NicRow, Store, VmRow } from '../../db/index.ts';
-import { findOwned, iso, isoOrNull, type Principal, pageOfRows, SYSTEM, tenantFilter } from '../access.ts';
+import { findOwned, type Principal, pageOfRows, SYSTEM, tenantFilter } from '../access.ts';
 import type { Admission } from '../admission.ts';
 import type { EventLog } from '../events.ts';
 import type { Home } from '../home.ts';
 import { macFor, madeUpName, newId } from '../ids.ts';
-import { CONSOLE_NAMES } from '../instance/console-hub.ts';
 import type { Instance } from '../instance/instance.ts';
 import { canceled, type Operations } from '../operations.ts';
 import type { NetworkLease } from '../ports.ts';
@@ -32,6 +29,7 @@ import type { Disks } from './disks.ts';
 import type { Images } from './images.ts';
 import { nameTaken, type Networks } from './networks.ts';
 import type { Supervisor } from './supervisor.ts';
+import { statsView, vmView } from './vm-view.ts';
 
 /** How long a guest has to react to the power button. */
 const SHUTDOWN_TIMEOUT_MS = 120_000;
@@ -154,7 +152,12 @@ export class Vms {
       });
     } catch (error) {
       if (!(error instanceof DryRun)) throw error;
-      const vm = this.#view(error.vm, error.disks, error.nics, new Map());
+      const vm = vmView(
+        error.vm,
+        error.disks.map((disk) => disks.view(disk)),
+        error.nics,
+        new Map(),
+      );
       if (body.start) this.#wouldFit(record.memoryBytes);
       return { dry_run: true, vm, memory_available_bytes: admission.availableBytes };
     }
@@ -468,42 +471,10 @@ export class Vms {
       }
     }
     const nicsByVm = Map.groupBy(nics, (nic) => nic.vm_id);
-    return rows.map((row) => this.#view(row, disks.get(row.id) ?? [], nicsByVm.get(row.id) ?? [], leases));
-  }
-
-  #view(
-    row: VmRow,
-    disks: readonly DiskRow[],
-    nics: readonly NicRow[],
-    leases: ReadonlyMap<string, readonly NetworkLease[]>,
-  ): Vm {
-    return {
-      id: row.id,
-      name: row.name,
-      state: row.state,
-      cause: row.cause === null ? null : (JSON.parse(row.cause) as ErrorBody),
-      image_id: row.image_id,
-      image_name: row.image_name ?? row.image_id,
-      memory_bytes: row.memory_bytes,
-      append: row.append,
-      autostart: row.autostart,
-      debug_exit_port: row.debug_exit_port,
-      disks: disks.map((disk) => this.#deps.disks.view(disk)),
-      nics: nics.map(
-        ({ device, mac, network_name }): Nic => ({
-          device,
-          mac,
-          network: network_name,
-          addresses: (leases.get(mac) ?? []).map((lease) => lease.address),
-        }),
-      ),
-      consoles: [...CONSOLE_NAMES],
-      labels: JSON.parse(row.labels) as Record<string, string>,
-      created_at: iso(row.created_at),
-      updated_at: iso(row.updated_at),
-      started_at: isoOrNull(row.started_at),
-      version: row.version,
-    };
+    return rows.map((row) => {
+      const own = (disks.get(row.id) ?? []).map((disk) => this.#deps.disks.view(disk));
+      return vmView(row, own, nicsByVm.get(row.id) ?? [], leases);
+    });
   }
 }
 
@@ -530,27 +501,4 @@ function splitOnce(text: string, separator: string): [string, string | undefined
 /** It has ended by itself before it was halted. */
 function ignoreConflict(error: unknown): void {
   if (!(error instanceof AppError && error.code === 'conflict')) throw error;
-}
-
-function statsView(stats: MachineStats): VmStats {
-  return {
-    instructions: stats.instructions,
-    wall_seconds: stats.wallSeconds,
-    cpu_seconds: stats.cpuSeconds,
-    disks: stats.disks.map((disk) => ({
-      device: disk.device,
-      reads: disk.reads,
-      read_bytes: disk.readBytes,
-      writes: disk.writes,
-      written_bytes: disk.writtenBytes,
-      flushes: disk.flushes,
-    })),
-    nics: stats.nics.map((nic) => ({
-      device: nic.device,
-      rx_frames: nic.rxFrames,
-      rx_bytes: nic.rxBytes,
-      tx_frames: nic.txFrames,
-      tx_bytes: nic.txBytes,
-    })),
-  };
 }

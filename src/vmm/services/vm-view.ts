@@ -1,0 +1,66 @@
+/** VMs and their counters as the API shows them. */
+import type { Disk, ErrorBody, Nic, Vm, VmStats } from '../../contracts/api/index.ts';
+import type { MachineStats } from '../../contracts/ports.ts';
+import type { NicRow, VmRow } from '../../db/index.ts';
+import { iso, isoOrNull } from '../access.ts';
+import { CONSOLE_NAMES } from '../instance/console-hub.ts';
+import type { NetworkLease } from '../ports.ts';
+
+/** `leases` by MAC address. */
+export function vmView(
+  row: VmRow,
+  disks: readonly Disk[],
+  nics: readonly NicRow[],
+  leases: ReadonlyMap<string, readonly NetworkLease[]>,
+): Vm {
+  return {
+    id: row.id,
+    name: row.name,
+    state: row.state,
+    cause: row.cause === null ? null : (JSON.parse(row.cause) as ErrorBody),
+    image_id: row.image_id,
+    image_name: row.image_name ?? row.image_id,
+    memory_bytes: row.memory_bytes,
+    append: row.append,
+    autostart: row.autostart,
+    debug_exit_port: row.debug_exit_port,
+    disks: [...disks],
+    nics: nics.map(
+      ({ device, mac, network_name }): Nic => ({
+        device,
+        mac,
+        network: network_name,
+        addresses: (leases.get(mac) ?? []).map((lease) => lease.address),
+      }),
+    ),
+    consoles: [...CONSOLE_NAMES],
+    labels: JSON.parse(row.labels) as Record<string, string>,
+    created_at: iso(row.created_at),
+    updated_at: iso(row.updated_at),
+    started_at: isoOrNull(row.started_at),
+    version: row.version,
+  };
+}
+
+export function statsView(stats: MachineStats): VmStats {
+  return {
+    instructions: stats.instructions,
+    wall_seconds: stats.wallSeconds,
+    cpu_seconds: stats.cpuSeconds,
+    disks: stats.disks.map((disk) => ({
+      device: disk.device,
+      reads: disk.reads,
+      read_bytes: disk.readBytes,
+      writes: disk.writes,
+      written_bytes: disk.writtenBytes,
+      flushes: disk.flushes,
+    })),
+    nics: stats.nics.map((nic) => ({
+      device: nic.device,
+      rx_frames: nic.rxFrames,
+      rx_bytes: nic.rxBytes,
+      tx_frames: nic.txFrames,
+      tx_bytes: nic.txBytes,
+    })),
+  };
+}
