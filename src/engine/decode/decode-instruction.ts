@@ -33,6 +33,7 @@ export function decodeInstruction(code: CodeBytes, out: UopWriter, mode: number,
 function dispatch(i: Instruction): Flow {
   if (i.opcode !== 0x0f) return checked(i, oneByte[i.opcode]);
   i.opcode = i.u8();
+  if (i.lock && (i.opcode === 0x38 || i.opcode === 0x3a)) throw new UndefinedOpcode('LOCK');
   if (i.opcode === 0x38) {
     i.opcode = i.u8();
     return table38[i.opcode](i);

@@ -218,7 +218,15 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     after?.();
     w.get(result);
     w.if();
+    // A repetition that pauses is not complete.
+    w.get(result);
+    w.i32(4);
+    w.op('i32.eq');
+    w.if();
+    this.count(this.#done);
+    w.else();
     this.count(this.#done + 1);
+    w.end();
     super.state(STATE.RIP, 'i64');
     w.set(this.#frame.rip);
     w.i32(RESULT.LOOKUP);
@@ -230,6 +238,16 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     w.set(this.#frame.result);
     w.br(this.#frame.exit);
     w.end();
+    this.#leaveIfWritten();
+  }
+
+  /** Leaves the region behind an instruction that stored to translated code. */
+  #leaveIfWritten(): void {
+    super.state(STATE.CODE_WRITTEN, 'i32');
+    this.w.if();
+    super.setState(STATE.CODE_WRITTEN, 'i32', () => this.w.i32(0));
+    this.#leaveAt(this.#instruction.next, this.#done + 1, RESULT.LOOKUP);
+    this.w.end();
   }
 
   /** Leaves the region at `pc` with `done` instructions of the block complete. */
@@ -258,13 +276,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     w.get(this.#frame.slow);
     w.if();
     super.call('commitWrite');
-    if (leave) {
-      super.state(STATE.CODE_WRITTEN, 'i32');
-      w.if();
-      super.setState(STATE.CODE_WRITTEN, 'i32', () => w.i32(0));
-      this.#leaveAt(this.#instruction.next, this.#done + 1, RESULT.LOOKUP);
-      w.end();
-    }
+    if (leave) this.#leaveIfWritten();
     w.end();
   }
 
