@@ -66,6 +66,8 @@ class Vcpu implements Cpu {
   readonly #view: DataView;
   readonly #decoder: BlockDecoder;
   readonly #jit: Jit;
+  /** Somebody asked the present `run` to return. */
+  #interrupted = false;
 
   constructor(memory: WebAssembly.Memory, map: MemoryMap, hooks: CpuHooks, options: CpuOptions) {
     const tlbEntries = options.tlbEntries ?? TLB.ENTRIES;
@@ -178,6 +180,7 @@ class Vcpu implements Cpu {
 
   run(instructions: number): number {
     this.#jit.compile();
+    this.#interrupted = false;
     const limit = this.#u64(STATE.ICOUNT) + BigInt(Math.max(1, Math.floor(instructions)));
     for (;;) {
       if (this.#core.nmiPossible() !== 0 && this.#core.interrupt(NMI) === 3) return EXIT.SHUTDOWN;
@@ -188,7 +191,7 @@ class Vcpu implements Cpu {
       this.#setU64(STATE.ICOUNT_LIMIT, stepping || shadowed ? before + 1n : limit);
       const reason = this.#run();
       const advanced = this.#u64(STATE.ICOUNT) !== before;
-      if (shadowed && advanced) this.#setU32(STATE.INTR_SHADOW, 0);
+      if (shadowed && (advanced || reason === EXIT.BUDGET)) this.#setU32(STATE.INTR_SHADOW, 0);
       // A repetition traps behind each element, without having advanced.
       if (this.#u32(STATE.STEPPING) !== 0 && (advanced || reason === EXIT.BUDGET)) {
         if (this.#core.singleStep() === 3) return EXIT.SHUTDOWN;
@@ -201,8 +204,8 @@ class Vcpu implements Cpu {
         this.#noteHot();
         continue;
       }
-      if (reason === EXIT.BUDGET && (stepping || shadowed) && this.#u64(STATE.ICOUNT) < limit) continue;
-      return reason;
+      if (reason !== EXIT.BUDGET || this.#interrupted || this.#u64(STATE.ICOUNT) >= limit) return reason;
+      if (!stepping && !shadowed && (this.#u32(STATE.MODE) & MODE.SINGLE_STEP) === 0) return reason;
     }
   }
 
@@ -254,6 +257,7 @@ class Vcpu implements Cpu {
   }
 
   interruptRun(): void {
+    this.#interrupted = true;
     this.#setU64(STATE.ICOUNT_LIMIT, 0n);
   }
 

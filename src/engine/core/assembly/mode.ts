@@ -23,6 +23,7 @@ import {
   ES,
   FLAG_TF,
   SS,
+  attendSoon,
   cpl,
   cr0,
   cr4,
@@ -49,7 +50,11 @@ export function updateMode(): void {
   if (cpl() == 3) mode |= MODE_USER;
   if (paragraphSelectors()) mode |= MODE_REAL;
   if (cr0() & (CR0_TS | CR0_EM)) mode |= MODE_FPU_TRAP;
-  if (systemFlags() & FLAG_TF) mode |= MODE_SINGLE_STEP;
+  if (systemFlags() & FLAG_TF) {
+    mode |= MODE_SINGLE_STEP;
+    // The run loop steps.
+    attendSoon();
+  }
   if ((cr4() & CR4_OSFXSR) == 0) mode |= MODE_SSE_OFF;
   store<u32>(STATE_MODE, mode);
   selectTlbBank();
