@@ -200,8 +200,7 @@ export class Guest {
       this.ram[handler] = HLT;
       this.view.setUint32(this.map.ram + vector * 4, handler, true);
     }
-    const stack = { rsp: 0x8000n };
-    this.cpu.reset({ mode: 'real16', rip: BigInt(ip), registers: { ...stack, ...registers } });
+    this.cpu.reset({ mode: 'real16', rip: BigInt(ip), registers: { rsp: 0x8000n, rdx: 0n, ...registers } });
     this.setState32(STATE.IDTR_LIMIT, 0x3ff);
   }
 
