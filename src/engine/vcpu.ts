@@ -212,7 +212,16 @@ class Vcpu implements Cpu {
   /** The block at RIP has just become hot. */
   #noteHot(): void {
     const uop = this.#core.findBlock();
-    if (uop !== 0) this.#jit.request(uop - BLOCK.SIZE);
+    if (uop === 0) return;
+    const linear = this.#linearRip() & ~4095n;
+    this.#jit.request(uop - BLOCK.SIZE, (relative) => this.#codePage(linear + BigInt(relative) * 4096n));
+  }
+
+  /** RAM offset of the page at a linear address for execution now, -1 if there is none. */
+  #codePage(linear: bigint): number {
+    const offset = this.#core.translateFetch(BigInt.asIntN(64, linear));
+    this.#setU32(STATE.FAULT_VECTOR, 0xffff_ffff);
+    return offset < 0n ? -1 : Number(offset);
   }
 
   #flushBlocks(): void {

@@ -1,5 +1,5 @@
 /** The interpreter's operands: every field of the micro-op record is loaded when the micro-op runs. */
-import { BLOCK, CPU, EXIT, STATE, UOP } from '../layout.ts';
+import { BLOCK, CPU, EXIT, JUMP_CACHE, STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { EagerFlags } from '../uops/flags.ts';
 import { type CoreFunction, MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
@@ -368,7 +368,6 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
   /** Code at the `lookup` label: leaves for an interrupt or the budget, else finds the micro-ops for RIP. */
   emitLookup(): void {
     const { w } = this;
-    const exit = this.#frame.exit;
     this.setState(STATE.ICOUNT, 'i64', () => w.get(this.#frame.icount));
     this.#exitIf(EXIT.BUDGET, () => {
       w.get(this.#frame.icount);
@@ -388,10 +387,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
       w.op('i32.and');
     });
     w.end();
-    this.call('findBlock');
-    w.tee(this.#frame.pc);
-    w.op('i32.eqz');
-    w.brIf(exit);
+    this.#findBlock();
     this.#heat(this.#frame.pc);
     w.if();
     this.#exitWith(EXIT.HOT);
@@ -406,6 +402,49 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.op('i64.sub');
     w.set(this.#frame.page);
     this.setState(STATE.PAGE, 'i64', () => w.get(this.#frame.page));
+  }
+
+  /** Sets `pc` from the jump cache, or by the core, or leaves. A dead block's first micro-op has number 0. */
+  #findBlock(): void {
+    const { w } = this;
+    const slot = this.i32[4];
+    const rip = this.i64[8];
+    this.state(STATE.RIP, 'i64');
+    w.tee(rip);
+    w.op('i32.wrap_i64');
+    w.get(rip);
+    w.op('i32.wrap_i64');
+    w.i32(12);
+    w.op('i32.shr_u');
+    w.op('i32.xor');
+    w.i32(JUMP_CACHE.ENTRIES - 1);
+    w.op('i32.and');
+    w.i32(Math.log2(JUMP_CACHE.ENTRY_SIZE));
+    w.op('i32.shl');
+    w.tee(slot);
+    w.memory('i64.load', JUMP_CACHE.BASE + JUMP_CACHE.RIP);
+    w.get(rip);
+    w.op('i64.eq');
+    w.get(slot);
+    w.memory('i32.load', JUMP_CACHE.BASE + JUMP_CACHE.MODE);
+    this.state(STATE.MODE, 'i32');
+    w.op('i32.eq');
+    w.op('i32.and');
+    w.if('i32');
+    w.get(slot);
+    w.memory('i32.load', JUMP_CACHE.BASE + JUMP_CACHE.UOP);
+    w.tee(this.#frame.pc);
+    w.memory('i32.load16_u', UOP.OP);
+    w.else();
+    w.i32(0);
+    w.end();
+    w.op('i32.eqz');
+    w.if();
+    this.call('findBlock');
+    w.tee(this.#frame.pc);
+    w.op('i32.eqz');
+    w.brIf(this.#frame.exit);
+    w.end();
   }
 
   #exitWith(reason: number): void {

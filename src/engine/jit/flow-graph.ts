@@ -1,6 +1,8 @@
 /**
- * The control flow of a region: from one entry, along direct branches and calls within a page, decoded
- * into basic blocks.
+ * The control flow of a region: from one entry, along direct branches and calls, decoded into basic blocks.
+ *
+ * Places are given as offsets from the first byte of the entry's page. Other pages of a region are where they
+ * were when it was compiled; an edge that leads into another page is guarded at run time.
  */
 import { CodeBytes, FetchFault } from '../decode/code-bytes.ts';
 import { decodeInstruction } from '../decode/index.ts';
@@ -9,10 +11,12 @@ import { UopWriter } from '../decode/uop-writer.ts';
 import { UOP } from '../layout.ts';
 import { uopDefinitions } from '../uops/index.ts';
 
-const MAX_INSTRUCTIONS = 300;
+const MAX_INSTRUCTIONS = 400;
 const MAX_UOPS_PER_INSTRUCTION = 12;
+/** Bytes that code of a region may be away from its entry. */
+const MAX_REACH = 1 << 18;
 /** Return addresses that a return is compared with. */
-const MAX_RETURNS = 4;
+const MAX_RETURNS = 12;
 
 export interface DecodedInstruction {
   readonly pc: number;
@@ -22,7 +26,7 @@ export interface DecodedInstruction {
   readonly ending: Ending;
 }
 
-/** How an instruction passes control on. Targets are page offsets. */
+/** How an instruction passes control on. Targets are offsets. */
 export type Ending =
   | { readonly kind: 'next' }
   /** Conditional: to the target or on. */
@@ -41,7 +45,7 @@ export type Ending =
 export interface BasicBlock {
   readonly start: number;
   readonly instructions: readonly DecodedInstruction[];
-  /** Page offsets of successors inside the region. */
+  /** Offsets of successors inside the region. */
   readonly successors: readonly number[];
 }
 
@@ -50,8 +54,8 @@ export interface FlowGraph {
   readonly entry: number;
   readonly uops: UopReader;
   readonly instructions: number;
-  /** Return addresses (page offsets) of the calls inside. */
-  readonly returns: readonly number[];
+  /** RAM offsets of the pages that code was taken from, by page number relative to the entry's. */
+  readonly pages: ReadonlyMap<number, number>;
 }
 
 const BUFFER_BYTES = MAX_INSTRUCTIONS * MAX_UOPS_PER_INSTRUCTION * UOP.SIZE;
@@ -88,21 +92,30 @@ function endingOf(name: string, flow: number, target: number): Ending {
   return flow === FLOW.NEXT ? { kind: 'next' } : { kind: 'leave' };
 }
 
+/** Page, relative to the entry's, that an offset lies in. */
+export const pageOf = (offset: number): number => Math.floor(offset / 4096);
+
+/** What the region's code is read through. */
+export interface CodeSource {
+  readonly ram: Uint8Array;
+  /** RAM offset of a page relative to the entry's, -1 if it cannot be executed from. */
+  page(relative: number): number;
+  /** Whether code at an offset in RAM is likely to have run: cold code stays out. */
+  executed(ramOffset: number): boolean;
+}
+
 class GraphBuilder {
-  readonly #ram: Uint8Array;
-  readonly #page: number;
+  readonly #source: CodeSource;
   readonly #mode: number;
-  readonly #executed: (at: number) => boolean;
+  readonly #pages = new Map<number, number>();
   readonly #buffer = new ArrayBuffer(BUFFER_BYTES);
   readonly #out: UopWriter;
   readonly #uops: UopReader;
   readonly #decoded = new Map<number, DecodedInstruction>();
   readonly #leaders = new Set<number>();
 
-  constructor(ram: Uint8Array, page: number, mode: number, executed: (at: number) => boolean) {
-    this.#executed = executed;
-    this.#ram = ram;
-    this.#page = page;
+  constructor(source: CodeSource, mode: number) {
+    this.#source = source;
     this.#mode = mode;
     this.#out = new UopWriter(this.#buffer);
     this.#out.begin(0);
@@ -119,7 +132,19 @@ class GraphBuilder {
       const block = this.#block(start, returns);
       if (block !== undefined) blocks.set(start, block);
     }
-    return { blocks, entry, uops: this.#uops, instructions: this.#decoded.size, returns };
+    const pages = new Map([...this.#pages].filter(([, ram]) => ram >= 0));
+    return { blocks, entry, uops: this.#uops, instructions: this.#decoded.size, pages };
+  }
+
+  /** RAM offset of the page that an offset lies in, -1 if there is none. */
+  #page(at: number): number {
+    const relative = pageOf(at);
+    let page = this.#pages.get(relative);
+    if (page === undefined) {
+      page = this.#source.page(relative);
+      this.#pages.set(relative, page);
+    }
+    return page;
   }
 
   /** Where calls inside return to; none when they are too many to compare with. */
@@ -134,7 +159,7 @@ class GraphBuilder {
   /** Decodes straight on from `pc`; where else control can go is added to `work`. */
   #follow(pc: number, work: number[]): void {
     let at = pc;
-    while (at >= 0 && at < 4096 && !this.#decoded.has(at) && this.#decoded.size < MAX_INSTRUCTIONS) {
+    while (!this.#decoded.has(at) && this.#decoded.size < MAX_INSTRUCTIONS) {
       const instruction = this.#decode(at);
       if (instruction === undefined) return;
       this.#decoded.set(at, instruction);
@@ -146,29 +171,35 @@ class GraphBuilder {
         if (ending.kind === 'branch') this.#leaders.add(next);
       }
       if (ending.kind !== 'next' && ending.kind !== 'branch') return;
+      if (pageOf(next) !== pageOf(at)) this.#leaders.add(next);
       at = next;
     }
   }
 
   #lead(target: number, work: number[]): void {
-    if (target < 0 || target >= 4096 || !this.#executed(target)) return;
+    if (Math.abs(target) > MAX_REACH) return;
+    const page = this.#page(target);
+    if (page < 0 || !this.#source.executed(page + (target & 4095))) return;
     this.#leaders.add(target);
     work.push(target);
   }
 
   #decode(pc: number): DecodedInstruction | undefined {
     const firstUop = this.#out.count;
-    const code = new CodeBytes(this.#ram, this.#page, pc, () => {
+    const page = this.#page(pc);
+    if (page < 0) return undefined;
+    const base = pageOf(pc) * 4096;
+    const code = new CodeBytes(this.#source.ram, page, pc - base, () => {
       throw new FetchFault();
     });
     try {
       const flow = decodeInstruction(code, this.#out, this.#mode, 0);
       const last = this.#out.count - 1;
       const name = uopDefinitions()[this.#uops.u16(last, UOP.OP)].name;
-      const target = this.#uops.i32(last, UOP.IMM);
+      const target = base + this.#uops.i32(last, UOP.IMM);
       const ending = endingOf(name, flow, target);
       if (ending.kind === 'refuse') return undefined;
-      return { pc, next: code.pageOffset, firstUop, uopCount: this.#out.count - firstUop, ending };
+      return { pc, next: base + code.pageOffset, firstUop, uopCount: this.#out.count - firstUop, ending };
     } catch (error) {
       // An instruction that runs into the next page is left to the interpreter.
       if (!(error instanceof FetchFault)) throw error;
@@ -185,7 +216,8 @@ class GraphBuilder {
       if (instruction === undefined) break;
       instructions.push(instruction);
       at = instruction.next;
-      if (instruction.ending.kind !== 'next' || this.#leaders.has(at)) break;
+      const ends = instruction.ending.kind !== 'next' || pageOf(at) !== pageOf(start);
+      if (ends || this.#leaders.has(at)) break;
     }
     if (instructions.length === 0) return undefined;
     return { start, instructions, successors: this.#successors(instructions.at(-1)!, returns) };
@@ -210,17 +242,7 @@ class GraphBuilder {
   }
 }
 
-/**
- * @param page RAM offset of the page
- * @param entry page offset of the first instruction
- * @param executed whether the code at a page offset is likely to have run: cold code stays out
- */
-export function buildFlowGraph(
-  ram: Uint8Array,
-  page: number,
-  entry: number,
-  mode: number,
-  executed: (at: number) => boolean,
-): FlowGraph {
-  return new GraphBuilder(ram, page, mode, executed).build(entry);
+/** @param entry offset of the first instruction in its page */
+export function buildFlowGraph(source: CodeSource, entry: number, mode: number): FlowGraph {
+  return new GraphBuilder(source, mode).build(entry);
 }

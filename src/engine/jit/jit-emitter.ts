@@ -1,11 +1,11 @@
 /** The compiler's operands: record fields are constants, registers are locals of the region's function. */
-import { CPU, STATE, UOP } from '../layout.ts';
+import { CPU, STATE, TLB, UOP } from '../layout.ts';
 import type { Emitter, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { type CoreFunction, MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 import { type CoreEffects, coreEffects } from './core-effects.ts';
-import type { DecodedInstruction, UopReader } from './flow-graph.ts';
+import { type DecodedInstruction, pageOf, type UopReader } from './flow-graph.ts';
 import { LazyFlags } from './lazy-flags.ts';
 import type { RegisterFile } from './register-file.ts';
 
@@ -19,10 +19,12 @@ export interface RegionFrame {
   readonly rip: number;
   /** i32: RESULT_* of the region */
   readonly result: number;
-  /** i32: page offset << SITE_SHIFT | instructions to count, of an exit in mid-block */
+  /** i32: offset << SITE_SHIFT | instructions to count, of an exit in mid-block */
   readonly site: number;
   /** i32: 1 when the last writePointer took the slow path */
   readonly slow: number;
+  /** i32: address of the TLB bank in use */
+  readonly bank: number;
   /** RIP is in `rip`, everything is counted. */
   readonly exit: Label;
   /** RIP and count come from `site`, `result` is set. */
@@ -113,7 +115,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     this.setFixed(this.#operand(field), width, value);
   }
   fixed(offset: number, width: Width): void {
-    if (offset === STATE.PAGE) this.w.get(this.#frame.page);
+    if (offset === STATE.PAGE) this.place(pageOf(this.#instruction.pc) * 4096);
     else this.registers.read(offset, width);
   }
   setFixed(offset: number, width: Width, value: Push): void {
@@ -192,7 +194,10 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   }
 
   #refresh(effects: CoreEffects): void {
-    if (effects.registers) this.registers.reloadAll();
+    if (effects.registers) {
+      this.registers.reloadAll();
+      this.loadBank();
+    }
     if (effects.writesFlags) this.flags.load((offset) => super.state(offset, 'i64'));
   }
 
@@ -200,7 +205,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     const { w } = this;
     const effects: CoreEffects = { registers: true, readsFlags: true, writesFlags: true };
     const result = this.i32[4];
-    super.setState(STATE.RIP, 'i64', () => this.pageOffset(this.#instruction.pc));
+    super.setState(STATE.RIP, 'i64', () => this.place(this.#instruction.pc));
     super.setState(STATE.ICOUNT, 'i64', () => {
       w.get(this.#frame.icount);
       w.i64(BigInt(this.#done));
@@ -280,16 +285,52 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     w.end();
   }
 
-  /** Pushes the RIP of a page offset. */
-  pageOffset(offset: number): void {
+  /** The bank changes with CPL and RFLAGS.AC: only core calls do that. */
+  loadBank(): void {
+    super.state(STATE.TLB_BANK, 'i32');
+    this.w.set(this.#frame.bank);
+  }
+
+  protected override tlbBank(): void {
+    this.w.get(this.#frame.bank);
+  }
+
+  /** Pushes the RIP of an offset. */
+  place(offset: number): void {
     this.w.get(this.#frame.page);
     if (offset === 0) return;
     this.w.i64(BigInt(offset));
     this.w.op('i64.add');
   }
 
+  /**
+   * Pushes 1 if the page of an offset is mapped to the RAM it was compiled from, going by the TLB; what is not
+   * in the TLB counts as unmapped.
+   * @param host linear-memory address of that page
+   */
+  pageIsMapped(offset: number, host: number): void {
+    const { w } = this;
+    const linear = this.i64[8];
+    const entry = this.i32[4];
+    this.place(pageOf(offset) * 4096);
+    w.set(linear);
+    this.pushTlbEntry(linear);
+    w.tee(entry);
+    w.memory('i64.load', TLB.EXEC_TAG);
+    w.get(linear);
+    w.op('i64.eq');
+    w.get(entry);
+    w.memory('i32.load', TLB.ADDEND);
+    w.get(linear);
+    w.op('i32.wrap_i64');
+    w.op('i32.add');
+    w.i32(host);
+    w.op('i32.eq');
+    w.op('i32.and');
+  }
+
   nextRip(): void {
-    this.pageOffset(this.#instruction.next);
+    this.place(this.#instruction.next);
   }
 
   /** Counts retired instructions. */

@@ -9,12 +9,10 @@ import type { CoreExports } from '../core/exports.ts';
 import type { BlockDecoder } from '../decode/index.ts';
 import { BLOCK, CODE_GRANULE, type MemoryMap, UOP } from '../layout.ts';
 import { uopNumber } from '../uops/index.ts';
-import type { CoreFunction } from '../uops/memory-emitter.ts';
 import { exportedFunctions } from '../wasm/module-reader.ts';
-import type { FunctionWriter } from '../wasm/function-writer.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
-import { buildFlowGraph, type FlowGraph } from './flow-graph.ts';
-import { compileRegion } from './region-compiler.ts';
+import { buildFlowGraph, type FlowGraph, pageOf } from './flow-graph.ts';
+import { compileRegion, type RegionOptions } from './region-compiler.ts';
 
 /** Mode bit of headers that only guard bytes: no look-up asks for it. */
 const GUARD_MODE = 0x8000_0000;
@@ -40,9 +38,9 @@ export class Jit {
   readonly #ram: Uint8Array;
   readonly #view: DataView;
   readonly #decoder: BlockDecoder;
-  readonly #tlbEntries: number;
-  /** Headers of blocks to compile. */
-  readonly #queue: number[] = [];
+  readonly #options: RegionOptions;
+  /** Blocks to compile. */
+  readonly #queue: { readonly header: number; readonly graph: FlowGraph }[] = [];
   readonly #codeBitmap: number;
   #used = 0;
 
@@ -60,7 +58,7 @@ export class Jit {
     this.#ram = new Uint8Array(memory.buffer, map.ram, map.ramBytes);
     this.#view = new DataView(memory.buffer);
     this.#decoder = decoder;
-    this.#tlbEntries = tlbEntries;
+    this.#options = { tlbEntries, ramBase: map.ram };
     this.#codeBitmap = map.codeBitmap;
   }
 
@@ -71,49 +69,51 @@ export class Jit {
     this.#queue.length = 0;
   }
 
-  /** Notes a block that has become hot; its region is compiled with the next batch. */
-  request(header: number): void {
-    this.#view.setUint32(header + BLOCK.HEAT, NEVER, true);
-    if (this.#view.getUint32(header + BLOCK.PAGE2, true) !== BLOCK.NO_PAGE) return;
-    this.#queue.push(header);
+  /**
+   * Takes the region of a block that has become hot; it is compiled with the next batch.
+   * @param page finds the RAM offset of a page relative to the block's, as mapped now; -1 if there is none
+   */
+  request(header: number, page: (relative: number) => number): void {
+    const view = this.#view;
+    view.setUint32(header + BLOCK.HEAT, NEVER, true);
+    if (view.getUint32(header + BLOCK.PAGE2, true) !== BLOCK.NO_PAGE) return;
+    const started = performance.now();
+    const mode = view.getUint32(header + BLOCK.MODE, true);
+    const entry = view.getUint32(header + BLOCK.PHYS, true) & 4095;
+    const graph = buildFlowGraph(
+      { ram: this.#ram, page, executed: (at) => this.#holdsCode(at) },
+      entry,
+      mode,
+    );
+    if (graph.blocks.has(entry) && this.#guard(header, graph, mode)) this.#queue.push({ header, graph });
+    this.stats.compileMs += performance.now() - started;
     if (this.#queue.length >= BATCH) this.compile();
   }
 
   /** Compiles what has been requested, as one module: most of a module's cost does not depend on its size. */
   compile(): void {
-    if (this.#queue.length === 0) return;
+    const live = this.#queue.filter(({ header }) => this.#view.getUint32(header + BLOCK.DEAD, true) === 0);
+    this.#queue.length = 0;
+    if (live.length === 0) return;
     const started = performance.now();
     const module = new ModuleWriter();
     module.importMemory('env', 'memory', 65536);
     const coreFunction = importOnUse(module, this.#signatures);
-    const compiled: number[] = [];
-    for (const header of this.#queue) {
-      if (this.#view.getUint32(header + BLOCK.DEAD, true) !== 0) continue;
-      const writer = this.#region(header, coreFunction);
-      if (writer === undefined) continue;
-      module.addFunction(String(compiled.length), writer);
-      compiled.push(header);
-    }
-    this.#queue.length = 0;
-    if (compiled.length > 0) this.#install(module.finish(), compiled);
+    live.forEach(({ graph }, n) => {
+      module.addFunction(String(n), compileRegion(graph, coreFunction, this.#options));
+      this.stats.guestInstructions += graph.instructions;
+    });
+    this.#install(
+      module.finish(),
+      live.map(({ header }) => header),
+    );
     this.stats.compileMs += performance.now() - started;
   }
 
-  #region(header: number, coreFunction: CoreFunction): FunctionWriter | undefined {
-    const offset = this.#view.getUint32(header + BLOCK.PHYS, true);
-    const mode = this.#view.getUint32(header + BLOCK.MODE, true);
-    const page = offset & ~4095;
-    const executed = (at: number): boolean => this.#holdsCode(page, at);
-    const graph = buildFlowGraph(this.#ram, page, offset & 4095, mode, executed);
-    if (!graph.blocks.has(graph.entry) || !this.#guard(header, graph, page, mode)) return undefined;
-    this.stats.guestInstructions += graph.instructions;
-    return compileRegion(graph, coreFunction, this.#tlbEntries);
-  }
-
-  /** Code near a page offset has been decoded, so it has probably been executed. */
-  #holdsCode(page: number, at: number): boolean {
-    const granule = Math.floor(at / CODE_GRANULE);
-    const word = this.#view.getUint32(this.#codeBitmap + (page >>> 12) * 8 + (granule >>> 5) * 4, true);
+  /** Code near a RAM offset has been decoded, so it has probably been executed. */
+  #holdsCode(at: number): boolean {
+    const granule = (at & 4095) / CODE_GRANULE;
+    const word = this.#view.getUint32(this.#codeBitmap + (at >>> 12) * 8 + (granule >>> 5) * 4, true);
     return ((word >>> (granule & 31)) & 1) !== 0;
   }
 
@@ -134,7 +134,7 @@ export class Jit {
   }
 
   /** Headers for the bytes that the region was made from; false when there is no room for them. */
-  #guard(owner: number, graph: FlowGraph, page: number, mode: number): boolean {
+  #guard(owner: number, graph: FlowGraph, mode: number): boolean {
     const ranges = codeRanges(graph);
     const size = BLOCK.SIZE + UOP.SIZE;
     const first = this.#decoder.allocate(ranges.length * size);
@@ -143,7 +143,8 @@ export class Jit {
       const at = first + n * size;
       const view = this.#view;
       for (let i = 0; i < size; i += 4) view.setUint32(at + i, 0, true);
-      view.setUint32(at + BLOCK.PHYS, page + start, true);
+      const page = graph.pages.get(pageOf(start))!;
+      view.setUint32(at + BLOCK.PHYS, page + (start & 4095), true);
       view.setUint32(at + BLOCK.MODE, (mode | GUARD_MODE) >>> 0, true);
       view.setUint16(at + BLOCK.LENGTH, end - start, true);
       view.setUint32(at + BLOCK.PAGE2, BLOCK.NO_PAGE, true);
@@ -154,7 +155,7 @@ export class Jit {
   }
 }
 
-/** The bytes of the region's blocks as disjoint [start, end) page offsets. */
+/** The bytes of the region's blocks as disjoint [start, end) offsets, each within a page. */
 function codeRanges(graph: FlowGraph): [number, number][] {
   const spans = [...graph.blocks.values()]
     .map((block): [number, number] => [block.start, block.instructions.at(-1)!.next])
@@ -162,7 +163,8 @@ function codeRanges(graph: FlowGraph): [number, number][] {
   const ranges: [number, number][] = [];
   for (const [start, end] of spans) {
     const last = ranges.at(-1);
-    if (last !== undefined && start <= last[1]) last[1] = Math.max(last[1], end);
+    if (last !== undefined && start <= last[1] && pageOf(start) === pageOf(last[0]))
+      last[1] = Math.max(last[1], end);
     else ranges.push([start, end]);
   }
   return ranges;

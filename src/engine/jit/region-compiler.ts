@@ -6,23 +6,30 @@ import { CPU, STATE, UOP } from '../layout.ts';
 import { uopDefinitions } from '../uops/index.ts';
 import { type CoreFunction, declareScratch } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
-import type { BasicBlock, FlowGraph } from './flow-graph.ts';
+import { type BasicBlock, type FlowGraph, pageOf } from './flow-graph.ts';
 import { type ControlSink, JitEmitter, RESULT, type RegionFrame, SITE_SHIFT } from './jit-emitter.ts';
 import { LazyFlags, type StaticKind } from './lazy-flags.ts';
 import { RegisterFile, registerUse } from './register-file.ts';
 import { type Structure, structure } from './structure.ts';
 
+export interface RegionOptions {
+  readonly tlbEntries: number;
+  /** Linear-memory address of guest RAM. */
+  readonly ramBase: number;
+}
+
 export function compileRegion(
   graph: FlowGraph,
   coreFunction: CoreFunction,
-  tlbEntries: number,
+  options: RegionOptions,
 ): FunctionWriter {
-  return new RegionCompiler(graph, coreFunction, tlbEntries).compile();
+  return new RegionCompiler(graph, coreFunction, options).compile();
 }
 
 class RegionCompiler implements ControlSink {
   readonly #graph: FlowGraph;
   readonly #structure: Structure;
+  readonly #ramBase: number;
   readonly #w = new FunctionWriter([], ['i32']);
   readonly #frame: RegionFrame;
   readonly #flags: LazyFlags;
@@ -33,8 +40,9 @@ class RegionCompiler implements ControlSink {
   readonly #merges = new Map<number, Label>();
   #block!: BasicBlock;
 
-  constructor(graph: FlowGraph, coreFunction: CoreFunction, tlbEntries: number) {
+  constructor(graph: FlowGraph, coreFunction: CoreFunction, options: RegionOptions) {
     this.#graph = graph;
+    this.#ramBase = options.ramBase;
     this.#structure = structure(graph);
     const w = this.#w;
     this.#flags = new LazyFlags(w);
@@ -46,6 +54,7 @@ class RegionCompiler implements ControlSink {
       result: w.local('i32'),
       site: w.local('i32'),
       slow: w.local('i32'),
+      bank: w.local('i32'),
     };
     const scratch = declareScratch(w);
     this.#prologue(frame);
@@ -55,7 +64,7 @@ class RegionCompiler implements ControlSink {
       this.#frame,
       scratch,
       coreFunction,
-      tlbEntries,
+      options.tlbEntries,
       graph.uops,
       this.#flags,
       this.#registers,
@@ -78,12 +87,14 @@ class RegionCompiler implements ControlSink {
     this.#w.memory(`${type}.load`, CPU + offset);
   }
 
-  #prologue(frame: { page: number; icount: number }): void {
+  #prologue(frame: { page: number; icount: number; bank: number }): void {
     const w = this.#w;
     this.#stateField(STATE.PAGE, 'i64');
     w.set(frame.page);
     this.#stateField(STATE.ICOUNT, 'i64');
     w.set(frame.icount);
+    this.#stateField(STATE.TLB_BANK, 'i32');
+    w.set(frame.bank);
     this.#registers.reloadAll();
     this.#flags.load((offset) => this.#stateField(offset, 'i64'));
   }
@@ -94,8 +105,8 @@ class RegionCompiler implements ControlSink {
     w.get(this.#frame.page);
     w.get(this.#frame.site);
     w.i32(SITE_SHIFT);
-    w.op('i32.shr_u');
-    w.op('i64.extend_i32_u');
+    w.op('i32.shr_s');
+    w.op('i64.extend_i32_s');
     w.op('i64.add');
     w.set(this.#frame.rip);
     w.get(this.#frame.icount);
@@ -183,7 +194,7 @@ class RegionCompiler implements ControlSink {
     this.#w.op('unreachable');
   }
 
-  /** Goes to a page offset: inside the region by structure, else out of it. Everything is counted. */
+  /** Goes to an offset: inside the region by structure, else out of it. Everything is counted. */
   #goTo(block: BasicBlock, target: number): void {
     const w = this.#w;
     const from = block.start;
@@ -195,6 +206,7 @@ class RegionCompiler implements ControlSink {
       this.#exitTo(target);
       return;
     }
+    if (pageOf(target) !== pageOf(from)) this.#guardPage(target);
     if (this.#position(target) <= this.#position(from)) {
       this.#exitIfSpent(target);
       w.br(this.#loops.get(target)!);
@@ -208,12 +220,22 @@ class RegionCompiler implements ControlSink {
     }
   }
 
+  /** Leaves the region if another page is no longer where its code was compiled from. */
+  #guardPage(target: number): void {
+    const w = this.#w;
+    this.#e.pageIsMapped(target, this.#ramBase + this.#graph.pages.get(pageOf(target))!);
+    w.op('i32.eqz');
+    w.if();
+    this.#exitTo(target);
+    w.end();
+  }
+
   #isEdge(block: BasicBlock, target: number): boolean {
     return block.successors.includes(target);
   }
 
   #exitTo(target: number): void {
-    this.#e.pageOffset(target);
+    this.#e.place(target);
     this.#leaveTo();
   }
 
@@ -270,7 +292,7 @@ class RegionCompiler implements ControlSink {
     this.#e.count(block.instructions.length);
     for (const successor of block.successors) {
       w.get(target);
-      this.#e.pageOffset(successor);
+      this.#e.place(successor);
       w.op('i64.eq');
       w.if();
       this.#goTo(block, successor);

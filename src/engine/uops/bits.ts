@@ -136,9 +136,7 @@ function multiplyWide(e: Emitter, width: Width, signed: boolean): void {
   w.op('i64.mul');
   w.set(low);
   if (width === 64) {
-    w.get(a);
-    w.get(b);
-    e.call(signed ? 'multiplyHighSigned' : 'multiplyHighUnsigned');
+    pushProductHigh(e, a, b, signed);
   } else {
     w.get(low);
     w.i64(BigInt(width));
@@ -160,6 +158,55 @@ function multiplyWide(e: Emitter, width: Width, signed: boolean): void {
     } else w.i64(0n);
     w.op('i64.ne');
   });
+}
+
+/**
+ * Pushes the high half of the 128-bit product of two i64 locals. Without calls, so that a compiler can leave it
+ * out where only unused flags need it. Uses i64[4]…i64[7].
+ */
+function pushProductHigh(e: Emitter, a: number, b: number, signed: boolean): void {
+  const { w } = e;
+  const [, , , , aHigh, bHigh, middle, cross] = e.i64;
+  const half = (value: number, shift: string): void => {
+    w.get(value);
+    w.i64(32n);
+    w.op(shift);
+  };
+  const low = (value: number): void => {
+    w.get(value);
+    w.i64(0xffff_ffffn);
+    w.op('i64.and');
+  };
+  const shift = signed ? 'i64.shr_s' : 'i64.shr_u';
+  half(a, shift);
+  w.set(aHigh);
+  half(b, shift);
+  w.set(bHigh);
+  // middle = aHigh * bLow + (aLow * bLow >> 32)
+  w.get(aHigh);
+  low(b);
+  w.op('i64.mul');
+  low(a);
+  low(b);
+  w.op('i64.mul');
+  w.i64(32n);
+  w.op('i64.shr_u');
+  w.op('i64.add');
+  w.set(middle);
+  // cross = aLow * bHigh + low half of middle
+  low(a);
+  w.get(bHigh);
+  w.op('i64.mul');
+  low(middle);
+  w.op('i64.add');
+  w.set(cross);
+  w.get(aHigh);
+  w.get(bHigh);
+  w.op('i64.mul');
+  half(middle, shift);
+  w.op('i64.add');
+  half(cross, shift);
+  w.op('i64.add');
 }
 
 /** CF = OF = `lost` (i32); the others, undefined, follow the low half of the product. */
@@ -197,9 +244,7 @@ function multiplyTruncating(e: Emitter, width: Width, other: Push): void {
   e.setReg('a', width, () => w.get(low));
   multiplyFlags(e, width, low, () => {
     if (width === 64) {
-      w.get(a);
-      w.get(b);
-      e.call('multiplyHighSigned');
+      pushProductHigh(e, a, b, true);
       w.get(low);
       w.i64(63n);
       w.op('i64.shr_s');

@@ -50,6 +50,10 @@ export abstract class MemoryEmitter implements Scratch {
     this.#tlbMask = (tlbEntries - 1) << TLB.ENTRY_SHIFT;
   }
 
+  /** Pushes the address of the TLB bank in use (i32). */
+  protected tlbBank(): void {
+    this.state(STATE.TLB_BANK, 'i32');
+  }
   /** i32 local: 1 when the last writePointer took the slow path. */
   protected abstract slowFlag(): number;
   /** Pops an i32; if it is 0, leaves with the pending fault. */
@@ -76,6 +80,19 @@ export abstract class MemoryEmitter implements Scratch {
     });
   }
 
+  /** Pushes the address of the TLB entry for a linear address in a local. */
+  protected pushTlbEntry(address: number): void {
+    const { w } = this;
+    w.get(address);
+    w.i64(BigInt(12 - TLB.ENTRY_SHIFT));
+    w.op('i64.shr_u');
+    w.op('i32.wrap_i64');
+    w.i32(this.#tlbMask);
+    w.op('i32.and');
+    this.tlbBank();
+    w.op('i32.add');
+  }
+
   /**
    * One compare against the tag of the page that holds the access's last byte catches a miss, a page
    * crossing and a missing right alike. Uses i64[8], i32[4], i32[5].
@@ -85,14 +102,8 @@ export abstract class MemoryEmitter implements Scratch {
     const address = this.i64[8];
     const entry = this.i32[4];
     const pointer = this.i32[5];
-    w.tee(address);
-    w.i64(BigInt(12 - TLB.ENTRY_SHIFT));
-    w.op('i64.shr_u');
-    w.op('i32.wrap_i64');
-    w.i32(this.#tlbMask);
-    w.op('i32.and');
-    this.state(STATE.TLB_BANK, 'i32');
-    w.op('i32.add');
+    w.set(address);
+    this.pushTlbEntry(address);
     w.tee(entry);
     w.memory('i64.load', tag);
     w.get(address);

@@ -1,4 +1,4 @@
-// Integer operations that WebAssembly has no instruction for: wide multiplication and division,
+// Integer operations that WebAssembly has no instruction for: wide division,
 // rotates through carry, BCD adjustments, CRC32.
 import {
   STATE_FAULT_ERROR,
@@ -10,26 +10,6 @@ import {
 
 const RAX: usize = STATE_REGS;
 const RDX: usize = STATE_REGS + 16;
-
-/** High 64 bits of the unsigned 128-bit product. */
-export function multiplyHighUnsigned(a: u64, b: u64): u64 {
-  const aLow = a & 0xffffffff;
-  const aHigh = a >> 32;
-  const bLow = b & 0xffffffff;
-  const bHigh = b >> 32;
-  const low = aLow * bLow;
-  const middle = aHigh * bLow + (low >> 32);
-  const cross = aLow * bHigh + (middle & 0xffffffff);
-  return aHigh * bHigh + (middle >> 32) + (cross >> 32);
-}
-
-/** High 64 bits of the signed 128-bit product. */
-export function multiplyHighSigned(a: i64, b: i64): i64 {
-  let high = <i64>multiplyHighUnsigned(<u64>a, <u64>b);
-  if (a < 0) high -= b;
-  if (b < 0) high -= a;
-  return high;
-}
 
 /** #DE: code 2. */
 function divideError(): i32 {
