@@ -1,10 +1,10 @@
 /** Decodes one instruction into micro-ops. */
 import type { CodeBytes } from './code-bytes.ts';
-import { DeviceNotAvailable, FLOW, type Flow, Instruction, UndefinedOpcode, ZERO } from './instruction.ts';
+import { DeviceNotAvailable, FLOW, type Flow, Instruction, InstructionTooLong, UndefinedOpcode, ZERO } from './instruction.ts';
 import { oneByte, table38, table3a, twoByte } from './tables.ts';
 import type { UopWriter } from './uop-writer.ts';
 
-const VECTOR = { UD: 6, NM: 7 } as const;
+const VECTOR = { UD: 6, NM: 7, GP: 13 } as const;
 
 /**
  * Decodes the instruction at `code` and appends its micro-ops. What is no instruction becomes the micro-op that
@@ -23,6 +23,7 @@ export function decodeInstruction(code: CodeBytes, out: UopWriter, mode: number,
     out.truncate(first);
     if (error instanceof UndefinedOpcode) i.emit('fault', ZERO, ZERO, VECTOR.UD);
     else if (error instanceof DeviceNotAvailable) i.emit('fault', ZERO, ZERO, VECTOR.NM);
+    else if (error instanceof InstructionTooLong) i.emit('fault', ZERO, ZERO, VECTOR.GP);
     else throw error;
     flow = FLOW.END;
   }

@@ -10,6 +10,9 @@ import type { UopWriter } from './uop-writer.ts';
 /** Raised to end decoding of an instruction that is not one: becomes #UD when it is reached. */
 export class UndefinedOpcode extends Error {}
 
+/** Ends decoding of an instruction of more than 15 bytes: #GP(0) when it is reached. */
+export class InstructionTooLong extends Error {}
+
 /** Ends decoding of an instruction that the FPU is not available for: #NM when it is reached. */
 export class DeviceNotAvailable extends Error {}
 
@@ -83,7 +86,7 @@ export class Instruction {
 
   u8(): number {
     const value = this.code.next();
-    if (this.code.pageOffset - this.startOffset > MAX_LENGTH) throw new UndefinedOpcode('too long');
+    if (this.code.pageOffset - this.startOffset > MAX_LENGTH) throw new InstructionTooLong();
     return value;
   }
   s8(): number {

@@ -116,7 +116,11 @@ const toMmx =
     i.emit(name, VTEMP, source(i, bits));
     i.emit('mmx.set', mmxReg(i), VTEMP);
   };
-twoByte[0x2a] = rows(fromMmx('cvtpi2ps'), fromMmx('cvtdq2pd'), fromInteger('ss'), fromInteger('sd'));
+/** CVTPI2PD of memory does not touch the x87 unit. */
+const fromMmxToDoubles: Row = (i) => {
+  i.emit('cvtdq2pd', reg(i), i.isRegister ? mmxSource(i) : source(i, 64));
+};
+twoByte[0x2a] = rows(fromMmx('cvtpi2ps'), fromMmxToDoubles, fromInteger('ss'), fromInteger('sd'));
 twoByte[0x2c] = rows(
   toMmx('cvttps2pi', 64),
   toMmx('cvttpd2pi', 128),
@@ -233,6 +237,13 @@ function mmxSource(i: Instruction, bits: 32 | 64 = 64): number {
   }
   return VTEMP;
 }
+/** Stores an MMX register: a store that faults leaves the x87 unit as it was. */
+function mmxStore(i: Instruction, width: 32 | 64): void {
+  i.memory();
+  i.emit(`probe${width}`);
+  i.emit('mmx.begin');
+  i.emit(`v.store${width}`, ZERO, mmxReg(i));
+}
 /** MMX forms of vector operations run on vector temporaries; `name` has to be right for the low half. */
 const mmx =
   (name: string, finish?: string): Row =>
@@ -340,13 +351,12 @@ twoByte[0x6e] = rows((i) => {
 twoByte[0x7e] = rows(
   (i) => {
     const width = i.rex & 8 ? 64 : 32;
-    i.emit('mmx.begin');
     if (i.isRegister) {
+      i.emit('mmx.begin');
       i.emit(`v.toreg${width}`, i.gpr(i.rm), mmxReg(i));
       return;
     }
-    i.memory();
-    i.emit(`v.store${width}`, ZERO, mmxReg(i));
+    mmxStore(i, width);
   },
   toGeneral,
   (i) => i.emit('v.movq', reg(i), source(i, 64)),
@@ -354,13 +364,12 @@ twoByte[0x7e] = rows(
 twoByte[0x6f] = rows((i) => i.emit('mmx.set', mmxReg(i), mmxSource(i)), load(true), load(false));
 twoByte[0x7f] = rows(
   (i) => {
-    i.emit('mmx.begin');
     if (i.isRegister) {
+      i.emit('mmx.begin');
       i.emit('mmx.set', mmxRm(i), mmxReg(i));
       return;
     }
-    i.memory();
-    i.emit('v.store64', ZERO, mmxReg(i));
+    mmxStore(i, 64);
   },
   store(true),
   store(false),
@@ -382,10 +391,8 @@ twoByte[0xd6] = rows(
   },
 );
 twoByte[0xe7] = rows((i) => {
-  i.emit('mmx.begin');
   if (i.isRegister) throw new UndefinedOpcode('MOVNTQ to a register');
-  i.memory();
-  i.emit('v.store64', ZERO, mmxReg(i));
+  mmxStore(i, 64);
 }, storeOnly('v.store128a'));
 twoByte[0xf0] = rows(undefined, undefined, undefined, load(false));
 twoByte[0x77] = simple((i) => {

@@ -26,9 +26,27 @@ for (let code = 0; code < 16; code++) {
     e.jumpIf();
   });
 }
+/** A near transfer to an address that is not canonical faults itself, before anything changes. */
+function checkTarget(e: Emitter, target: number): void {
+  e.w.get(target);
+  e.w.i64(16n);
+  e.w.op('i64.shl');
+  e.w.i64(16n);
+  e.w.op('i64.shr_s');
+  e.w.get(target);
+  e.w.op('i64.ne');
+  e.w.if();
+  e.fault(GENERAL_PROTECTION, 0);
+  e.w.end();
+}
+
 for (const width of WORD_WIDTHS) {
   defineUop(`jmp${width}.r`, (e) => {
+    const target = e.i64[0];
     e.reg('b', width);
+    e.w.set(target);
+    if (width === 64) checkTarget(e, target);
+    e.w.get(target);
     e.jumpIndirect();
   });
   /** JCXZ, JECXZ, JRCXZ and LOOP, LOOPE, LOOPNE by the width of the counter. */
@@ -66,6 +84,7 @@ function loop(e: Emitter, width: Width, condition: number | undefined): void {
 
 /** How wide the stack pointer is: 64 in 64-bit mode (flat), else by SS.B, with SS's base. */
 const STACKS: readonly Width[] = [64, 32, 16];
+const GENERAL_PROTECTION = 13;
 const SS_BASE = STATE.SEG_BASE + 2 * 8;
 
 /** Pushes the linear address of an offset from a stack register. */
@@ -154,6 +173,7 @@ for (const stack of STACKS) {
       const target = e.i64[0];
       e.reg('b', width);
       e.w.set(target);
+      if (width === 64) checkTarget(e, target);
       push(e, stack, width, () => e.nextRip());
       e.commit(false);
       e.w.get(target);
@@ -163,6 +183,7 @@ for (const stack of STACKS) {
     defineUop(`ret${suffix}`, (e) => {
       top(e, stack, width);
       e.w.set(e.i64[0]);
+      if (width === 64) checkTarget(e, e.i64[0]);
       moveStack(e, stack, () => {
         e.imm();
         e.w.i64(BigInt(bytes));

@@ -25,6 +25,12 @@ for (const width of WIDTHS) {
   });
   defineUop(`mov${width}.mr`, (e) => storeOperand(e, width, () => e.reg('b', width)));
   defineUop(`mov${width}.mi`, (e) => storeOperand(e, width, () => e.imm()));
+  // Checks that the operand is writable.
+  defineUop(`probe${width}`, (e) => {
+    e.address();
+    e.writePointer(width / 8, false);
+    e.w.op('drop');
+  });
   // First half of a read-modify-write: checks that the operand is writable, then loads it.
   defineUop(`rmw${width}.rm`, (e) => {
     e.address();

@@ -643,7 +643,7 @@ defineUop('v.pcmpstr', (e) => {
 
 /** An MMX instruction sets TOP to 0 and marks all x87 registers as in use. */
 defineUop('mmx.begin', (e) => mmxMode(e));
-function mmxMode(e: Emitter): void {
+function mmxMode(e: Emitter, used = 0xff): void {
   e.call('x87Wait');
   e.faultIf();
   e.setState(STATE.FSW, 'i32', () => {
@@ -651,7 +651,7 @@ function mmxMode(e: Emitter): void {
     e.w.i32(~0x3800);
     e.w.op('i32.and');
   });
-  e.setState(STATE.FTW, 'i32', () => e.w.i32(0xff));
+  e.setState(STATE.FTW, 'i32', () => e.w.i32(used));
 }
 /** A writes all ones to the sign and exponent. */
 defineUop('mmx.set', (e) => {
@@ -663,11 +663,7 @@ defineUop('mmx.set', (e) => {
     e.w.lane('i64x2.replace_lane', 0);
   });
 });
-defineUop('emms', (e) => {
-  e.call('x87Wait');
-  e.faultIf();
-  e.setState(STATE.FTW, 'i32', () => e.w.i32(0));
-});
+defineUop('emms', (e) => mmxMode(e, 0));
 defineUop('mmx.shuffleindex', (e) =>
   e.setXmm('a', () => {
     e.xmm('a');

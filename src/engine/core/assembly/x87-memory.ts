@@ -98,9 +98,9 @@ export function x87MemoryKind(code: i32): i32 {
 
 /** Pushes A, converted from a narrower format. A denormal is pushed even if DE is not masked. */
 function pushConverted(): void {
+  if (!x87CanPush()) return;
   if (!fpNanA()) fpCopyA();
   fpCheckDenormal();
-  if (!x87CanPush()) return;
   if (x87Commit() || aClass == FP_FINITE) x87PushR();
 }
 
