@@ -19,6 +19,8 @@ const RULES: readonly { readonly who: string; readonly may: readonly string[] }[
   { who: 'mconsole/', may: ['contracts/', 'vmm/'] },
   { who: 'api/', may: ['contracts/', 'vmm/', 'mconsole/'] },
   { who: 'cli/commands/daemon.ts', may: ['cli/', 'contracts/', 'main.ts'] },
+  { who: 'cli/commands/disk-files.ts', may: ['cli/', 'contracts/', 'storage/'] },
+  { who: 'cli/commands/moo.ts', may: ['cli/', 'contracts/', 'storage/'] },
   { who: 'cli/boot', may: ['cli/', 'contracts/', 'engine/', 'switchd/', 'vmm/'] },
   { who: 'cli/', may: ['contracts/'] },
   { who: 'main.ts', may: [''] },

@@ -7,9 +7,11 @@ import { registerBackup } from './commands/backup.ts';
 import { registerConsole } from './commands/console.ts';
 import { registerDaemon } from './commands/daemon.ts';
 import { registerDisk } from './commands/disk.ts';
+import { registerDiskFiles } from './commands/disk-files.ts';
 import { registerEvents } from './commands/events.ts';
 import { registerImage } from './commands/image.ts';
 import { registerMconsole } from './commands/mconsole.ts';
+import { registerMoo } from './commands/moo.ts';
 import { registerNetwork } from './commands/network.ts';
 import { registerOperation } from './commands/operation.ts';
 import { registerVm } from './commands/vm.ts';
@@ -27,6 +29,8 @@ const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
   registerImage,
   registerBackup,
   registerDisk,
+  registerDiskFiles,
+  registerMoo,
   registerNetwork,
   registerEvents,
   registerOperation,

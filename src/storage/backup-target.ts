@@ -1,12 +1,18 @@
 /** A file that a disk is copied to: NAME.partial until it is complete. */
 import * as fs from 'node:fs';
 import { promisify } from 'node:util';
+import { AppError } from '../contracts/errors.ts';
 import { removeQuietly } from './durable.ts';
 import { type HostFile, hostFile } from './host-file.ts';
-import { cloneFile } from './libc.ts';
+import { cloneFile, lockFile } from './libc.ts';
 import { dataRuns } from './sparse.ts';
 
 const fsync = promisify(fs.fsync);
+
+export interface TargetOptions {
+  /** A file of that name is replaced in the end; otherwise it is refused. */
+  readonly replace?: boolean | undefined;
+}
 
 export class BackupTarget {
   readonly #file: string;
@@ -15,13 +21,15 @@ export class BackupTarget {
   readonly #host: HostFile;
   #open = true;
 
-  /** Makes NAME.partial with its final length, all hole; what a killed process left of it is replaced. Throws Node's errors. */
-  constructor(file: string, sizeBytes: number) {
+  /**
+   * Makes NAME.partial with a length of `sizeBytes`, all hole; what a killed process left of it is replaced.
+   * Throws Node's errors, and AppError `in_use` when another process is writing NAME.partial.
+   */
+  constructor(file: string, sizeBytes: number, { replace = false }: TargetOptions = {}) {
     this.#file = file;
     this.#draft = BackupTarget.draftName(file);
-    if (fs.existsSync(file)) throw Object.assign(new Error(`${file} exists`), { code: 'EEXIST' });
-    removeQuietly(this.#draft);
-    this.#fd = fs.openSync(this.#draft, 'wx', 0o600);
+    if (!replace && fs.existsSync(file)) throw Object.assign(new Error(`${file} exists`), { code: 'EEXIST' });
+    this.#fd = openDraft(this.#draft);
     this.#host = hostFile(this.#fd);
     try {
       fs.ftruncateSync(this.#fd, sizeBytes);
@@ -40,6 +48,11 @@ export class BackupTarget {
     return cloneFile(fd, this.#fd);
   }
 
+  /** Changes the length, for content whose length is known only in the end. */
+  resize(sizeBytes: number): void {
+    fs.ftruncateSync(this.#fd, sizeBytes);
+  }
+
   /** Each range is written once: zeros are left out. */
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     for (const [from, to] of dataRuns(bytes)) {
@@ -50,12 +63,13 @@ export class BackupTarget {
   /** Makes the content durable. */
   async complete(): Promise<void> {
     await fsync(this.#fd);
-    this.#close();
   }
 
   /** Gives the file its name, which the answer repeats; the caller makes the folder durable. */
   publish(): string {
+    // The lock goes last: before the rename another process would take the draft for a leftover.
     fs.renameSync(this.#draft, this.#file);
+    this.#close();
     return this.#file;
   }
 
@@ -69,4 +83,37 @@ export class BackupTarget {
     this.#open = false;
     fs.closeSync(this.#fd);
   }
+}
+
+/** Makes and locks the draft. */
+function openDraft(draft: string): number {
+  removeLeftover(draft);
+  const fd = fs.openSync(draft, 'wx', 0o600);
+  if (lockFile(fd, 'exclusive')) return fd;
+  fs.closeSync(fd);
+  throw draftInUse(draft);
+}
+
+/** Of a killed process: one that lives has the lock. */
+function removeLeftover(draft: string): void {
+  const stat = fs.lstatSync(draft, { throwIfNoEntry: false });
+  if (stat === undefined) return;
+  if (!stat.isFile()) {
+    removeQuietly(draft);
+    return;
+  }
+  const fd = fs.openSync(draft, 'r+');
+  try {
+    if (!lockFile(fd, 'exclusive')) throw draftInUse(draft);
+    removeQuietly(draft);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function draftInUse(draft: string): AppError {
+  return new AppError('in_use', `another process is writing ${draft}`, {
+    field: 'to',
+    remedy: 'wait for it to end, or choose another name',
+  });
 }

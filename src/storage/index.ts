@@ -2,6 +2,8 @@
 export { type BackupProgress, type BackupRun, beginBackup, removePartialBackups } from './backup.ts';
 export { backingFileOf, type CreateCowOptions, createCow, inspectCow } from './cow/create.ts';
 export type { CowHeader } from './cow/header.ts';
+export { type InPlaceMerge, type MergeOptions, mergeCow, mergeCowIntoBacking } from './cow/merge.ts';
+export { type HeaderRepair, type RepairOptions, repairCowHeader } from './cow/repair.ts';
 export { openDisk } from './disk.ts';
 export type { GuestDisk } from './guest-disk.ts';
 export { type CopyOptions, copyDisk } from './restore.ts';

@@ -6,10 +6,9 @@ import { describe, expect, it } from 'vitest';
 import { createCow, inspectCow, openDisk } from '../../src/storage/index.ts';
 import { pattern, scratchFolder } from '../support/storage.ts';
 import { requireTool } from '../support/tools.ts';
+import { brokenVersionThree, MTIME, SIZE, versionOne, versionTwo } from './cow-headers.ts';
 
 const PACKAGE = 'uml-utilities';
-const SIZE = 1 << 20;
-const MTIME = 1580608922;
 
 interface Files {
   readonly folder: string;
@@ -99,7 +98,7 @@ describe('uml_moo', () => {
     );
   });
 
-  it.each<[string, (backing: string) => { header: Buffer; bitmapOffset: number; dataOffset: number }]>([
+  it.each<[string, typeof versionOne]>([
     ['version 1', versionOne],
     ['version 2', versionTwo],
     ['the broken 64-bit version 3', brokenVersionThree],
@@ -146,37 +145,3 @@ describe('uml_moo', () => {
     );
   });
 });
-
-function versionOne(backing: string): { header: Buffer; bitmapOffset: number; dataOffset: number } {
-  const header = Buffer.alloc(280);
-  header.writeUInt32LE(0x4f4f4f4d, 0);
-  header.writeUInt32LE(1, 4);
-  header.write(backing, 8);
-  header.writeUInt32LE(MTIME, 264);
-  header.writeBigUInt64LE(BigInt(SIZE), 268);
-  header.writeUInt32LE(512, 276);
-  return { header, bitmapOffset: 280, dataOffset: 1024 };
-}
-
-function versionTwo(backing: string): { header: Buffer; bitmapOffset: number; dataOffset: number } {
-  const header = Buffer.alloc(4120);
-  header.write('OOOM');
-  header.writeUInt32BE(2, 4);
-  header.write(backing, 8);
-  header.writeUInt32BE(MTIME, 4104);
-  header.writeBigUInt64BE(BigInt(SIZE), 4108);
-  header.writeUInt32BE(512, 4116);
-  return { header, bitmapOffset: 4120, dataOffset: 4608 };
-}
-
-function brokenVersionThree(backing: string): { header: Buffer; bitmapOffset: number; dataOffset: number } {
-  const header = Buffer.alloc(4136);
-  header.write('OOOM');
-  header.writeUInt32BE(3, 4);
-  header.writeUInt32BE(MTIME, 8);
-  header.writeBigUInt64BE(BigInt(SIZE), 16);
-  header.writeUInt32BE(512, 24);
-  header.writeUInt32BE(4096, 28);
-  header.write(backing, 36);
-  return { header, bitmapOffset: 8192, dataOffset: 12288 };
-}

@@ -59,6 +59,18 @@ function invalid(message: string, field: string): AppError {
   });
 }
 
+/** The bytes of a header that hold the backing file's modification time, and where in the file they go. */
+export function encodeMtimeField(
+  { version, broken64 }: Pick<CowHeader, 'version' | 'broken64'>,
+  mtime: number,
+): { readonly offset: number; readonly bytes: Uint8Array } {
+  // The broken layout has 64 bits there: as its writers did, the low half stays zero.
+  const bytes = Buffer.alloc(broken64 ? 8 : 4);
+  if (version === 1) bytes.writeUInt32LE(mtime >>> 0);
+  else bytes.writeUInt32BE(mtime >>> 0);
+  return { offset: version === 1 ? 264 : version === 2 ? 4104 : 8, bytes };
+}
+
 /** Whether a file that begins with these bytes is a COW file in either byte order. */
 export function isCow(start: Uint8Array): boolean {
   if (start.length < 4) return false;

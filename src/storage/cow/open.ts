@@ -58,9 +58,10 @@ function createOnce(cow: string, backing: string): void {
   }
 }
 
-function openBacking(backing: string): OpenedFile {
+/** Opens and locks a backing file. `cow_backing_missing`, and what openLocked throws. */
+export function openBacking(backing: string, writable = false): OpenedFile {
   try {
-    return openLocked(backing, false, 'file');
+    return openLocked(backing, writable, 'file');
   } catch (error) {
     throw error instanceof AppError && error.code === 'not_found'
       ? backingUnusable(error.cause, backing)
@@ -75,14 +76,9 @@ function checkedHeader(
   backingFile: OpenedFile,
   readOnly: boolean,
 ): CowHeader {
-  const header = readCowHeader(cowFile.fd, cow);
-  if (cowFile.sizeBytes < header.bitmapOffset + header.bitmapBytes) {
-    throw new AppError('cow_corrupt', `${cow} ends within its bitmap`, {
-      field: 'bitmap',
-      remedy: 'restore the COW file from a backup, or make a new one over its backing file',
-    });
-  }
-  checkBacking(header, cow, backing, backingFile);
+  const header = readWholeHeader(cow, cowFile);
+  checkBackingSize(header, cow, backing, backingFile);
+  checkBackingTime(header, cow, backing, backingFile);
   const sectors = Math.ceil(header.sizeBytes / COW_SECTOR_BYTES);
   if (!readOnly && header.bitmapBytes * 8 < sectors) {
     throw new AppError(
@@ -94,24 +90,39 @@ function checkedHeader(
   return header.version === 3 && !readOnly ? keepPathCurrent(header, cowFile.fd, backing) : header;
 }
 
-function checkBacking(header: CowHeader, cow: string, backing: string, file: OpenedFile): void {
-  const remedy =
-    'put the original backing file back, with its modification time, or restore the disk from a backup';
-  if (file.sizeBytes !== header.sizeBytes) {
-    throw new AppError(
-      'cow_backing_changed',
-      `the backing file ${backing} has ${file.sizeBytes} bytes; ${cow} was made over ${header.sizeBytes} bytes`,
-      { field: 'size', remedy },
-    );
-  }
+/** The header of a COW file that has all of its bitmap. `cow_corrupt`. */
+export function readWholeHeader(cow: string, { fd, sizeBytes }: OpenedFile): CowHeader {
+  const header = readCowHeader(fd, cow);
+  if (sizeBytes >= header.bitmapOffset + header.bitmapBytes) return header;
+  throw new AppError('cow_corrupt', `${cow} ends within its bitmap`, {
+    field: 'bitmap',
+    remedy: 'restore the COW file from a backup, or make a new one over its backing file',
+  });
+}
+
+/** `cow_backing_changed`: what was meant for another size must not be laid over this one. */
+export function checkBackingSize(header: CowHeader, cow: string, backing: string, file: OpenedFile): void {
+  if (file.sizeBytes === header.sizeBytes) return;
+  throw new AppError(
+    'cow_backing_changed',
+    `the backing file ${backing} has ${file.sizeBytes} bytes; ${cow} was made over ${header.sizeBytes} bytes`,
+    { field: 'size', remedy: 'put the original backing file back, or restore the disk from a backup' },
+  );
+}
+
+/** `cow_backing_changed`: somebody wrote to the backing file since, or copied it without its time. */
+export function checkBackingTime(header: CowHeader, cow: string, backing: string, file: OpenedFile): void {
   const mtime = mtimeSeconds(file.stat);
-  if (mtime !== header.backingMtime) {
-    throw new AppError(
-      'cow_backing_changed',
-      `the backing file ${backing} was modified at ${mtime}; ${cow} was made when that was ${header.backingMtime} (seconds since 1970)`,
-      { field: 'mtime', remedy },
-    );
-  }
+  if (mtime === header.backingMtime) return;
+  throw new AppError(
+    'cow_backing_changed',
+    `the backing file ${backing} was modified at ${mtime}; ${cow} was made when that was ${header.backingMtime} (seconds since 1970)`,
+    {
+      field: 'mtime',
+      remedy:
+        'put the original backing file back, or restore the disk from a backup; if only the time differs and not the content, accept it with `umlaut disk repair-header`',
+    },
+  );
 }
 
 /** Rewrites the header when it names another file than `backing`. */
