@@ -85,9 +85,9 @@ export class Instruction {
   // ---- bytes ----
 
   u8(): number {
-    const value = this.code.next();
-    if (this.code.pageOffset - this.startOffset > MAX_LENGTH) throw new InstructionTooLong();
-    return value;
+    // Not fetched: it may lie in a page that is not there.
+    if (this.code.pageOffset - this.startOffset >= MAX_LENGTH) throw new InstructionTooLong();
+    return this.code.next();
   }
   s8(): number {
     return (this.u8() << 24) >> 24;
@@ -262,6 +262,14 @@ export class Instruction {
     this.#useTemp0();
   }
 
+  /** Puts the linear address into TEMP0, for instructions that change its registers before the last access. */
+  fixAddress(): void {
+    this.memory();
+    if (this.base === TEMP0) return;
+    this.emit('ea64', TEMP0, ZERO);
+    this.#useTemp0();
+  }
+
   /** Adds the displacement of a bit string's unit (BT m, r). */
   bitAddress(): void {
     this.#addressReady = true;
@@ -342,13 +350,16 @@ export class Instruction {
   /**
    * Read-modify-write of the r/m operand by a register form: on memory, the value goes through TEMP1
    * between a checked load and a store that can no longer fault.
+   * @param written state offset of another register that the operation writes
    */
-  modify(width: number, operate: (register: number) => void): void {
+  modify(width: number, operate: (register: number) => void, written: number = ZERO): void {
     if (this.isRegister) {
       operate(this.rmOperand(width));
       return;
     }
     this.memory();
+    const whole = written & ~7;
+    if (whole !== ZERO && (this.base === whole || this.index === whole)) this.fixAddress();
     this.emit(`rmw${width}.rm`, TEMP1);
     operate(TEMP1);
     this.emit(`mov${width}.mr`, ZERO, TEMP1);

@@ -388,11 +388,12 @@ for (let n = 0; n < 8; n++) {
 for (const low of [0, 1]) {
   twoByte[0xb0 + low] = withModrm((i) => {
     const width = widthOf(i);
-    i.modify(width, (r) => i.emit(`cmpxchg${width}`, r, i.regOperand(width)));
+    i.modify(width, (r) => i.emit(`cmpxchg${width}`, r, i.regOperand(width)), RAX);
   });
   twoByte[0xc0 + low] = withModrm((i) => {
     const width = widthOf(i);
-    i.modify(width, (r) => i.emit(`xadd${width}.rr`, r, i.regOperand(width)));
+    const register = i.regOperand(width);
+    i.modify(width, (r) => i.emit(`xadd${width}.rr`, r, register), register);
   });
 }
 twoByte[0xc7] = withModrm((i) => {
