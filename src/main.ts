@@ -8,6 +8,7 @@ import { buildApi } from './api/index.ts';
 import { AppError, systemErrorCode } from './contracts/errors.ts';
 import { openDatabase, Store } from './db/index.ts';
 import { buildDefaultImage, type Image, ImageStore } from './images/index.ts';
+import { VmSockets } from './mconsole/socket/vm-sockets.ts';
 import { createJobs } from './scheduler/index.ts';
 import { startSwitch } from './switchd/index.ts';
 import {
@@ -44,6 +45,8 @@ export interface DaemonOptions {
   readonly redisUrl?: string | undefined;
   /** Folders of the host whose files the API may name. */
   readonly allowPaths?: readonly string[] | undefined;
+  /** Where running VMs have their UMID/mconsole and UMID/pid, as UML; `uml` in the state folder when missing. */
+  readonly umlDir?: string | undefined;
   /** All guests together with their overhead; what the host can give when missing. */
   readonly memoryLimitBytes?: number | undefined;
   /** `daemon.log` in the state folder when missing. */
@@ -108,6 +111,9 @@ async function assemble(options: DaemonOptions, undo: (() => Promise<void> | voi
     allowedPaths: allowPaths,
     memoryLimitBytes,
   });
+  const umlDir = options.umlDir ?? home.file('uml');
+  const sockets = new VmSockets({ services: manager.services, umlDir, log });
+  undo.push(() => sockets.close());
   const app = await buildApi({ services: manager.services, log });
   undo.push(() => app.close());
   await manager.start();
@@ -121,6 +127,7 @@ async function assemble(options: DaemonOptions, undo: (() => Promise<void> | voi
     log.info({}, 'the daemon is ending');
     await app.close();
     await manager.close();
+    await sockets.close();
     store.close();
     home.release();
     log.flush();

@@ -13,3 +13,8 @@ export function defaultHome(env: Readonly<Record<string, string | undefined>>): 
   if (existsSync(join(root, 'src/cli/main.ts'))) return join(root, 'var');
   return join(env.XDG_DATA_HOME || join(homedir(), '.local/share'), 'umlaut');
 }
+
+/** `UMLAUT_UML_DIR`; else where User Mode Linux and uml_mconsole look. */
+export function defaultUmlDir(env: Readonly<Record<string, string | undefined>>): string {
+  return env.UMLAUT_UML_DIR || join(homedir(), '.uml');
+}

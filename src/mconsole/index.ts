@@ -7,8 +7,11 @@ import { config } from './verbs/config.ts';
 import { go } from './verbs/go.ts';
 import { halt } from './verbs/halt.ts';
 import { makeHelp } from './verbs/help.ts';
+import { log } from './verbs/log.ts';
+import { proc } from './verbs/proc.ts';
 import { reboot } from './verbs/reboot.ts';
 import { remove } from './verbs/remove.ts';
+import { stack } from './verbs/stack.ts';
 import { stop } from './verbs/stop.ts';
 import { sysrq } from './verbs/sysrq.ts';
 import { version } from './verbs/version.ts';
@@ -27,6 +30,9 @@ const VERBS: readonly Verb[] = [
   cad,
   stop,
   go,
+  log,
+  proc,
+  stack,
 ];
 
 /** Carries out a command's text. Unknown ones are answered, not thrown. */
@@ -39,7 +45,8 @@ export async function runCommand(
   const context = contextOf(services, who, vmRef);
   const verb = VERBS.find(({ name }) => command.startsWith(name));
   if (verb === undefined) return refuse('Unknown command');
-  return await verb.run(context, command.slice(verb.name.length).trim());
+  const argument = command.slice(verb.name.length);
+  return await verb.run(context, verb.verbatim === true ? argument.slice(1) : argument.trim());
 }
 
 /** One verb with its argument. */

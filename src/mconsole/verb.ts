@@ -16,8 +16,10 @@ export interface Verb {
   /** Its line in `help`. */
   readonly usage: string;
   readonly help: string;
+  /** Its argument is all that follows the character behind its name, as UML takes the text of `log`. */
+  readonly verbatim?: true;
   /**
-   * `argument`: the command's text behind the verb, without blanks around it. What UML has a reply for is a reply;
+   * `argument`: the command's text behind the verb, without blanks around it unless `verbatim`. What UML has a reply for is a reply;
    * everything else (no such VM, not running) throws AppError.
    */
   run(context: VerbContext, argument: string): Promise<MconsoleResult> | MconsoleResult;

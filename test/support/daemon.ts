@@ -127,7 +127,7 @@ export class Daemon {
     fs.mkdirSync(TEST_IMAGE_FOLDER, { recursive: true });
     const args = ['daemon', '--port', String(this.#port), '--allow-path', TEST_IMAGE_FOLDER];
     const child = spawn(process.execPath, [LAUNCHER, ...args], {
-      env: { ...process.env, UMLAUT_HOME: this.home },
+      env: { ...process.env, UMLAUT_HOME: this.home, UMLAUT_UML_DIR: path.join(this.home, 'uml') },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     for (const stream of [child.stdout, child.stderr]) {

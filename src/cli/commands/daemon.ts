@@ -1,7 +1,7 @@
 /** `umlaut daemon` */
 import type { Command } from 'commander';
 import { AppError } from '../../contracts/errors.ts';
-import { defaultHome } from '../home.ts';
+import { defaultHome, defaultUmlDir } from '../home.ts';
 import type { Io } from '../io.ts';
 import { collect, parseBytes, parseTcpPort } from '../parse.ts';
 
@@ -12,6 +12,7 @@ interface DaemonCommandOptions {
   readonly redis?: string;
   readonly allowPath?: string[];
   readonly memoryLimit?: number;
+  readonly umlDir?: string;
 }
 
 export function registerDaemon(program: Command, io: Io): void {
@@ -24,6 +25,7 @@ export function registerDaemon(program: Command, io: Io): void {
     .option('--redis <url>', 'run jobs on this Redis (default: UMLAUT_REDIS, else within the daemon)')
     .option('--allow-path <folder>', 'files below it may be imported; may be repeated', collect)
     .option('--memory-limit <size>', 'of all guests together (default: what the host can give)', parseBytes)
+    .option('--uml-dir <folder>', 'UML folder, with UMID/mconsole (default: UMLAUT_UML_DIR, else ~/.uml)')
     .description('run the daemon in the foreground; SIGTERM or Ctrl-C ends it')
     .action(async (options: DaemonCommandOptions) => {
       // Loaded here: no other command needs the daemon's parts.
@@ -35,6 +37,7 @@ export function registerDaemon(program: Command, io: Io): void {
         redisUrl: options.redis ?? (env.UMLAUT_REDIS || undefined),
         allowPaths: options.allowPath,
         memoryLimitBytes: options.memoryLimit,
+        umlDir: options.umlDir ?? defaultUmlDir(env),
       });
       io.stderr.write(`listening on ${daemon.url}\n`);
       await stopSignal();

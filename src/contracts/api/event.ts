@@ -8,6 +8,7 @@ export const EventType = z.enum([
   'vm.deleted',
   'vm.state',
   'vm.rebooted',
+  'vm.log',
   'disk.created',
   'disk.attached',
   'disk.detached',

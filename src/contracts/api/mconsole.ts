@@ -37,5 +37,8 @@ export const MCONSOLE_VERBS = [
   'cad',
   'stop',
   'go',
+  'log',
+  'proc',
+  'stack',
 ] as const;
 export type MconsoleVerb = (typeof MCONSOLE_VERBS)[number];

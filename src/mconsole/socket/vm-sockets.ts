@@ -1,0 +1,129 @@
+/** Gives each running VM its UMID/pid and UMID/mconsole in the UML folder, and takes them away when it ends. */
+import * as path from 'node:path';
+import { AppError, toAppError } from '../../contracts/errors.ts';
+import { type Log, type LoggedEvent, type Services, SYSTEM } from '../../vmm/index.ts';
+import { SerialQueue } from '../../vmm/serial-queue.ts';
+import { runCommand } from '../index.ts';
+import { type SocketAnswer, type SocketHandle, SocketServer } from './socket-server.ts';
+import { claimUmid, isUmid, releaseUmid, type UmidFolder } from './umid-folder.ts';
+
+export interface VmSocketsOptions {
+  readonly services: Services;
+  /** Made when missing. */
+  readonly umlDir: string;
+  readonly log: Log;
+}
+
+interface Served {
+  readonly folder: UmidFolder;
+  /** As UML, one command at a time. */
+  readonly queue: SerialQueue;
+  closed: boolean;
+  /** Once it is open. */
+  handle: SocketHandle | undefined;
+}
+
+export class VmSockets {
+  readonly #services: Services;
+  readonly #umlDir: string;
+  readonly #log: Log;
+  readonly #server: SocketServer;
+  readonly #served = new Map<string, Served>();
+  /** Sockets that are coming up or going down. */
+  readonly #settling = new Set<Promise<void>>();
+  readonly #unsubscribe: () => void;
+
+  constructor({ services, umlDir, log }: VmSocketsOptions) {
+    this.#services = services;
+    this.#umlDir = path.resolve(umlDir);
+    this.#log = log;
+    this.#server = new SocketServer((error) =>
+      log.error({ err: error }, 'the management consoles have failed'),
+    );
+    this.#unsubscribe = services.events.subscribe((logged) => this.#take(logged));
+  }
+
+  /** To be called when no VM runs any more: what was asked is still answered. */
+  async close(): Promise<void> {
+    this.#unsubscribe();
+    for (const vmId of [...this.#served.keys()]) this.#shut(vmId);
+    await Promise.all(this.#settling);
+    await this.#server.close();
+  }
+
+  #take({ event: { type, resource, data } }: LoggedEvent): void {
+    if (type !== 'vm.state' || resource === null) return;
+    if (data.state === 'running') this.#serve(resource.id);
+    else if (data.state === 'halted' || data.state === 'failed') this.#shut(resource.id);
+  }
+
+  /** A VM without its socket runs all the same: what goes wrong is logged. */
+  #serve(vmId: string): void {
+    if (this.#served.has(vmId)) return;
+    try {
+      const folder = this.#claim(vmId);
+      const served: Served = { folder, queue: new SerialQueue(), closed: false, handle: undefined };
+      this.#served.set(vmId, served);
+      this.#track(this.#open(vmId, served));
+    } catch (error) {
+      this.#failed(vmId, error);
+    }
+  }
+
+  /** The VM's name; its id where the name is in use. */
+  #claim(vmId: string): UmidFolder {
+    const { name } = this.#services.vms.find(SYSTEM, vmId);
+    const umids = new Set([...this.#served.values()].map(({ folder }) => folder.umid));
+    for (const umid of [name, vmId].filter(isUmid)) {
+      const folder = claimUmid(this.#umlDir, umid, (wanted) => umids.has(wanted));
+      if (folder !== undefined) return folder;
+      this.#log.warn({ vm: vmId, umid }, 'the umid is already in use');
+    }
+    throw new AppError('in_use', `neither the VM's name nor its id is free in ${this.#umlDir}`, {
+      remedy: 'remove the folder that is in the way, or use another UML folder',
+    });
+  }
+
+  async #open(vmId: string, served: Served): Promise<void> {
+    const { socket } = served.folder;
+    try {
+      served.handle = await this.#server.open(socket, (text) =>
+        served.queue.run(() => this.#answer(vmId, text)),
+      );
+      this.#log.info({ vm: vmId }, `mconsole (version 2) initialized on ${socket}`);
+      if (served.closed) await served.handle.close();
+    } catch (error) {
+      this.#failed(vmId, error);
+      this.#shut(vmId);
+    }
+  }
+
+  async #answer(vmId: string, text: string): Promise<SocketAnswer> {
+    try {
+      const { err, text: reply } = await runCommand(this.#services, SYSTEM, vmId, text);
+      return { err, text: reply };
+    } catch (error) {
+      const { message, remedy } = toAppError(error);
+      return { err: 1, text: remedy === undefined ? message : `${message}: ${remedy}` };
+    }
+  }
+
+  #shut(vmId: string): void {
+    const served = this.#served.get(vmId);
+    if (served === undefined) return;
+    this.#served.delete(vmId);
+    served.closed = true;
+    releaseUmid(served.folder);
+    if (served.handle !== undefined) this.#track(served.handle.close());
+  }
+
+  #track(settling: Promise<void>): void {
+    this.#settling.add(settling);
+    void settling.finally(() => this.#settling.delete(settling));
+  }
+
+  #failed(vmId: string, error: unknown): void {
+    const { message } = toAppError(error);
+    this.#log.warn({ vm: vmId, error: message }, 'the VM has no mconsole socket');
+  }
+}
