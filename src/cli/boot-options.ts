@@ -37,6 +37,14 @@ export function parseNic(text: string, previous: readonly string[] = []): string
   return [...previous, name];
 }
 
+/** A count of at least 1. */
+export function parseCount(text: string): number {
+  const count = Number(text);
+  if (!/^\d{1,9}$/.test(text) || count < 1)
+    throw new InvalidArgumentError('Write a number from 1 to 999999999.');
+  return count;
+}
+
 /** An I/O port, decimal or 0x…. */
 export function parsePort(text: string): number {
   const port = /^(0x[0-9a-f]+|\d+)$/i.test(text) ? Number(text) : Number.NaN;

@@ -8,7 +8,7 @@ import type { FromMachine, MachineEnd } from '../contracts/ports.ts';
 import { BootError } from '../engine/boot/errors.ts';
 import { MachineHost } from '../vmm/machine-host.ts';
 import { plugNics } from './boot-network.ts';
-import { type BootDisk, parseDisk, parseNic, parsePort } from './boot-options.ts';
+import { type BootDisk, parseCount, parseDisk, parseNic, parsePort } from './boot-options.ts';
 import { attachConsole } from './boot-terminal.ts';
 import { EXIT } from './exit-code.ts';
 import { type Io, processIo } from './io.ts';
@@ -28,6 +28,10 @@ export interface BootOptions {
   readonly nic: readonly string[];
   /** I/O port of an isa-debug-exit device. */
   readonly debugExit?: number | undefined;
+  /** False: interpreter alone. */
+  readonly jit: boolean;
+  readonly jitThreshold?: number | undefined;
+  readonly jitStats?: boolean | undefined;
   /** File for the statistics, as JSON. */
   readonly stats?: string | undefined;
 }
@@ -68,6 +72,9 @@ export function registerBoot(program: Command, io: Io = processIo()): void {
       'end with status (V << 1) | 1 when the guest writes V to this port',
       parsePort,
     )
+    .option('--no-jit', 'interpret everything')
+    .option('--jit-threshold <count>', 'executions of a block before it is compiled', parseCount)
+    .option('--jit-stats', 'tell at the end what was compiled')
     .option('--stats <file>', 'write instructions, seconds and memory as JSON at the end')
     .addHelpText(
       'after',
@@ -119,6 +126,7 @@ async function runMachine(
     const end = await host.run();
     await host.close();
     if (options.stats !== undefined) writeStats(options.stats, host);
+    if (options.jitStats) io.stderr.write(jitReport(host));
     return exitStatus(end, io);
   } finally {
     detach();
@@ -136,6 +144,7 @@ function machineConfig(options: BootOptions, nics: readonly NicConfig[]): Machin
     disks: options.disk.map((disk, index) => ({ device: `ubd${index}`, ...disk })),
     nics,
     debugExitPort: options.debugExit,
+    jitThreshold: options.jit ? options.jitThreshold : 0,
   };
 }
 
@@ -151,6 +160,11 @@ function writeStats(file: string, host: MachineHost): void {
     nics,
   };
   writeFileSync(file, `${JSON.stringify(stats, null, 2)}\n`);
+}
+
+function jitReport(host: MachineHost): string {
+  const { regions, modules, moduleBytes, guestInstructions, compileMs } = host.jitStats;
+  return `\numlaut: compiled ${regions} regions of ${guestInstructions} guest instructions into ${modules} modules, ${moduleBytes} bytes, in ${Math.round(compileMs)} ms\n`;
 }
 
 function exitStatus(end: MachineEnd, io: Io): number {

@@ -12,6 +12,8 @@ export interface MachineConfig {
   readonly disks: readonly DiskConfig[];
   /** In order: eth0 is the first. */
   readonly nics: readonly NicConfig[];
+  /** Executions of a block before it is compiled; 0 = interpreter alone. The engine's own figure by default. */
+  readonly jitThreshold?: number | undefined;
   /** I/O port of an isa-debug-exit device, if wanted. */
   readonly debugExitPort?: number | undefined;
 }

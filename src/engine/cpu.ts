@@ -46,6 +46,18 @@ export interface EntryState {
   readonly gdt?: { readonly base: bigint; readonly limit: number };
 }
 
+/** Work of the second tier. */
+export interface JitStats {
+  /** Compiled regions, and the WebAssembly modules that hold them. */
+  readonly regions: number;
+  readonly modules: number;
+  readonly moduleBytes: number;
+  /** Guest instructions that the regions were made from. */
+  readonly guestInstructions: number;
+  /** Time spent on compiling, without what V8 does in the background. */
+  readonly compileMs: number;
+}
+
 export interface Cpu {
   /** Power-on reset, then the given entry state. */
   reset(entry: EntryState): void;
@@ -68,6 +80,8 @@ export interface Cpu {
   invalidate(ramOffset: number, length: number): void;
   /** Retired instructions since power-on. */
   readonly instructions: number;
+  /** What the compiler has done so far. */
+  readonly jitStats: JitStats;
   /** Registers and mode as text, for error reports. */
   dump(): string;
 }

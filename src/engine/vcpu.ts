@@ -1,11 +1,11 @@
 /** A vCPU: core runtime, interpreter and decoder around one linear memory. */
 import { readFileSync } from 'node:fs';
 import type { CoreExports } from './core/exports.ts';
-import { type Cpu, type CpuHooks, type EntryState, GPR } from './cpu.ts';
+import { type Cpu, type CpuHooks, type EntryState, GPR, type JitStats } from './cpu.ts';
 import { FetchFault } from './decode/code-bytes.ts';
 import { BlockDecoder } from './decode/index.ts';
 import { buildInterpreter } from './interp/build.ts';
-import { Jit, type JitStats } from './jit/jit.ts';
+import { Jit } from './jit/jit.ts';
 import { BLOCK, CPU, EXIT, LOW_RAM_MAX, type MemoryMap, MODE, STATE, TLB } from './layout.ts';
 
 /** The guest runs code where there is no RAM: nothing can be executed there. */
@@ -15,11 +15,11 @@ export interface CpuOptions {
   /** Entries of each TLB bank, a power of two up to TLB.ENTRIES. */
   readonly tlbEntries?: number;
   /** Executions of a block before its region is compiled; 0 = interpreter alone. Default JIT_THRESHOLD. */
-  readonly jitThreshold?: number;
+  readonly jitThreshold?: number | undefined;
 }
 
 /** Where compiling a region pays for itself: a compilation costs about as much as 10,000 interpreted blocks. */
-const JIT_THRESHOLD = 0;
+const JIT_THRESHOLD = 3000;
 
 const CORE_FILE = new URL('../../build/core.wasm', import.meta.url);
 

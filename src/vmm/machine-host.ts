@@ -10,6 +10,7 @@ import type {
 } from '../contracts/ports.ts';
 import type { CharPort, NicPort } from '../engine/backends.ts';
 import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
+import type { JitStats } from '../engine/cpu.ts';
 import { createCpu } from '../engine/vcpu.ts';
 import { type BackupRun, beginBackup, type GuestDisk, openDisk } from '../storage/index.ts';
 import { openNicPort } from '../switchd/port-rings.ts';
@@ -93,7 +94,7 @@ export class MachineHost {
         rng: true,
       },
       debugExitPort: config.debugExitPort,
-      createCpu,
+      createCpu: (memory, map, hooks) => createCpu(memory, map, hooks, { jitThreshold: config.jitThreshold }),
       onReboot: () => this.#post({ type: 'rebooted' }),
     });
   }
@@ -194,6 +195,11 @@ export class MachineHost {
         finish({ type: 'backup-failed', backupId, code, message });
       },
     );
+  }
+
+  /** What the engine's compiler has done. */
+  get jitStats(): JitStats {
+    return this.#machine.jitStats;
   }
 
   stats(): MachineStats {

@@ -1,6 +1,14 @@
 /** Decodes one instruction into micro-ops. */
 import type { CodeBytes } from './code-bytes.ts';
-import { DeviceNotAvailable, FLOW, type Flow, Instruction, InstructionTooLong, UndefinedOpcode, ZERO } from './instruction.ts';
+import {
+  DeviceNotAvailable,
+  FLOW,
+  type Flow,
+  Instruction,
+  InstructionTooLong,
+  UndefinedOpcode,
+  ZERO,
+} from './instruction.ts';
 import { oneByte, table38, table3a, twoByte } from './tables.ts';
 import type { UopWriter } from './uop-writer.ts';
 

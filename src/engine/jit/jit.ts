@@ -6,6 +6,7 @@
  * them ends it.
  */
 import type { CoreExports } from '../core/exports.ts';
+import type { JitStats } from '../cpu.ts';
 import type { BlockDecoder } from '../decode/index.ts';
 import { BLOCK, CODE_GRANULE, type MemoryMap, UOP } from '../layout.ts';
 import { uopNumber } from '../uops/index.ts';
@@ -21,17 +22,17 @@ const NEVER = 0x7fff_ffff;
 const TABLE_GROWTH = 256;
 const BATCH = 16;
 
-export interface JitStats {
-  regions: number;
-  modules: number;
-  moduleBytes: number;
-  guestInstructions: number;
-  compileMs: number;
-}
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 export class Jit {
   readonly table = new WebAssembly.Table({ element: 'anyfunc', initial: TABLE_GROWTH });
-  readonly stats: JitStats = { regions: 0, modules: 0, moduleBytes: 0, guestInstructions: 0, compileMs: 0 };
+  readonly stats: Mutable<JitStats> = {
+    regions: 0,
+    modules: 0,
+    moduleBytes: 0,
+    guestInstructions: 0,
+    compileMs: 0,
+  };
   readonly #core: CoreExports;
   readonly #signatures: ReturnType<typeof exportedFunctions>;
   readonly #imports: WebAssembly.Imports;

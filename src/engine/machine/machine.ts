@@ -6,7 +6,7 @@ import type { CharPort } from '../backends.ts';
 import { writeAcpiTables } from '../boot/acpi.ts';
 import { BootError } from '../boot/errors.ts';
 import { loadKernel } from '../boot/load-kernel.ts';
-import type { Cpu, CpuHooks } from '../cpu.ts';
+import type { Cpu, CpuHooks, JitStats } from '../cpu.ts';
 import { FW_CFG_KEY } from '../devices/isa/fw-cfg.ts';
 import { createPciBus, INTX_ROUTES, PCI_WINDOW, type PciBus } from '../devices/pci/index.ts';
 import { createVirtioDevices, type VirtioDevices, type VirtioOptions } from '../devices/virtio/index.ts';
@@ -101,6 +101,10 @@ export class Machine {
   /** Retired guest instructions. */
   get instructions(): number {
     return this.#cpu.instructions;
+  }
+
+  get jitStats(): JitStats {
+    return this.#cpu.jitStats;
   }
 
   get isStopped(): boolean {
