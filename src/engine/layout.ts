@@ -86,7 +86,7 @@ export const STATE = {
   FAULT_ERROR: 0x270,
   /** Not 0: a single-stepped instruction runs, and nothing has taken its trap away yet (u32). */
   STEPPING: 0x274,
-  /** For #PF the linear address, goes to CR2 on delivery (i64). */
+  /** For #PF the linear address, goes to CR2 on delivery; for #GP an address that is not canonical (i64). */
   FAULT_ADDRESS: 0x278,
   /** Retired instructions since reset (i64). */
   ICOUNT: 0x280,
@@ -269,8 +269,10 @@ export const UOP = {
   BASE: 6,
   /** u16: state offset of the index register (STATE.ZERO if none) */
   INDEX: 8,
-  /** u8: index shift 0…3 */
+  /** u8: index shift 0…3, | STACK */
   SCALE: 10,
+  /** The operand is on the stack: a 64-bit address that is not canonical is #SS. Shifts ignore the bit. */
+  STACK: 0x80,
   /** u8: instructions of the block that are complete before this micro-op's instruction */
   DONE: 11,
   /** i32: displacement */

@@ -56,6 +56,9 @@ const GDT = [
 ];
 const HLT = 0xf4;
 const GENERAL_PROTECTION = 13;
+const PAGE_FAULT = 14;
+/** Bit of a page fault's error code. */
+const FETCH = 0x10n;
 /** Vectors that push an error code. */
 const WITH_ERROR_CODE = new Set([8, 10, 11, 12, 13, 14, 17, 21]);
 const PAGE = { PRESENT: 1, WRITE: 2, USER: 4, LARGE: 0x80 } as const;
@@ -211,7 +214,11 @@ export class EngineStepper {
     const frame = AT.STACK - 40;
     const error = hasError ? this.#ram.getBigUint64(frame - 8, true) : 0n;
     const rip = this.#ram.getBigUint64(frame, true);
-    const ended = vector === GENERAL_PROTECTION && error === 0n && rip !== BigInt(PLACE.CODE);
+    const elsewhere = rip !== BigInt(PLACE.CODE);
+    const halted = vector === GENERAL_PROTECTION && error === 0n;
+    // The instruction may have gone to where nothing can be executed.
+    const fetching = vector === PAGE_FAULT && (error & FETCH) !== 0n;
+    const ended = elsewhere && (halted || fetching);
     output.set(this.#bytes.subarray(AT.FX_OUT, AT.FX_OUT + FXSAVE_BYTES), OUTPUT.FXSAVE);
     for (const [i, register] of FRAME_GPRS.entries()) {
       const value =

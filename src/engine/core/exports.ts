@@ -100,6 +100,8 @@ export interface BlockExports {
 export interface ExceptionExports {
   /** Makes a fault pending; the caller returns code 2. The error code is ignored for vectors without one. */
   raise(vector: number, error: number): void;
+  /** Says, before `deliverFault`, that the fault is from an access to the stack: #SS for what is not canonical. */
+  stackFault(): void;
   /** Delivers the pending fault for the instruction at STATE.RIP: 1, or 3 (EXIT.SHUTDOWN) on a triple fault. */
   deliverFault(): number;
   /**

@@ -2,7 +2,7 @@
  * The instruction being decoded: prefixes, ModRM, operands, and the micro-ops it becomes.
  * Handlers (one file a family, `opcode tables` in `tables.ts`) read operands and call `emit`.
  */
-import { MODE, STATE } from '../layout.ts';
+import { MODE, STATE, UOP } from '../layout.ts';
 import { uopNumber } from '../uops/index.ts';
 import type { CodeBytes } from './code-bytes.ts';
 import type { UopWriter } from './uop-writer.ts';
@@ -26,6 +26,8 @@ export const TEMP2 = STATE.TEMP2;
 export const TEMP3 = STATE.TEMP3;
 const NO_SEGMENT = -1;
 const MAX_LENGTH = 15;
+/** Micro-ops that access the stack themselves. Of POP m that is checked by a load before it. */
+const STACK_UOP = /^(push|pop(?!.*m$|cnt)|call|ret|leave|enter|iret|farcall|farret)/;
 
 /** What a handler says about what follows. */
 export const FLOW = {
@@ -287,6 +289,12 @@ export class Instruction {
     this.disp = 0;
   }
 
+  /** Loads what is on top of the stack, for faults alone (64-bit mode). */
+  probeStack(width: number): void {
+    const scale = UOP.STACK;
+    this.out.write(uopNumber(`mov${width}.rm`), TEMP1, ZERO, STATE.REGS + 32, ZERO, scale, 0, 0, 0);
+  }
+
   // ---- registers ----
 
   /** State offset of a general register of 16 bits or more. */
@@ -336,7 +344,9 @@ export class Instruction {
 
   /** Appends a micro-op with the present memory operand. The immediate is sign-extended unless `high` is given. */
   emit(name: string, a: number = ZERO, b: number = ZERO, low = 0, high: number = low >> 31): void {
-    this.out.write(uopNumber(name), a, b, this.base, this.index, this.scale, this.disp, low, high);
+    const operandOnStack = this.defaultSegment === SEGMENT.SS && this.segment === NO_SEGMENT;
+    const scale = operandOnStack || STACK_UOP.test(name) ? this.scale | UOP.STACK : this.scale;
+    this.out.write(uopNumber(name), a, b, this.base, this.index, scale, this.disp, low, high);
   }
 
   /** Loads the r/m operand's value: its register, or `temp` after a load. Bytes use `width` 8. */

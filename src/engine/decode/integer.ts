@@ -284,6 +284,7 @@ oneByte[0x8f] = withModrm((i) => {
     i.emit(`pop${i.stack}.r`, i.gpr(i.rm));
     return;
   }
+  if (i.long) i.probeStack(i.stackWidth);
   // An RSP-based address is computed after the pop has moved RSP.
   if (i.base === RSP) i.disp += i.stackWidth / 8;
   i.memory();

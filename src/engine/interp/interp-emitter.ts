@@ -1,4 +1,5 @@
 /** The interpreter's operands: every field of the micro-op record is loaded when the micro-op runs. */
+import { RESULT } from '../jit/jit-emitter.ts';
 import { BLOCK, CPU, EXIT, JUMP_CACHE, STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { EagerFlags } from '../uops/flags.ts';
@@ -311,9 +312,15 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.op('i32.eqz');
     w.brIf(this.#frame.lookup);
     w.get(result);
-    w.i32(1);
-    w.op('i32.ne');
+    w.i32(RESULT.LEAVE);
+    w.op('i32.eq');
     w.brIf(this.#frame.exit);
+    w.get(result);
+    w.i32(RESULT.STACK_FAULT);
+    w.op('i32.eq');
+    w.if();
+    this.call('stackFault');
+    w.end();
     this.call('deliverFault');
     w.i32(1);
     w.op('i32.ne');
@@ -350,6 +357,13 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     this.#retire(0);
     this.setState(STATE.RIP, 'i64', () => this.#rip(UOP.PC));
     this.setState(STATE.ICOUNT, 'i64', () => w.get(this.#frame.icount));
+    w.get(this.#frame.pc);
+    w.memory('i32.load8_u', UOP.SCALE);
+    w.i32(UOP.STACK);
+    w.op('i32.and');
+    w.if();
+    this.call('stackFault');
+    w.end();
     this.call('deliverFault');
     w.i32(1);
     w.op('i32.ne');

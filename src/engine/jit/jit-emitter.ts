@@ -42,6 +42,8 @@ export const RESULT = {
   FAULT: 1,
   /** Return to JavaScript with EXIT_REASON. */
   LEAVE: 2,
+  /** A fault of an access to the stack is pending at RIP. */
+  STACK_FAULT: 3,
 } as const;
 
 /** How the region goes on at the end of a block; the region compiler knows where to. */
@@ -155,7 +157,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     if (index !== STATE.ZERO) {
       add(() => {
         this.fixed(index, 64);
-        const scale = this.#uops.u8(this.#uop, UOP.SCALE);
+        const scale = this.#uops.u8(this.#uop, UOP.SCALE) & ~UOP.STACK;
         if (scale === 0) return;
         w.i64(BigInt(scale));
         w.op('i64.shl');
@@ -266,14 +268,19 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
 
   faultIf(): void {
     this.w.if();
-    this.#leaveAt(this.#instruction.pc, this.#done, RESULT.FAULT);
+    this.#leaveForFault();
     this.w.end();
   }
 
   fault(vector: number, error: number): void {
     super.setState(STATE.FAULT_VECTOR, 'i32', () => this.w.i32(vector));
     super.setState(STATE.FAULT_ERROR, 'i32', () => this.w.i32(error));
-    this.#leaveAt(this.#instruction.pc, this.#done, RESULT.FAULT);
+    this.#leaveForFault();
+  }
+
+  #leaveForFault(): void {
+    const onStack = (this.#uops.u8(this.#uop, UOP.SCALE) & UOP.STACK) !== 0;
+    this.#leaveAt(this.#instruction.pc, this.#done, onStack ? RESULT.STACK_FAULT : RESULT.FAULT);
   }
 
   commit(leave = true): void {

@@ -28,7 +28,9 @@ import {
   VECTOR_NMI,
   VECTOR_OF,
   VECTOR_PF,
+  VECTOR_SS,
   attendSoon,
+  canonical,
   fault,
   iopl,
   leave,
@@ -67,6 +69,12 @@ function makesDoubleFault(first: i32, second: i32): bool {
   return first == VECTOR_PF && (second == VECTOR_PF || contributory(second));
 }
 
+/** Says that the pending fault is from an access to the stack: #GP for an address that is not canonical is #SS. */
+export function stackFault(): void {
+  if (load<i32>(STATE_FAULT_VECTOR) != VECTOR_GP || canonical(load<i64>(STATE_FAULT_ADDRESS))) return;
+  store<i32>(STATE_FAULT_VECTOR, VECTOR_SS);
+}
+
 /** Delivers the pending fault for the instruction at STATE_RIP; see exports.ts. */
 export function deliverFault(): i32 {
   return deliverFrom(-1);
@@ -79,6 +87,7 @@ function deliverFrom(first: i32): i32 {
     let error = load<u32>(STATE_FAULT_ERROR);
     store<i32>(STATE_FAULT_VECTOR, -1);
     if (vector == VECTOR_PF) store<i64>(STATE_CR2, load<i64>(STATE_FAULT_ADDRESS));
+    store<i64>(STATE_FAULT_ADDRESS, 0);
     if (first == VECTOR_DF) return leave(EXIT_SHUTDOWN);
     if (makesDoubleFault(first, vector)) {
       vector = VECTOR_DF;

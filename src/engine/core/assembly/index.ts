@@ -24,6 +24,7 @@ export {
   raise,
   singleStep,
   softwareInterrupt,
+  stackFault,
 } from './exceptions';
 export {
   lar,

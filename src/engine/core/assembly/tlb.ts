@@ -5,6 +5,7 @@ import {
   JUMP_CACHE_ENTRY_SIZE,
   STATE_CPL,
   STATE_CR4,
+  STATE_FAULT_ADDRESS,
   STATE_RFLAGS,
   STATE_TLB_BANK,
   STATE_TLB_FILLS,
@@ -229,6 +230,7 @@ export function resolve(address: i64, bank: i32, access: i32): usize {
   if (tag == page) return <usize>(<i32>address + load<i32>(entry, TLB_ADDEND));
   if (longMode() && !canonical(address)) {
     fault(VECTOR_GP, 0);
+    store<i64>(STATE_FAULT_ADDRESS, address);
     return NO_POINTER;
   }
   const physical = walk(address, bank, access);
