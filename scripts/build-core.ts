@@ -21,9 +21,10 @@ function layoutConstants(): string {
   lines.push(`export const CODE_GRANULE: i32 = ${layout.CODE_GRANULE};`);
   const address = (group: string, key: string): boolean =>
     (group === 'STATE' && key !== 'SIZE') || key === 'BASE';
-  const groups = ['STATE', 'MODE', 'EXIT', 'TLB', 'JUMP_CACHE', 'BLOCK_HASH', 'BLOCK', 'UOP'] as const;
-  for (const group of groups) {
-    for (const [key, value] of Object.entries(layout[group])) {
+  const { STATE, MODE, EXIT, TLB, JUMP_CACHE, BLOCK_HASH, BLOCK, UOP } = layout;
+  const groups = { STATE, MODE, EXIT, TLB, JUMP_CACHE, BLOCK_HASH, BLOCK, UOP };
+  for (const [group, table] of Object.entries(groups)) {
+    for (const [key, value] of Object.entries(table)) {
       const at = group === 'STATE' && key !== 'SIZE' ? layout.CPU + Number(value) : value;
       const type =
         typeof value === 'bigint' ? 'i64' : key === 'NO_PAGE' ? 'u32' : address(group, key) ? 'usize' : 'i32';

@@ -49,7 +49,7 @@ async function halt(vm: string, session: ConsoleSession): Promise<void> {
   expect((await daemon.client.waitVm(vm, 'halted', 60)).state).toBe('halted');
 }
 
-describe.sequential('a newcomer', () => {
+describe('a newcomer', () => {
   test(
     'creates two VMs from the default image, starts them and logs in',
     async () => {

@@ -10,10 +10,8 @@ const MAX_INSTRUCTIONS = 48;
 /** Room that a block may need in the arena. */
 const MAX_BLOCK_BYTES = BLOCK.SIZE + (MAX_INSTRUCTIONS + 1) * 12 * UOP.SIZE;
 
-export interface FetchTranslation {
-  /** RAM offset of the code at the linear address; throws FetchFault with the fault pending. */
-  (linear: bigint): number;
-}
+/** RAM offset of the code at the linear address; throws FetchFault with the fault pending. */
+export type FetchTranslation = (linear: bigint) => number;
 
 export class BlockDecoder {
   readonly #ram: Uint8Array;

@@ -15,34 +15,46 @@ const FORMS: readonly string[] = [
 ];
 const forms = FORMS.map((row) => row.split(' '));
 
+/** FENI, FDISI, FNCLEX, FNINIT, FSETPM; FNSTSW AX: their addresses are not recorded. */
+const CONTROL = new Set([0xe0, 0xe1, 0xe2, 0xe3, 0xe4].map((modrm) => (3 << 6) | (modrm & 0x3f)));
+CONTROL.add((7 << 6) | 0x20);
+/** FLDCW, FNSTCW and FNSTSW by escape and ModRM.reg. */
+const CONTROL_FORMS: Readonly<Record<number, string>> = {
+  [(1 << 3) | 5]: 'x87.loadcontrol',
+  [(1 << 3) | 7]: 'x87.storecontrol',
+  [(5 << 3) | 7]: 'x87.storecontrol',
+};
+
 const LOAD_ENVIRONMENT = 4;
 const FULL = 5;
 
 /** FLDENV, FNSTENV (D9 /4, /6), FRSTOR, FNSAVE (DD /4, /6). */
-function environment(i: Instruction, escape: number): void {
-  const full = escape === FULL;
+function environment(i: Instruction, escapeOpcode: number): void {
+  const full = escapeOpcode === FULL;
   const wide = i.operandSize !== 16;
   const bytes = (wide ? 28 : 14) + (full ? 80 : 0);
   const name = (i.reg & 7) === LOAD_ENVIRONMENT ? 'x87.loadenv' : 'x87.storeenv';
   i.emit(name, ZERO, ZERO, bytes | (wide ? 1 << 16 : 0) | (full ? 1 << 17 : 0));
 }
 
-for (let escape = 0; escape < 8; escape++) {
-  oneByte[0xd8 + escape] = withModrm((i) => {
+for (let escapeOpcode = 0; escapeOpcode < 8; escapeOpcode++) {
+  oneByte[0xd8 + escapeOpcode] = withModrm((i) => {
     i.requireFpu();
     if (i.isRegister) {
-      i.emit('x87.register', ZERO, ZERO, (escape << 6) | (i.modrm & 0x3f));
+      const code = (escapeOpcode << 6) | (i.modrm & 0x3f);
+      i.emit(CONTROL.has(code) ? 'x87.control' : 'x87.register', ZERO, ZERO, code, i.startOffset);
       return;
     }
     const which = i.reg & 7;
-    const form = forms[escape][which];
+    const form = forms[escapeOpcode][which];
     if (form === '-') throw new UndefinedOpcode('x87');
     i.memory();
     if (form === 'E') {
-      environment(i, escape);
+      environment(i, escapeOpcode);
       return;
     }
     const direction = form[0] === 'r' ? 'read' : 'write';
-    i.emit(`x87.${direction}${form.slice(1)}`, ZERO, ZERO, (escape << 3) | which);
+    const name = CONTROL_FORMS[(escapeOpcode << 3) | which] ?? `x87.${direction}${form.slice(1)}`;
+    i.emit(name, ZERO, ZERO, (escapeOpcode << 3) | which, i.startOffset);
   });
 }

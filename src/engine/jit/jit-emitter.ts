@@ -6,7 +6,7 @@ import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 import { type CoreEffects, coreEffects } from './core-effects.ts';
 import { type DecodedInstruction, pageOf, type UopReader } from './flow-graph.ts';
-import { LazyFlags } from './lazy-flags.ts';
+import type { LazyFlags } from './lazy-flags.ts';
 import type { RegisterFile } from './register-file.ts';
 
 /** Locals and labels that all code of a region shares. */

@@ -1,7 +1,7 @@
 /** Moves, extensions, address computation, conditional moves, exchanges. */
 import { STATE } from '../layout.ts';
 import { defineUop } from './define.ts';
-import { type Emitter, type Width } from './emitter.ts';
+import type { Emitter, Width } from './emitter.ts';
 import { signExtend } from './flags.ts';
 import {
   loadAt,

@@ -426,9 +426,11 @@ function toInteger(e: Emitter, shape: Shape, width: Width, truncate: number): vo
     };
     push();
     w.op(`${shape.float}.abs`);
-    const bound = width === 32 ? 2147483647 : 9223371487098961920;
+    /** The largest single below 2^63. */
+    const int64Bound = 2 ** 63 - 2 ** 39;
+    const bound = width === 32 ? 2147483647 : int64Bound;
     if (shape === DOUBLE) w.f64(bound);
-    else w.f32(width === 32 ? 2147483520 : 9223371487098961920);
+    else w.f32(width === 32 ? 2147483520 : int64Bound);
     w.op(`${shape.float}.lt`);
     isNormal(e, shape, bits);
     w.op('i32.and');

@@ -36,7 +36,11 @@ const immBits =
   };
 
 function system(name: string, core: string, ...args: readonly Argument[]): void {
-  defineUop(name, (e) => e.systemCall(core, () => args.forEach((argument) => argument(e))));
+  defineUop(name, (e) =>
+    e.systemCall(core, () => {
+      for (const argument of args) argument(e);
+    }),
+  );
 }
 
 /** A core call that yields a value and may fault: the value goes to register A. */
@@ -48,7 +52,7 @@ function systemValue(
   ...args: readonly Argument[]
 ): void {
   defineUop(name, (e) => {
-    args.forEach((argument) => argument(e));
+    for (const argument of args) argument(e);
     e.call(core);
     if (!wide) e.w.op('i64.extend_i32_u');
     e.w.set(e.i64[0]);
