@@ -113,6 +113,7 @@ const fromMmx =
 const toMmx =
   (name: string, bits: 64 | 128): Row =>
   (i) => {
+    i.emit('fwait');
     i.emit(name, VTEMP, source(i, bits));
     i.emit('mmx.set', mmxReg(i), VTEMP);
   };
@@ -232,6 +233,7 @@ function mmxSource(i: Instruction, bits: 32 | 64 = 64): number {
     i.emit('v.movq', VTEMP, mmxRm(i));
   } else {
     i.memory();
+    i.emit('fwait');
     i.emit(`v.load${bits}`, VTEMP);
     i.emit('mmx.begin');
   }
@@ -240,15 +242,16 @@ function mmxSource(i: Instruction, bits: 32 | 64 = 64): number {
 /** Stores an MMX register: a store that faults leaves the x87 unit as it was. */
 function mmxStore(i: Instruction, width: 32 | 64): void {
   i.memory();
+  i.emit('fwait');
   i.emit(`probe${width}`);
   i.emit('mmx.begin');
   i.emit(`v.store${width}`, ZERO, mmxReg(i));
 }
 /** MMX forms of vector operations run on vector temporaries; `name` has to be right for the low half. */
 const mmx =
-  (name: string, finish?: string): Row =>
+  (name: string, finish?: string, bits: 32 | 64 = 64): Row =>
   (i) => {
-    const b = mmxSource(i);
+    const b = mmxSource(i, bits);
     i.emit('v.movq', MTEMP, mmxReg(i));
     i.emit(name, MTEMP, b);
     if (finish !== undefined) i.emit(finish, MTEMP, MTEMP);
@@ -304,7 +307,7 @@ for (const [opcode, low, high] of [
   [0x61, 'punpcklwd', 'punpckhwd'],
   [0x62, 'punpckldq', 'punpckhdq'],
 ] as const) {
-  twoByte[opcode] = rows(mmx(`v.${low}`), op(`v.${low}`));
+  twoByte[opcode] = rows(mmx(`v.${low}`, undefined, 32), op(`v.${low}`));
   twoByte[opcode + 8] = rows(mmx(`v.${low}`, 'v.lane64.0.1'), op(`v.${high}`));
 }
 twoByte[0x6c] = rows(undefined, op('v.punpcklqdq'));
@@ -343,6 +346,7 @@ const toGeneral: Row = (i) => {
 };
 twoByte[0x6e] = rows((i) => {
   const width = i.rex & 8 ? 64 : 32;
+  i.emit('fwait');
   const from = i.source(width);
   i.emit('mmx.begin');
   i.emit(`v.fromreg${width}`, VTEMP, from);
@@ -416,6 +420,7 @@ const insert =
   };
 twoByte[0xc4] = rows((i) => {
   const imm = i.u8() & 3;
+  i.emit('fwait');
   const from = i.isRegister ? i.gpr(i.rm) : i.source(16);
   i.emit('mmx.begin');
   i.emit('v.movq', MTEMP, mmxReg(i));
