@@ -47,6 +47,8 @@ export interface DaemonOptions {
   readonly allowPaths?: readonly string[] | undefined;
   /** Where running VMs have their UMID/mconsole and UMID/pid, as UML; `uml` in the state folder when missing. */
   readonly umlDir?: string | undefined;
+  /** A datagram socket that is sent UML's notifications; none when missing. */
+  readonly umlNotify?: string | undefined;
   /** All guests together with their overhead; what the host can give when missing. */
   readonly memoryLimitBytes?: number | undefined;
   /** `daemon.log` in the state folder when missing. */
@@ -112,7 +114,12 @@ async function assemble(options: DaemonOptions, undo: (() => Promise<void> | voi
     memoryLimitBytes,
   });
   const umlDir = options.umlDir ?? home.file('uml');
-  const sockets = new VmSockets({ services: manager.services, umlDir, log });
+  const sockets = new VmSockets({
+    services: manager.services,
+    umlDir,
+    notifyPath: options.umlNotify,
+    log,
+  });
   undo.push(() => sockets.close());
   const app = await buildApi({ services: manager.services, log });
   undo.push(() => app.close());

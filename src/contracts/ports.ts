@@ -76,6 +76,10 @@ export type FromMachine =
   | { readonly type: 'started' }
   /** The guest reset itself or was rebooted; the same worker boots again. */
   | { readonly type: 'rebooted' }
+  /** The guest's kernel has panicked and told the pvpanic device so. */
+  | { readonly type: 'panicked' }
+  /** What a guest's program wrote to /dev/virtio-ports/umlaut.notify; `dropped` before it were too many. */
+  | { readonly type: 'notification'; readonly bytes: Uint8Array; readonly dropped: number }
   | { readonly type: 'console-output'; readonly console: ConsoleName; readonly bytes: Uint8Array }
   | {
       readonly type: 'backup-progress';

@@ -15,6 +15,7 @@ import { createCpu } from '../engine/vcpu.ts';
 import { type BackupRun, beginBackup, type GuestDisk, openDisk } from '../storage/index.ts';
 import { openNicPort } from '../switchd/port-rings.ts';
 import { ConsoleQueue } from './console-queue.ts';
+import { NOTIFY_PORT_NAME, NotifyPort } from './notify-port.ts';
 
 const SERIALS = ['ttyS0', 'ttyS1', 'ttyS2', 'ttyS3'] as const;
 const VIRTIO_CONSOLES = ['hvc0'] as const;
@@ -90,13 +91,21 @@ export class MachineHost {
       virtio: {
         disks: this.#disks.map((backend, index) => ({ backend, serial: config.disks[index]!.device })),
         nics: this.#nics.map((port, index) => ({ port, mac: config.nics[index]!.mac })),
-        consoles: VIRTIO_CONSOLES.map((name) => ({ port: this.#console(name), console: true })),
+        consoles: [
+          ...VIRTIO_CONSOLES.map((name) => ({ port: this.#console(name), console: true })),
+          { port: this.#notifyPort(), console: false, name: NOTIFY_PORT_NAME },
+        ],
         rng: true,
       },
       debugExitPort: config.debugExitPort,
       createCpu: (memory, map, hooks) => createCpu(memory, map, hooks, { jitThreshold: config.jitThreshold }),
       onReboot: () => this.#post({ type: 'rebooted' }),
+      onPanic: () => this.#post({ type: 'panicked' }),
     });
+  }
+
+  #notifyPort(): CharPort {
+    return new NotifyPort((bytes, dropped) => this.#post({ type: 'notification', bytes, dropped }));
   }
 
   #console(name: ConsoleName): CharPort {

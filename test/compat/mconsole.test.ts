@@ -182,6 +182,57 @@ describe('the socket', () => {
     expect(fs.readFileSync(path.join(umlDir, 'db/pid'), 'utf8')).toBe('1\n');
   });
 
+  it('sends notifications: itself, a panic with its message, and what the guest says', async () => {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'umlaut-mc-'));
+    onTestFinished(() => fs.rmSync(folder, { recursive: true, force: true }));
+    const umlNotify = path.join(folder, 'notify');
+    const listener = new DatagramSocket(umlNotify);
+    onTestFinished(() => listener.close());
+    const umlDir = path.join(folder, 'uml');
+    const api = await startHarness({ umlDir, umlNotify });
+    await api.runVm('web');
+    const next = async () => {
+      const { bytes, from } = await until(() => listener.receive(), 'notification');
+      const notification = Buffer.from(bytes);
+      const sender = Buffer.from(from ?? [])
+        .toString('utf8', 2)
+        .replaceAll('\0', '');
+      return { header: notification.toString('hex', 0, 16), data: notification.toString('utf8', 16), sender };
+    };
+    const sender = path.join(umlDir, 'web/mconsole');
+    const length = (sender.length + 1).toString(16).padStart(2, '0');
+    expect(await next()).toEqual({
+      header: `bebafeca0200000000000000${length}000000`,
+      data: `${sender}\0`,
+      sender,
+    });
+    const machine = api.farm.of('web');
+    machine.print('ttyS0', '[  1.0] Kernel panic - not syncing: sysrq triggered crash\r\n[ 1.1] CPU: 0\r\n');
+    machine.say({ type: 'panicked' });
+    expect(await next()).toMatchObject({
+      header: 'bebafeca020000000100000016000000',
+      data: 'sysrq triggered crash\0',
+    });
+    machine.say({ type: 'notification', bytes: Buffer.from('hello-user\n'), dropped: 3 });
+    expect(await next()).toEqual({
+      header: 'bebafeca02000000030000000b000000',
+      data: 'hello-user\n',
+      sender,
+    });
+    machine.say({ type: 'notification', bytes: Uint8Array.of(0xff, 0, 0x80), dropped: 0 });
+    const { bytes } = await until(() => listener.receive(), 'notification');
+    expect([...bytes.subarray(16)]).toEqual([0xff, 0, 0x80]);
+    const types = 'vm.panicked,vm.notification';
+    const { items } = (await api.get(`/v1/events?type=${types}`).expect(200)).body as {
+      items: { type: string; data: object }[];
+    };
+    expect(items.map(({ type, data }) => ({ type, data }))).toEqual([
+      { type: 'vm.panicked', data: { message: 'sysrq triggered crash' } },
+      { type: 'vm.notification', data: { text: 'hello-user\n', dropped: 3 } },
+      { type: 'vm.notification', data: { text: '\ufffd\0\ufffd', base64: '/wCA', dropped: 0 } },
+    ]);
+  });
+
   it('that cannot be made does not keep the VM from running', async () => {
     const home = fs.mkdtempSync(path.join(os.tmpdir(), 'umlaut-mc-'));
     onTestFinished(() => fs.rmSync(home, { recursive: true, force: true }));

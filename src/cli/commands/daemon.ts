@@ -13,6 +13,7 @@ interface DaemonCommandOptions {
   readonly allowPath?: string[];
   readonly memoryLimit?: number;
   readonly umlDir?: string;
+  readonly umlNotify?: string;
 }
 
 export function registerDaemon(program: Command, io: Io): void {
@@ -26,6 +27,10 @@ export function registerDaemon(program: Command, io: Io): void {
     .option('--allow-path <folder>', 'files below it may be imported; may be repeated', collect)
     .option('--memory-limit <size>', 'of all guests together (default: what the host can give)', parseBytes)
     .option('--uml-dir <folder>', 'UML folder, with UMID/mconsole (default: UMLAUT_UML_DIR, else ~/.uml)')
+    .option(
+      '--uml-notify <socket>',
+      "send UML's notifications there (default: UMLAUT_UML_NOTIFY, else nowhere)",
+    )
     .description('run the daemon in the foreground; SIGTERM or Ctrl-C ends it')
     .action(async (options: DaemonCommandOptions) => {
       // Loaded here: no other command needs the daemon's parts.
@@ -37,6 +42,7 @@ export function registerDaemon(program: Command, io: Io): void {
         redisUrl: options.redis ?? (env.UMLAUT_REDIS || undefined),
         allowPaths: options.allowPath,
         memoryLimitBytes: options.memoryLimit,
+        umlNotify: options.umlNotify ?? (env.UMLAUT_UML_NOTIFY || undefined),
         umlDir: options.umlDir ?? defaultUmlDir(env),
       });
       io.stderr.write(`listening on ${daemon.url}\n`);

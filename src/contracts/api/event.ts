@@ -9,6 +9,8 @@ export const EventType = z.enum([
   'vm.state',
   'vm.rebooted',
   'vm.log',
+  'vm.panicked',
+  'vm.notification',
   'disk.created',
   'disk.attached',
   'disk.detached',

@@ -6,6 +6,7 @@ import { IOAPIC_BASE } from '../devices/apic/ioapic.ts';
 import { LAPIC_BASE } from '../devices/apic/lapic.ts';
 import { ACPI_PM, SCI_IRQ } from '../devices/isa/acpi-pm.ts';
 import { FW_CFG_BYTES, FW_CFG_PORT } from '../devices/isa/fw-cfg.ts';
+import { PVPANIC_PORT } from '../devices/isa/pvpanic.ts';
 import { UART_PORTS } from '../devices/isa/uart16550.ts';
 import type { GuestMemory } from '../machine/guest-memory.ts';
 import * as aml from './aml.ts';
@@ -180,6 +181,12 @@ function dsdtTerms(options: AcpiOptions): aml.Aml {
     aml.name('_STA', aml.integer(0x0b)),
     aml.name('_CRS', aml.resources(aml.io(FW_CFG_PORT, FW_CFG_BYTES))),
   );
+  const pvPanic = aml.device(
+    'PEVT',
+    aml.name('_HID', aml.string('QEMU0001')),
+    aml.name('_STA', aml.integer(0x0f)),
+    aml.name('_CRS', aml.resources(aml.io(PVPANIC_PORT, 1))),
+  );
   return [
     ...aml.name('\\_S5', aml.packageOf(aml.integer(0), aml.integer(0), aml.integer(0), aml.integer(0))),
     ...aml.scope(
@@ -189,6 +196,7 @@ function dsdtTerms(options: AcpiOptions): aml.Aml {
       isa('KBD', 'PNP0303', aml.io(0x60, 1), aml.io(0x64, 1), aml.irqNoFlags(1)),
       ...serials,
       fwCfg,
+      pvPanic,
     ),
   ];
 }

@@ -39,10 +39,12 @@ export interface TimerHandle {
   cancel(): void;
 }
 
-/** Why a machine ended or is to be reset. */
+/** Why a machine ended or is to be reset; or what its guest has told. */
 export type MachineEvent =
   | { readonly kind: 'power-off' }
   | { readonly kind: 'reset' }
+  /** The guest's kernel has panicked; the machine runs on. */
+  | { readonly kind: 'panicked' }
   | { readonly kind: 'debug-exit'; readonly status: number };
 
 /** Everything a device may use of the board it is plugged into. */

@@ -6,6 +6,7 @@ import { FwCfg } from '../devices/isa/fw-cfg.ts';
 import { I8042 } from '../devices/isa/i8042.ts';
 import { Pit } from '../devices/isa/pit.ts';
 import { Rtc } from '../devices/isa/rtc.ts';
+import { PvPanic } from '../devices/isa/pvpanic.ts';
 import { UART_PORTS, Uart16550 } from '../devices/isa/uart16550.ts';
 import type { Mainboard } from './board.ts';
 import type { Device } from './bus.ts';
@@ -45,6 +46,7 @@ export function plugLegacyDevices(board: Mainboard, options: LegacyOptions): Leg
     acpi,
     keyboard,
     fwCfg,
+    new PvPanic(board),
     ...serials,
   ];
   if (options.debugExitPort !== undefined) all.push(debugExit(board, options.debugExitPort));

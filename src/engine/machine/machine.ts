@@ -42,6 +42,8 @@ export interface MachineOptions {
   readonly time?: TimeSource;
   /** The guest reset itself or was reset, and boots again. */
   readonly onReboot?: (() => void) | undefined;
+  /** The guest's kernel has panicked, and said so to the pvpanic device; the machine runs on. */
+  readonly onPanic?: (() => void) | undefined;
 }
 
 export class Machine {
@@ -195,6 +197,7 @@ export class Machine {
   #onEvent(event: MachineEvent): void {
     if (event.kind === 'reset') this.#reset();
     else if (event.kind === 'power-off') this.#end({ reason: 'power-off' });
+    else if (event.kind === 'panicked') setImmediate(() => this.#panicked());
     else this.#end({ reason: 'debug-exit', status: event.status });
   }
 
@@ -220,6 +223,12 @@ export class Machine {
     } catch (error) {
       this.#fail(error);
     }
+  }
+
+  /** What the guest has printed before is passed on before. */
+  #panicked(): void {
+    this.#flushSerials();
+    this.#options.onPanic?.();
   }
 
   #flushSerials(): void {

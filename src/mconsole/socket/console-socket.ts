@@ -2,7 +2,7 @@
 import { chmodSync } from 'node:fs';
 import { BARE_REFUSAL, encodeReply, TOO_LARGE, WRONG_VERSION } from '../wire/reply.ts';
 import { decodeRequest } from '../wire/request.ts';
-import { type Datagram, DatagramSocket } from './datagram-socket.ts';
+import { type Datagram, DatagramSocket, pathAddress } from './datagram-socket.ts';
 import { Outbox } from './outbox.ts';
 
 /** More than these are left in the kernel's queue, where their senders wait. */
@@ -63,6 +63,11 @@ export class ConsoleSocket {
     const to = this.#pending.get(request);
     this.#pending.delete(request);
     this.#send(to, encodeReply(err, text));
+  }
+
+  /** To whoever has bound `path`; lost when nobody has. */
+  send(path: string, bytes: Uint8Array): void {
+    this.#outbox.send([bytes], pathAddress(path));
   }
 
   flush(): void {

@@ -11,6 +11,8 @@ export type ToSocketThread =
   | { readonly type: 'open'; readonly socket: number; readonly path: string }
   /** Answers a request. */
   | { readonly type: 'reply'; readonly request: number; readonly err: number; readonly text: string }
+  /** Sends a datagram from the socket to that at `path`. */
+  | { readonly type: 'send'; readonly socket: number; readonly path: string; readonly bytes: Uint8Array }
   /** Takes no more requests; what was answered is still sent. Answered by `closed`. */
   | { readonly type: 'close'; readonly socket: number }
   /** Ends the thread. */

@@ -17,6 +17,8 @@ export interface SocketAnswer {
 export type SocketHandler = (text: string) => Promise<SocketAnswer>;
 
 export interface SocketHandle {
+  /** Sends a datagram from the socket to that at `path`; lost when there is none, or its queue stays full. */
+  send(path: string, bytes: Uint8Array): void;
   /** Takes no more requests. Resolves when those that came in are answered. */
   close(): Promise<void>;
 }
@@ -54,6 +56,9 @@ export class SocketServer {
     this.#post({ type: 'open', socket, path });
     await served.opened.promise;
     return {
+      send: (to, bytes) => {
+        if (this.#served.has(socket)) this.#post({ type: 'send', socket, path: to, bytes });
+      },
       close: () => {
         if (!this.#served.has(socket)) return Promise.resolve();
         this.#post({ type: 'close', socket });

@@ -64,6 +64,9 @@ class SocketThread {
         this.#requests.get(message.request)?.reply(message.request, message.err, message.text);
         this.#requests.delete(message.request);
         break;
+      case 'send':
+        this.#sockets.get(message.socket)?.send(message.path, message.bytes);
+        break;
       case 'close':
         this.#sockets.get(message.socket)?.close();
         break;

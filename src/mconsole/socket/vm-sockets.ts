@@ -4,6 +4,8 @@ import { AppError, toAppError } from '../../contracts/errors.ts';
 import { type Log, type LoggedEvent, type Services, SYSTEM } from '../../vmm/index.ts';
 import { SerialQueue } from '../../vmm/serial-queue.ts';
 import { runCommand } from '../index.ts';
+import { encodeNotification, NOTIFY, type NotifyType, notifyText } from '../wire/notify.ts';
+import { SOCKET_PATH_MAX } from './datagram-socket.ts';
 import { type SocketAnswer, type SocketHandle, SocketServer } from './socket-server.ts';
 import { claimUmid, isUmid, releaseUmid, type UmidFolder } from './umid-folder.ts';
 
@@ -11,6 +13,8 @@ export interface VmSocketsOptions {
   readonly services: Services;
   /** Made when missing. */
   readonly umlDir: string;
+  /** A socket that is told of consoles that come up, panics and what guests say, as by UML's `mconsole=notify:PATH`. */
+  readonly notifyPath?: string | undefined;
   readonly log: Log;
 }
 
@@ -27,13 +31,17 @@ export class VmSockets {
   readonly #services: Services;
   readonly #umlDir: string;
   readonly #log: Log;
+  readonly #notifyPath: string | undefined;
   readonly #server: SocketServer;
   readonly #served = new Map<string, Served>();
   /** Sockets that are coming up or going down. */
   readonly #settling = new Set<Promise<void>>();
   readonly #unsubscribe: () => void;
 
-  constructor({ services, umlDir, log }: VmSocketsOptions) {
+  /** Throws AppError `invalid_input` for a path that no socket can have. */
+  constructor({ services, umlDir, notifyPath, log }: VmSocketsOptions) {
+    if (notifyPath !== undefined) checkSocketPath(notifyPath);
+    this.#notifyPath = notifyPath === undefined ? undefined : path.resolve(notifyPath);
     this.#services = services;
     this.#umlDir = path.resolve(umlDir);
     this.#log = log;
@@ -52,7 +60,11 @@ export class VmSockets {
   }
 
   #take({ event: { type, resource, data } }: LoggedEvent): void {
-    if (type !== 'vm.state' || resource === null) return;
+    if (resource === null) return;
+    if (type === 'vm.panicked')
+      this.#notify(resource.id, NOTIFY.PANIC, notifyText(String(data.message ?? '')));
+    if (type === 'vm.notification') this.#notify(resource.id, NOTIFY.USER, notifiedBytes(data));
+    if (type !== 'vm.state') return;
     if (data.state === 'running') this.#serve(resource.id);
     else if (data.state === 'halted' || data.state === 'failed') this.#shut(resource.id);
   }
@@ -91,6 +103,7 @@ export class VmSockets {
         served.queue.run(() => this.#answer(vmId, text)),
       );
       this.#log.info({ vm: vmId }, `mconsole (version 2) initialized on ${socket}`);
+      this.#notify(vmId, NOTIFY.SOCKET, notifyText(socket));
       if (served.closed) await served.handle.close();
     } catch (error) {
       this.#failed(vmId, error);
@@ -117,6 +130,12 @@ export class VmSockets {
     if (served.handle !== undefined) this.#track(served.handle.close());
   }
 
+  /** From the VM's own socket, by which the receiver can tell whose it is. */
+  #notify(vmId: string, type: NotifyType, data: Uint8Array): void {
+    if (this.#notifyPath === undefined) return;
+    this.#served.get(vmId)?.handle?.send(this.#notifyPath, encodeNotification(type, data));
+  }
+
   #track(settling: Promise<void>): void {
     this.#settling.add(settling);
     void settling.finally(() => this.#settling.delete(settling));
@@ -126,4 +145,18 @@ export class VmSockets {
     const { message } = toAppError(error);
     this.#log.warn({ vm: vmId, error: message }, 'the VM has no mconsole socket');
   }
+}
+
+function checkSocketPath(file: string): void {
+  const length = Buffer.byteLength(path.resolve(file));
+  if (length <= SOCKET_PATH_MAX) return;
+  throw new AppError('invalid_input', `the notify socket's path has ${length} bytes: ${file}`, {
+    field: '--uml-notify',
+    remedy: `use a path of at most ${SOCKET_PATH_MAX} bytes`,
+  });
+}
+
+/** What the guest wrote, from the data of `vm.notification`. */
+function notifiedBytes({ text, base64 }: Readonly<Record<string, unknown>>): Uint8Array {
+  return typeof base64 === 'string' ? Buffer.from(base64, 'base64') : Buffer.from(String(text));
 }

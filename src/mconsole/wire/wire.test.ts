@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { encodeNotification, NOTIFY, notifyText } from './notify.ts';
 import { BARE_REFUSAL, encodeReply } from './reply.ts';
 import { decodeRequest } from './request.ts';
 
@@ -62,5 +63,24 @@ describe('a reply', () => {
 
   it('ends at its first NUL', () => {
     expect(encodeReply(0, 'ab\0cd')).toEqual([bytes('00000000 00000000 03000000', 'ab\0')]);
+  });
+});
+
+describe('a notification', () => {
+  it('has the bytes of UML', () => {
+    expect(encodeNotification(NOTIFY.SOCKET, notifyText('/tmp/umlref/boot/d.t2/t2/mconsole'))).toEqual(
+      bytes('bebafeca 02000000 00000000 22000000', '/tmp/umlref/boot/d.t2/t2/mconsole\0'),
+    );
+    expect(encodeNotification(NOTIFY.USER, Buffer.from('hello-user\n'))).toEqual(
+      bytes('bebafeca 02000000 03000000 0b000000', 'hello-user\n'),
+    );
+  });
+
+  it('has 512 bytes of data at most, with the NUL of a text among them', () => {
+    expect(encodeNotification(NOTIFY.USER, Buffer.alloc(513))).toHaveLength(16 + 512);
+    const text = encodeNotification(NOTIFY.PANIC, notifyText('x'.repeat(600)));
+    expect(text).toHaveLength(16 + 512);
+    expect(text.at(-1)).toBe(0);
+    expect(text.at(-2)).toBe(120);
   });
 });

@@ -86,6 +86,11 @@ export class ConsoleHub {
     }
   }
 
+  /** What was last printed on all consoles, as far as it is kept. */
+  recent(): Map<string, Uint8Array> {
+    return new Map([...this.#consoles].map(([name, console]) => [name, console.scrollback()]));
+  }
+
   /** The scrollback is sent before this returns. AppErrors: `not_found`, `quota_exceeded`. */
   attach(name: string, viewer: Viewer): ViewerHandle {
     const console = this.#get(name);

@@ -8,6 +8,7 @@ import type { MachineEnd, MachineRequest, MachineWorkerData } from '../../contra
 import type { Log, MachineFactory } from '../ports.ts';
 import { SerialQueue } from '../serial-queue.ts';
 import { ConsoleHub } from './console-hub.ts';
+import { panicMessage } from './panic-message.ts';
 import { endError, MachineLink } from './machine-link.ts';
 
 const START_TIMEOUT_MS = 120_000;
@@ -36,6 +37,9 @@ export interface InstanceHost {
   /** Writes a new state down. `wanted`: whether it shall run again after a restart of the daemon; undefined: as before. */
   changed(vmId: string, change: StateChange, wanted: boolean | undefined): void;
   rebooted(vmId: string): void;
+  /** Its guest's kernel has panicked; `message` as it is on the console, if it is. */
+  panicked(vmId: string, message: string | null): void;
+  notified(vmId: string, bytes: Uint8Array, dropped: number): void;
 }
 
 interface Run {
@@ -166,6 +170,8 @@ export class Instance {
     const link = new MachineLink(worker, {
       started: () => started.resolve(),
       rebooted: () => this.#host.rebooted(this.id),
+      panicked: () => this.#host.panicked(this.id, panicMessage(this.consoles)),
+      notification: (bytes, dropped) => this.#host.notified(this.id, bytes, dropped),
       output: (console, bytes) => this.consoles.output(console, bytes),
     });
     const run = { link, started: started.promise };

@@ -10,6 +10,8 @@ export const REQUEST_TIMEOUT_MS = 30_000;
 export interface MachineEvents {
   started(): void;
   rebooted(): void;
+  panicked(): void;
+  notification(bytes: Uint8Array, dropped: number): void;
   output(console: string, bytes: Uint8Array): void;
 }
 
@@ -124,6 +126,12 @@ export class MachineLink {
         break;
       case 'rebooted':
         this.#events.rebooted();
+        break;
+      case 'panicked':
+        this.#events.panicked();
+        break;
+      case 'notification':
+        this.#events.notification(message.bytes, message.dropped);
         break;
       case 'console-output':
         this.#events.output(message.console, message.bytes);

@@ -1,4 +1,5 @@
 /** All VMs' instances: which there are, what their runs need, and what is written down of their states. */
+import { isUtf8 } from 'node:buffer';
 import type { MachineConfig } from '../../contracts/machine.ts';
 import type { MachineWorkerData } from '../../contracts/ports.ts';
 import type { Store, VmRow } from '../../db/index.ts';
@@ -150,6 +151,21 @@ export class Supervisor implements InstanceHost {
   rebooted(vmId: string): void {
     const { tenant } = this.#row(vmId);
     this.#deps.events.append({ type: 'vm.rebooted', tenant, resource: { type: 'vm', id: vmId } });
+  }
+
+  panicked(vmId: string, message: string | null): void {
+    const { tenant } = this.#row(vmId);
+    const resource = { type: 'vm', id: vmId } as const;
+    this.#deps.events.append({ type: 'vm.panicked', tenant, resource, data: { message } });
+  }
+
+  notified(vmId: string, bytes: Uint8Array, dropped: number): void {
+    const { tenant } = this.#row(vmId);
+    const raw = Buffer.from(bytes);
+    // Any bytes may come: those that are no text are there to be decoded.
+    const encoded = isUtf8(raw) ? {} : { base64: raw.toString('base64') };
+    const data = { text: raw.toString('utf8'), ...encoded, dropped };
+    this.#deps.events.append({ type: 'vm.notification', tenant, resource: { type: 'vm', id: vmId }, data });
   }
 
   async #plugIn(vm: VmRow): Promise<Attachment[]> {
