@@ -6,7 +6,7 @@
  */
 import type { Cpu, CpuHooks } from '../../src/engine/cpu.ts';
 import { CPU, EXIT, memoryMap, type MemoryMap, STATE } from '../../src/engine/layout.ts';
-import { createCpu } from '../../src/engine/vcpu.ts';
+import { type CpuOptions, createCpu } from '../../src/engine/vcpu.ts';
 import {
   CODE_BYTES,
   END_VECTOR,
@@ -64,6 +64,7 @@ const WITH_ERROR_CODE = new Set([8, 10, 11, 12, 13, 14, 17, 21]);
 const PAGE = { PRESENT: 1, WRITE: 2, USER: 4, LARGE: 0x80 } as const;
 const RSP = 4;
 const INSTRUCTIONS_MAX = 10_000;
+const RUNS_BEFORE = 2;
 
 const u32 = (value: number): number[] => [0, 8, 16, 24].map((shift) => (value >>> shift) & 0xff);
 
@@ -84,9 +85,12 @@ export class EngineStepper {
   readonly #ram: DataView;
   readonly #bytes: Uint8Array;
   readonly #state: DataView;
+  readonly #options: CpuOptions;
   #cpu: Cpu;
 
-  constructor() {
+  /** @param options of the processor: with a JIT threshold, instructions run once before they count */
+  constructor(options: CpuOptions = {}) {
+    this.#options = options;
     const pages = Math.ceil(this.#map.end / 65536);
     this.#memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     this.#ram = new DataView(this.#memory.buffer, this.#map.ram, RAM_BYTES);
@@ -106,6 +110,15 @@ export class EngineStepper {
     this.#load(input);
     let reason: number;
     try {
+      if ((this.#options.jitThreshold ?? 0) > 0) {
+        // What has run is compiled when the processor is entered again.
+        const data = this.#bytes.slice(AT.DATA0, AT.DATA1 + 4096);
+        for (let n = 0; n < RUNS_BEFORE; n++) {
+          this.#cpu.run(INSTRUCTIONS_MAX);
+          this.#bytes.set(data, AT.DATA0);
+          this.#load(input, false);
+        }
+      }
       reason = this.#cpu.run(INSTRUCTIONS_MAX);
     } catch (error) {
       this.#cpu = this.#start();
@@ -122,7 +135,7 @@ export class EngineStepper {
   }
 
   #start(): Cpu {
-    const cpu = createCpu(this.#memory, this.#map, HOOKS);
+    const cpu = createCpu(this.#memory, this.#map, HOOKS, this.#options);
     cpu.reset({
       mode: 'long64',
       rip: BigInt(AT.INIT),
@@ -170,6 +183,8 @@ export class EngineStepper {
     const directory = (linear: number): number =>
       child(child(AT.TABLES, 0), Math.floor(linear / 0x4000_0000));
     ram.setUint32(directory(0), PAGE.PRESENT | PAGE.WRITE | PAGE.LARGE, true);
+    const noExecute = 0x8000_0000;
+    // Where branches may go to, nothing is to be executed.
     const pages: [number, number, number][] = [
       [PLACE.CODE_PAGE, AT.CODE, rights],
       [PLACE.DATA_PAGE, AT.DATA0, rights],
@@ -178,17 +193,22 @@ export class EngineStepper {
     ];
     for (const [linear, physical, flags] of pages) {
       const table = child(directory(linear), (linear >>> 21) & 511);
-      ram.setUint32(table + ((linear >>> 12) & 511) * 8, physical | flags, true);
+      const entry = table + ((linear >>> 12) & 511) * 8;
+      ram.setUint32(entry, physical | flags, true);
+      if (physical !== AT.CODE) ram.setUint32(entry + 4, noExecute, true);
     }
   }
 
-  #load(input: Uint8Array): void {
+  /** @param code whether the instruction is another one than before */
+  #load(input: Uint8Array, code = true): void {
     const view = new DataView(input.buffer, input.byteOffset, INPUT.BYTES);
     const state = this.#state;
     this.#bytes.set(input.subarray(INPUT.FXSAVE, INPUT.FXSAVE + FXSAVE_BYTES), AT.FX_IN);
-    const code = AT.CODE + (PLACE.CODE - PLACE.CODE_PAGE);
-    this.#bytes.set(input.subarray(INPUT.CODE, INPUT.CODE + CODE_BYTES), code);
-    this.#cpu.invalidate(AT.CODE, 4096);
+    if (code) {
+      const at = AT.CODE + (PLACE.CODE - PLACE.CODE_PAGE);
+      this.#bytes.set(input.subarray(INPUT.CODE, INPUT.CODE + CODE_BYTES), at);
+      this.#cpu.invalidate(AT.CODE, 4096);
+    }
     const { first, second } = windowParts();
     this.#bytes.set(input.subarray(INPUT.WINDOW, INPUT.WINDOW + first.length), first.at);
     this.#bytes.set(input.subarray(INPUT.WINDOW + first.length, INPUT.WINDOW + WINDOW_BYTES), second.at);

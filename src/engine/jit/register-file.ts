@@ -166,7 +166,7 @@ export class RegisterFile {
   reload(offset: number): void {
     const vector = isVector(offset) || isVectorTemporary(offset);
     const at = vector ? offset : whole(offset);
-    const local = this.#locals.get(at);
+    const local = isVectorTemporary(offset) ? this.#local(at, 'v128') : this.#locals.get(at);
     if (local === undefined) return;
     this.#w.i32(0);
     this.#w.memory(vector ? 'v128.load' : 'i64.load', CPU + at);
