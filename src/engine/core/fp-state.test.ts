@@ -134,7 +134,7 @@ describe('SSE exceptions', () => {
 
   beforeEach(() => {
     setState(STATE.CR4, OSXMMEXCPT);
-    expect(core.call('sseLoadMxcsr', 0x1f80)).toBe(0);
+    expect(core.call('ldmxcsr', 0x1f80)).toBe(0);
   });
 
   it('inexact under the usual MXCSR sets PE and opens the fast path', () => {
@@ -146,12 +146,12 @@ describe('SSE exceptions', () => {
   });
 
   it.each([0x9fa0, 0x1fe0, 0x3fa0, 0x0fa0, 0x1f80])('no fast path with MXCSR %i', (mxcsr) => {
-    expect(core.call('sseLoadMxcsr', mxcsr)).toBe(0);
+    expect(core.call('ldmxcsr', mxcsr)).toBe(0);
     expect(state(STATE.SSE_FAST)).toBe(0);
   });
 
   it('an unmasked exception is #XM, or #UD without OSXMMEXCPT', () => {
-    core.call('sseLoadMxcsr', 0x1d80);
+    core.call('ldmxcsr', 0x1d80);
     core.call('sseF64', 3, ONE, 0n);
     expect(vector()).toBe(VECTOR_XM);
     expect(state(STATE.MXCSR)).toBe(0x1d84);
@@ -161,7 +161,7 @@ describe('SSE exceptions', () => {
   });
 
   it('a packed operation with an unmasked exception in one element writes nothing', () => {
-    core.call('sseLoadMxcsr', 0x1d80);
+    core.call('ldmxcsr', 0x1d80);
     view.setBigUint64(MEMORY, ONE, true);
     view.setBigUint64(MEMORY + 8, ONE, true);
     view.setBigUint64(MEMORY + 16, THIRD, true);
@@ -173,7 +173,7 @@ describe('SSE exceptions', () => {
   });
 
   it('reserved bits of MXCSR are #GP', () => {
-    expect(core.call('sseLoadMxcsr', 0x1_0000)).toBe(2);
+    expect(core.call('ldmxcsr', 0x1_0000)).toBe(2);
     expect(vector()).toBe(VECTOR_GP);
     expect(state(STATE.MXCSR)).toBe(0x1f80);
   });

@@ -1,4 +1,4 @@
-// FXSAVE, FXRSTOR and MXCSR (Intel SDM volume 1, chapter 10).
+// FXSAVE and FXRSTOR (Intel SDM volume 1, chapter 10).
 import {
   STATE_FCS,
   STATE_FCW,
@@ -9,11 +9,11 @@ import {
   STATE_FSW,
   STATE_FTW,
   STATE_MXCSR,
-  STATE_SSE_FAST,
   STATE_ST,
   STATE_XMM,
 } from './layout';
 import { readBlock, writeBlock } from './mmu';
+import { updateSseFast } from './sse-state';
 import {
   CR0_EM,
   CR0_TS,
@@ -27,30 +27,12 @@ import {
   fault,
   mode64,
 } from './state';
+import { x87UpdateSummary } from './x87-state';
 
 const MXCSR_BITS: u32 = 0xffff;
-/** Masks of all six exceptions. */
-const MXCSR_MASKS: u32 = 0x1f80;
-const MXCSR_PE: u32 = 0x20;
-/** Rounding mode, flush to zero, denormals are zero: all 0 for the fast path. */
-const MXCSR_SLOW: u32 = 0xe040;
 const XMM_AT: u32 = 160;
 
 const image: usize = memory.data(512, 16);
-
-/** Recomputes STATE_SSE_FAST from STATE_MXCSR. */
-export function updateSseFast(): void {
-  const fast = (load<u32>(STATE_MXCSR) & (MXCSR_MASKS | MXCSR_PE | MXCSR_SLOW)) == (MXCSR_MASKS | MXCSR_PE);
-  store<u32>(STATE_SSE_FAST, fast ? 1 : 0);
-}
-
-/** LDMXCSR: #GP for reserved bits. */
-export function ldmxcsr(value: u32): i32 {
-  if (value & ~MXCSR_BITS) return fault(VECTOR_GP, 0);
-  store<u32>(STATE_MXCSR, value);
-  updateSseFast();
-  return DONE;
-}
 
 /** Conditions of FXSAVE and FXRSTOR. Code 0 or 2. */
 function check(address: i64): i32 {
@@ -114,6 +96,7 @@ export function fxrstor(address: i64, rexW: i32): i32 {
     store<i64>(to, load<i64>(from));
     store<i64>(to, <i64>load<u16>(from, 8), 8);
   }
+  x87UpdateSummary();
   if (bytes == <i32>XMM_AT) return DONE;
   store<u32>(STATE_MXCSR, mxcsr);
   updateSseFast();

@@ -68,36 +68,18 @@ export {
   writeSegmentBase,
 } from './system';
 export { syscall, sysenter, sysexit, sysret } from './system-calls';
-export { fxrstor, fxsave, ldmxcsr, updateSseFast } from './fxsave';
+export { fxrstor, fxsave } from './fxsave';
+export { ldmxcsr, updateSseFast } from './sse-state';
 export { bound, cmpxchg16b, cmpxchg8b, enter } from './composite';
-export { resetCpu } from './reset';
-export { cmps, ins, lods, movs, outs, scas, stos } from './strings';
-export { cpuid } from './cpuid';
-export { rdmsr, readModelRegister, wrmsr } from './msr';
-export { clts, lmsw, movFromCr, movFromDr, movToCr, movToDr, smsw } from './control-registers';
+export { x87Register } from './x87';
 export {
-  clac,
-  cli,
-  hlt,
-  invlpg,
-  invpcid,
-  rdpmc,
-  rdtsc,
-  rdtscp,
-  readSegmentBase,
-  stac,
-  sti,
-  swapgs,
-  wbinvd,
-  writeSegmentBase,
-} from './system';
-export { syscall, sysenter, sysexit, sysret } from './system-calls';
-export { fxrstor, fxsave, ldmxcsr, updateSseFast } from './fxsave';
-export { bound, cmpxchg16b, cmpxchg8b, enter } from './composite';
-export * from './softfloat';
-export * from './x87';
-export * from './x87-memory';
-export * from './x87-state';
+  x87LoadEnvironment,
+  x87MemoryRead,
+  x87MemoryWrite,
+  x87SaveEnvironment,
+  x87StoreEnvironment,
+} from './x87-memory';
+export { x87Wait } from './x87-state';
 export * from './sse';
 export * from './sse-packed';
 export * from './integer';

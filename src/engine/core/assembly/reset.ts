@@ -1,7 +1,7 @@
 // Register state after power-on (Intel SDM volume 3, table 9-1).
 import { flushBlocks } from './blocks';
 import { setArithmeticFlags } from './flags';
-import { updateSseFast } from './fxsave';
+import { updateSseFast } from './sse-state';
 import {
   CPU,
   STATE_CR0,

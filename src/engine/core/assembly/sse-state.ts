@@ -19,15 +19,15 @@ function fault(vector: i32): i32 {
 }
 
 /** Brings STATE_SSE_FAST up to date; to be called after every change of MXCSR. */
-export function sseUpdateFast(): void {
+export function updateSseFast(): void {
   store<u32>(STATE_SSE_FAST, u32((load<u32>(STATE_MXCSR) & FAST_BITS) == FAST_VALUE));
 }
 
 /** LDMXCSR: 0, or 2 for #GP when reserved bits are set. */
-export function sseLoadMxcsr(value: u32): i32 {
+export function ldmxcsr(value: u32): i32 {
   if (value & 0xffff0000) return fault(VECTOR_GP);
   store<u32>(STATE_MXCSR, value);
-  sseUpdateFast();
+  updateSseFast();
   return 0;
 }
 
@@ -45,7 +45,7 @@ export function sseEnd(): i32 {
   // Invalid, denormal and zero-divide are found before the computation, which then does not take place.
   if (unmasked & 7) flags &= 7;
   store<u32>(STATE_MXCSR, load<u32>(STATE_MXCSR) | flags);
-  sseUpdateFast();
+  updateSseFast();
   if (!unmasked) return 0;
   return fault(load<u32>(STATE_CR4) & OSXMMEXCPT ? VECTOR_XM : VECTOR_UD);
 }

@@ -34,7 +34,6 @@ import {
 import { sseBegin, sseEnd } from './sse-state';
 import { setOrderFlags } from './x87-state';
 
-export { sseLoadMxcsr, sseUpdateFast } from './sse-state';
 export {
   sseAddSubF32,
   sseAddSubF64,
