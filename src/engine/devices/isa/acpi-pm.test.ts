@@ -28,6 +28,12 @@ test('the power button raises the SCI while enabled, until its status is cleared
   expect(board.ports.read(ACPI_PM.EVENT, 2)).toBe(0);
 });
 
+test('each fixed event keeps its enable bit, the RTC’s too', () => {
+  board.ports.write(ACPI_PM.EVENT + 2, 2, 0xffff);
+  expect(board.ports.read(ACPI_PM.EVENT + 2, 2)).toBe(0x0521);
+  expect(board.interrupts.pending).toBe(false);
+});
+
 test('the timer counts 24 bits at 3.579545 MHz and reports its carry', () => {
   board.advance(1_000_000_000);
   expect(board.ports.read(ACPI_PM.TIMER, 4)).toBe(3_579_545);

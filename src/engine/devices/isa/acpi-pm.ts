@@ -28,7 +28,9 @@ const TIMER_BITS = 24;
 const TIMER_STATUS = 0x0001;
 const GLOBAL_STATUS = 0x0020;
 const POWER_BUTTON = 0x0100;
-const EVENTS = TIMER_STATUS | GLOBAL_STATUS | POWER_BUTTON;
+/** Never happens, for nothing wakes the machine; but Linux's RTC driver wants to see its enable bit set. */
+const RTC_STATUS = 0x0400;
+const EVENTS = TIMER_STATUS | GLOBAL_STATUS | POWER_BUTTON | RTC_STATUS;
 /** PM1 control: always in ACPI mode; sleep type in bits 10–12; sleep enable. */
 const SCI_ENABLED = 0x0001;
 const SLEEP_ENABLE = 0x2000;
