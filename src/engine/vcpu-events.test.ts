@@ -1,7 +1,7 @@
 /** Interrupts, NMIs, shadows, single steps and halts, seen by programs in 64-bit mode. */
 import { describe, expect, it } from 'vitest';
 import { EXIT, STATE } from './layout.ts';
-import { FLAG, Guest, PLACE, SETTINGS } from './testing/guest.ts';
+import { FLAG, Guest, PLACE, PTE, SETTINGS } from './testing/guest.ts';
 
 const [DEBUG, NMI, PAGE_FAULT, TIMER, OTHER] = [1, 2, 14, 0x40, 0x41];
 const HANDLER = 0x12000;
@@ -432,6 +432,31 @@ describe.each(SETTINGS)('events with $tlbEntries TLB entries, JIT threshold $jit
       expect(logged(g)).toEqual([]);
       expect(g.reg('r11') & FLAG.TF).toBe(FLAG.TF);
       expect(g.reg('rax')).toBe(1n);
+    });
+
+    it('traps right behind the SYSRET that sets the flag', () => {
+      const g = guest(
+        `
+      b9 00 01 01 00    ; mov ecx, 0x10100
+      41 bb 02 01 00 00 ; mov r11d, 0x102
+      48 0f 07          ; o64 sysret
+    `,
+      );
+      // Level 3 may execute and the log may be written.
+      for (const page of [0x10000, 0x12000, LOG]) g.mapPage(page, BigInt(page) | PTE.P | PTE.W | PTE.U);
+      g.load(PLACE.code + 0x100, '90 90'); // nop; nop
+      g.setRam64(PLACE.tss + 4, BigInt(PLACE.stack));
+      g.handle(
+        DEBUG,
+        0x13000,
+        `
+      48 8b 34 24 ; mov rsi, [rsp]
+      f4          ; hlt
+    `,
+      );
+      g.setState64(STATE.STAR, 0x10n << 48n);
+      g.untilHalt();
+      expect(g.reg('rsi')).toBe(BigInt(PLACE.code) + 0x100n);
     });
 
     it('does not trap between MOV SS and the instruction behind it', () => {

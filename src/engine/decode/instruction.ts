@@ -253,6 +253,11 @@ export class Instruction {
     return STATE.SEG_BASE + segment * 8;
   }
 
+  // Segment limits and the types of data segments are not checked: outside 64-bit mode an access beyond a limit, through
+  // a null selector or to a read-only segment raises nothing, unless paging does. Checks would cost each access of
+  // segmented code a comparison with its size, and systems that rely on them are older than the processor this is.
+  // Limits of descriptor tables, gates, the task state segment and code segments at far transfers are checked.
+
   /** Makes base + index << scale + disp the linear address, through TEMP0 where it takes more than that. */
   memory(): void {
     if (this.#addressReady) return;

@@ -82,6 +82,8 @@ export function sysret(rexW: i32): i32 {
   const target = rexW ? reg(RCX) : reg(RCX) & 0xffffffff;
   if (!canonical(target)) return fault(VECTOR_GP, 0);
   replaceFlags(reg(R11), FLAGS);
+  // Unlike POPF and IRET, SYSRET with the trap flag traps before the first instruction that it returns to.
+  if (systemFlags() & FLAG_TF) store<u32>(STATE_STEPPING, 1);
   const selector = load<i64>(STATE_STAR) >> 48;
   enterFlat(rexW ? selector + 16 : selector, selector + 8, 3, rexW != 0);
   setRip(target);
