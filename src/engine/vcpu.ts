@@ -77,7 +77,7 @@ class Vcpu implements Cpu {
     this.#core = core.exports as unknown as CoreExports;
     const threshold = options.jitThreshold ?? JIT_THRESHOLD;
     this.#decoder = new BlockDecoder(memory, map, threshold);
-    this.#jit = new Jit(memory, map, this.#core, engine.coreBytes, this.#decoder, tlbEntries);
+    this.#jit = new Jit(memory, map, this.#core, engine.coreBytes, this.#decoder, tlbEntries, threshold);
     const interpreter = new WebAssembly.Instance(engine.interpreter, {
       env: { memory, regions: this.#jit.table },
       core: core.exports as Record<string, WebAssembly.ImportValue>,

@@ -83,6 +83,8 @@ export interface BlockExports {
    * (decode it; also when the code is not in RAM) or EXIT.SHUTDOWN. Delivers fetch faults by itself.
    */
   findBlock(): number;
+  /** Header of the block that starts at a RAM offset and lies within one page, 0 if there is none. */
+  blockAt(ramOffset: number, mode: number): number;
   /** Links a finished block (header with PHYS, MODE, LENGTH, PAGE2 filled in) and guards its bytes against stores. */
   insertBlock(header: number): void;
   /**

@@ -3,7 +3,7 @@ import { RESULT } from '../jit/jit-emitter.ts';
 import { BLOCK, CPU, EXIT, JUMP_CACHE, STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { EagerFlags } from '../uops/flags.ts';
-import { type CoreFunction, MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
+import { type CoreFunction, MemoryEmitter, pushJumpCacheSlot, type Scratch } from '../uops/memory-emitter.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 
 /** Locals and labels of the interpreter's one function. */
@@ -424,17 +424,8 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     const slot = this.i32[4];
     const rip = this.i64[8];
     this.state(STATE.RIP, 'i64');
-    w.tee(rip);
-    w.op('i32.wrap_i64');
-    w.get(rip);
-    w.op('i32.wrap_i64');
-    w.i32(12);
-    w.op('i32.shr_u');
-    w.op('i32.xor');
-    w.i32(JUMP_CACHE.ENTRIES - 1);
-    w.op('i32.and');
-    w.i32(Math.log2(JUMP_CACHE.ENTRY_SIZE));
-    w.op('i32.shl');
+    w.set(rip);
+    pushJumpCacheSlot(w, rip);
     w.tee(slot);
     w.memory('i64.load', JUMP_CACHE.BASE + JUMP_CACHE.RIP);
     w.get(rip);

@@ -16,7 +16,7 @@ const MAX_UOPS_PER_INSTRUCTION = 12;
 /** Bytes that code of a region may be away from its entry. */
 const MAX_REACH = 1 << 18;
 /** Return addresses that a return is compared with. */
-const MAX_RETURNS = 12;
+const MAX_RETURNS = 32;
 
 export interface DecodedInstruction {
   readonly pc: number;
@@ -100,7 +100,7 @@ export interface CodeSource {
   readonly ram: Uint8Array;
   /** RAM offset of a page relative to the entry's, -1 if it cannot be executed from. */
   page(relative: number): number;
-  /** Whether code at an offset in RAM is likely to have run: cold code stays out. */
+  /** Whether the block at an offset in RAM is executed often enough: cold code stays out. */
   executed(ramOffset: number): boolean;
 }
 

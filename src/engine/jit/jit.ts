@@ -8,7 +8,7 @@
 import type { CoreExports } from '../core/exports.ts';
 import type { JitStats } from '../cpu.ts';
 import type { BlockDecoder } from '../decode/index.ts';
-import { BLOCK, CODE_GRANULE, type MemoryMap, UOP } from '../layout.ts';
+import { BLOCK, type MemoryMap, UOP } from '../layout.ts';
 import { uopNumber } from '../uops/index.ts';
 import { exportedFunctions } from '../wasm/module-reader.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
@@ -21,6 +21,8 @@ const GUARD_MODE = 0x8000_0000;
 const NEVER = 0x7fff_ffff;
 const TABLE_GROWTH = 256;
 const BATCH = 16;
+/** A block belongs to a region when it has been executed 1 / WARM as often as makes a block hot. */
+const WARM = 16;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -39,10 +41,10 @@ export class Jit {
   readonly #ram: Uint8Array;
   readonly #view: DataView;
   readonly #decoder: BlockDecoder;
-  readonly #options: RegionOptions;
+  readonly #options: Omit<RegionOptions, 'regionType'>;
   /** Blocks to compile. */
   readonly #queue: { readonly header: number; readonly graph: FlowGraph }[] = [];
-  readonly #codeBitmap: number;
+  readonly #threshold: number;
   #used = 0;
 
   constructor(
@@ -52,15 +54,19 @@ export class Jit {
     coreBytes: Uint8Array,
     decoder: BlockDecoder,
     tlbEntries: number,
+    threshold: number,
   ) {
     this.#core = core;
     this.#signatures = exportedFunctions(coreBytes);
-    this.#imports = { env: { memory }, core: core as unknown as Record<string, WebAssembly.ImportValue> };
+    this.#imports = {
+      env: { memory, regions: this.table },
+      core: core as unknown as Record<string, WebAssembly.ImportValue>,
+    };
     this.#ram = new Uint8Array(memory.buffer, map.ram, map.ramBytes);
     this.#view = new DataView(memory.buffer);
     this.#decoder = decoder;
     this.#options = { tlbEntries, ramBase: map.ram };
-    this.#codeBitmap = map.codeBitmap;
+    this.#threshold = threshold;
   }
 
   /** All blocks have been forgotten: so are the regions. */
@@ -82,7 +88,7 @@ export class Jit {
     const mode = view.getUint32(header + BLOCK.MODE, true);
     const entry = view.getUint32(header + BLOCK.PHYS, true) & 4095;
     const graph = buildFlowGraph(
-      { ram: this.#ram, page, executed: (at) => this.#holdsCode(at) },
+      { ram: this.#ram, page, executed: (at) => this.#isWarm(at, mode) },
       entry,
       mode,
     );
@@ -99,9 +105,11 @@ export class Jit {
     const started = performance.now();
     const module = new ModuleWriter();
     module.importMemory('env', 'memory', 65536);
+    module.importTable('env', 'regions');
+    const regionType = module.type({ params: [], results: ['i32'] });
     const coreFunction = importOnUse(module, this.#signatures);
     live.forEach(({ graph }, n) => {
-      module.addFunction(String(n), compileRegion(graph, coreFunction, this.#options));
+      module.addFunction(String(n), compileRegion(graph, coreFunction, { ...this.#options, regionType }));
       this.stats.guestInstructions += graph.instructions;
     });
     this.#install(
@@ -111,11 +119,12 @@ export class Jit {
     this.stats.compileMs += performance.now() - started;
   }
 
-  /** Code near a RAM offset has been decoded, so it has probably been executed. */
-  #holdsCode(at: number): boolean {
-    const granule = (at & 4095) / CODE_GRANULE;
-    const word = this.#view.getUint32(this.#codeBitmap + (at >>> 12) * 8 + (granule >>> 5) * 4, true);
-    return ((word >>> (granule & 31)) & 1) !== 0;
+  /** A block starts there and has been executed a few times, or its region is compiled. */
+  #isWarm(ramOffset: number, mode: number): boolean {
+    const header = this.#core.blockAt(ramOffset, mode);
+    if (header === 0) return false;
+    const left = this.#view.getUint32(header + BLOCK.HEAT, true);
+    return left > this.#threshold || left < this.#threshold - this.#threshold / WARM;
   }
 
   /** Puts the functions of a module into the table and hooks them to their blocks. */

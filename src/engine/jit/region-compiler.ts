@@ -2,9 +2,9 @@
  * Compiles a region to one WebAssembly function () → i32 (RESULT): registers are loaded, blocks follow in
  * structured control flow, and every way out ends in one epilogue that writes the registers back.
  */
-import { CPU, STATE, UOP } from '../layout.ts';
-import { uopDefinitions } from '../uops/index.ts';
-import { type CoreFunction, declareScratch } from '../uops/memory-emitter.ts';
+import { CPU, JUMP_CACHE, STATE, UOP } from '../layout.ts';
+import { uopDefinitions, uopNumber } from '../uops/index.ts';
+import { type CoreFunction, declareScratch, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
 import { type BasicBlock, type FlowGraph, pageOf } from './flow-graph.ts';
 import { type ControlSink, JitEmitter, RESULT, type RegionFrame, SITE_SHIFT } from './jit-emitter.ts';
@@ -16,6 +16,8 @@ export interface RegionOptions {
   readonly tlbEntries: number;
   /** Linear-memory address of guest RAM. */
   readonly ramBase: number;
+  /** Type index of regions in the module. */
+  readonly regionType: number;
 }
 
 export function compileRegion(
@@ -30,6 +32,7 @@ class RegionCompiler implements ControlSink {
   readonly #graph: FlowGraph;
   readonly #structure: Structure;
   readonly #ramBase: number;
+  readonly #regionType: number;
   readonly #w = new FunctionWriter([], ['i32']);
   readonly #frame: RegionFrame;
   readonly #flags: LazyFlags;
@@ -43,6 +46,7 @@ class RegionCompiler implements ControlSink {
   constructor(graph: FlowGraph, coreFunction: CoreFunction, options: RegionOptions) {
     this.#graph = graph;
     this.#ramBase = options.ramBase;
+    this.#regionType = options.regionType;
     this.#structure = structure(graph);
     const w = this.#w;
     this.#flags = new LazyFlags(w);
@@ -126,7 +130,59 @@ class RegionCompiler implements ControlSink {
     this.#storeState(STATE.FLAG_RESULT, () => this.#flags.pushResult());
     this.#storeState(STATE.ICOUNT, () => w.get(this.#frame.icount));
     this.#storeState(STATE.RIP, () => w.get(this.#frame.rip));
+    this.#continueInRegion();
     w.get(this.#frame.result);
+  }
+
+  /**
+   * Where RIP is the entry of another region, by the jump cache, goes there at once by a tail call: the way through
+   * the interpreter costs more than a short region.
+   */
+  #continueInRegion(): void {
+    const w = this.#w;
+    const slot = this.#e.i32[4];
+    const uop = this.#e.i32[5];
+    const rip = this.#frame.rip;
+    w.get(this.#frame.result);
+    w.op('i32.eqz');
+    w.get(this.#frame.icount);
+    this.#stateField(STATE.ICOUNT_LIMIT, 'i64');
+    w.op('i64.lt_s');
+    w.op('i32.and');
+    w.if();
+    pushJumpCacheSlot(w, rip);
+    w.tee(slot);
+    w.memory('i64.load', JUMP_CACHE.BASE + JUMP_CACHE.RIP);
+    w.get(rip);
+    w.op('i64.eq');
+    w.get(slot);
+    w.memory('i32.load', JUMP_CACHE.BASE + JUMP_CACHE.MODE);
+    this.#stateField(STATE.MODE, 'i32');
+    w.op('i32.eq');
+    w.op('i32.and');
+    w.if();
+    w.get(slot);
+    w.memory('i32.load', JUMP_CACHE.BASE + JUMP_CACHE.UOP);
+    w.tee(uop);
+    w.memory('i32.load16_u', UOP.OP);
+    w.i32(uopNumber('region'));
+    w.op('i32.eq');
+    w.if();
+    this.#storeState(STATE.PAGE, () => {
+      w.get(rip);
+      w.get(rip);
+      this.#stateField(STATE.SEG_BASE + 8, 'i64');
+      w.op('i64.add');
+      w.i64(0xfffn);
+      w.op('i64.and');
+      w.op('i64.sub');
+    });
+    w.get(uop);
+    w.memory('i32.load', UOP.LINK);
+    w.returnCallIndirect(this.#regionType);
+    w.end();
+    w.end();
+    w.end();
   }
 
   #storeState(offset: number, value: () => void): void {
@@ -290,15 +346,37 @@ class RegionCompiler implements ControlSink {
     const target = this.#e.i64[8];
     w.set(target);
     this.#e.count(block.instructions.length);
-    for (const successor of block.successors) {
-      w.get(target);
-      this.#e.place(successor);
-      w.op('i64.eq');
-      w.if();
-      this.#goTo(block, successor);
-      w.end();
-    }
+    this.#choose(
+      block,
+      target,
+      [...block.successors].sort((a, b) => a - b),
+    );
     w.get(target);
     this.#leaveTo();
+  }
+
+  /** Goes to the candidate that the target is, if any, by binary search. */
+  #choose(block: BasicBlock, target: number, candidates: readonly number[]): void {
+    const w = this.#w;
+    if (candidates.length <= 2) {
+      for (const candidate of candidates) {
+        w.get(target);
+        this.#e.place(candidate);
+        w.op('i64.eq');
+        w.if();
+        this.#goTo(block, candidate);
+        w.end();
+      }
+      return;
+    }
+    const middle = candidates.length >> 1;
+    w.get(target);
+    this.#e.place(candidates[middle]);
+    w.op('i64.lt_u');
+    w.if();
+    this.#choose(block, target, candidates.slice(0, middle));
+    w.else();
+    this.#choose(block, target, candidates.slice(middle));
+    w.end();
   }
 }

@@ -1,5 +1,5 @@
 /** What both tiers' emitters share: guest memory through the software TLB, state fields, core calls. */
-import { CPU, STATE, TLB } from '../layout.ts';
+import { CPU, JUMP_CACHE, STATE, TLB } from '../layout.ts';
 import type { FunctionWriter } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 import type { Push } from './emitter.ts';
@@ -28,6 +28,21 @@ export function declareScratch(w: FunctionWriter): Scratch {
 
 /** Index of an export of the core runtime among the module's functions; throws when there is none. */
 export type CoreFunction = (name: string) => number;
+
+/** Pushes the offset in the jump cache of the slot for a RIP in a local (see `jumpCacheSlot` of the core). */
+export function pushJumpCacheSlot(w: FunctionWriter, rip: number): void {
+  w.get(rip);
+  w.op('i32.wrap_i64');
+  w.get(rip);
+  w.op('i32.wrap_i64');
+  w.i32(12);
+  w.op('i32.shr_u');
+  w.op('i32.xor');
+  w.i32(JUMP_CACHE.ENTRIES - 1);
+  w.op('i32.and');
+  w.i32(Math.log2(JUMP_CACHE.ENTRY_SIZE));
+  w.op('i32.shl');
+}
 
 export abstract class MemoryEmitter implements Scratch {
   readonly w: FunctionWriter;

@@ -150,6 +150,13 @@ export class FunctionWriter {
     this.body.u8(0);
   }
 
+  /** The same as a tail call: the caller's frame is gone. */
+  returnCallIndirect(type: number): void {
+    this.body.u8(0x13);
+    this.body.u32(type);
+    this.body.u8(0);
+  }
+
   /** The code section's entry for this function, without its size. */
   code(): Uint8Array {
     const out = new ByteBuffer();

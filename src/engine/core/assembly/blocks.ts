@@ -86,6 +86,17 @@ function clippedRip(mode: u32): i64 {
   return clipped;
 }
 
+/** Header of the block that starts at a RAM offset and lies within one page, 0 if there is none. */
+export function blockAt(ramAt: u32, mode: u32): usize {
+  let header: usize = load<u32>(hashSlot(ramAt, mode));
+  while (header) {
+    const found = load<i64>(header, BLOCK_PHYS) == <i64>ramAt && load<u32>(header, BLOCK_MODE) == mode;
+    if (found && load<u32>(header, BLOCK_PAGE2) == BLOCK_NO_PAGE) return header;
+    header = load<u32>(header, BLOCK_HASH_NEXT);
+  }
+  return 0;
+}
+
 /** First micro-op for STATE_RIP in the present mode, or 0 with STATE_EXIT_REASON set; see exports.ts. */
 export function findBlock(): usize {
   while (true) {

@@ -13,7 +13,7 @@ export {
   writeBlock,
   writeSystemBlock,
 } from './mmu';
-export { findBlock, flushBlocks, insertBlock, invalidateRange, jumpCacheSlot } from './blocks';
+export { blockAt, findBlock, flushBlocks, insertBlock, invalidateRange, jumpCacheSlot } from './blocks';
 export {
   deliverFault,
   icebp,
