@@ -34,7 +34,7 @@ export class Mainboard implements Board {
     this.memory = options.memory;
     this.clock = new MachineClock(options.time);
     this.interrupts = new Interrupts(this.clock, options.sink);
-    this.#kvmClock = new KvmClock(this.clock, options.memory);
+    this.#kvmClock = new KvmClock(this.clock, options.memory, options.sink.cpu);
     this.interrupts.pic.plug(this.ports);
     this.mmio.map(LAPIC_BASE, 0x1000, this.interrupts.lapic.region);
     this.mmio.map(IOAPIC_BASE, 0x1000, this.interrupts.ioapic.region);

@@ -1,7 +1,7 @@
 /** How interrupt requests get from devices to the CPU: 8259 pair, IOAPIC, local APICs, MSI. */
 import type { Clock, IrqLine } from './bus.ts';
 import { IoApic, IOAPIC_PINS } from '../devices/apic/ioapic.ts';
-import { DELIVERY, type InterruptMessage, Lapic } from '../devices/apic/lapic.ts';
+import { type CpuRegisters, DELIVERY, type InterruptMessage, Lapic } from '../devices/apic/lapic.ts';
 import { PicPair } from '../devices/isa/pic.ts';
 
 /** Called by the interrupt controllers. */
@@ -9,6 +9,7 @@ export interface InterruptSink {
   /** The answer of `pending` may have changed. */
   changed(): void;
   nmi(apicId: number): void;
+  readonly cpu: CpuRegisters;
 }
 
 const ISA_IRQS = 16;
@@ -52,6 +53,7 @@ export class Interrupts {
     this.ioapic = new IoApic((message) => this.#ioapicMessage(message));
     this.lapic = new Lapic(0, {
       clock,
+      cpu: sink.cpu,
       send: (message, from, shorthand) => this.#route(message, from, shorthand),
       eoi: (vector) => this.ioapic.eoi(vector),
       nmi: (apicId) => sink.nmi(apicId),

@@ -17,6 +17,7 @@ import type { TimeSource } from './clock.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { type LegacyDevices, plugLegacyDevices } from './legacy-devices.ts';
 import { RunLoop } from './run-loop.ts';
+import { StateRegisters } from './state-registers.ts';
 
 /** Room for decoded micro-ops: a kernel boot decodes about 75,000 blocks of about 300 bytes. */
 const UOP_ARENA_BYTES = 64 << 20;
@@ -77,7 +78,11 @@ export class Machine {
     this.#state = new DataView(memory.buffer, CPU, STATE.SIZE);
     this.#board = new Mainboard({
       memory: new GuestMemory(memory, map, (offset, length) => this.#cpu.invalidate(offset, length)),
-      sink: { changed: () => this.#interruptsChanged(), nmi: () => this.#nmi() },
+      sink: {
+        changed: () => this.#interruptsChanged(),
+        nmi: () => this.#nmi(),
+        cpu: new StateRegisters(this.#state),
+      },
       onEvent: (event) => this.#onEvent(event),
       entropy: (into) => void randomFillSync(into),
       ...(options.time === undefined ? {} : { time: options.time }),

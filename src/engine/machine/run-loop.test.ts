@@ -39,7 +39,11 @@ function setUp() {
   const cpu = new FakeCpu();
   const clock = new MachineClock();
   let loop: RunLoop | undefined;
-  const interrupts = new Interrupts(clock, { changed: () => loop?.wake(), nmi() {} });
+  const interrupts = new Interrupts(clock, {
+    changed: () => loop?.wake(),
+    nmi() {},
+    cpu: { cr8: 0, tscOffset: 0n },
+  });
   const log: string[] = [];
   const turn = Promise.withResolvers<void>();
   loop = new RunLoop(cpu, clock, interrupts, {

@@ -14,6 +14,14 @@ test('the time page tells that system time is the TSC', () => {
   expect(board.cpuHooks.readMsr(0x4b56_4d01)).toBe(0x3001n);
 });
 
+test('a guest that has set its TSC is told from where it counts', () => {
+  const board = new TestBoard();
+  board.cpu.tscOffset = -5n;
+  expect(board.cpuHooks.writeMsr(0x4b56_4d01, 0x3001n)).toBe(true);
+  const bytes = board.memory.readable(0x3000, 32);
+  expect(new DataView(bytes.buffer, bytes.byteOffset, 32).getBigInt64(8, true)).toBe(-5n);
+});
+
 test('the wall clock is that of system time 0', () => {
   const board = new TestBoard();
   board.advance(5_250_000_000);

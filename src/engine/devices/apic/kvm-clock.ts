@@ -1,9 +1,11 @@
 /**
  * KVM paravirtual clock: Linux Documentation/virt/kvm/x86/msr.rst. The TSC runs at 1 GHz and counts
- * the machine's nanoseconds, so a page written once stays right.
+ * the machine's nanoseconds, so a page written once stays right
+ * until the guest sets its TSC.
  */
 import type { Clock } from '../../machine/bus.ts';
 import type { GuestMemory } from '../../machine/guest-memory.ts';
+import type { CpuRegisters } from './lapic.ts';
 
 const MSR_WALL_CLOCK_OLD = 0x11;
 const MSR_SYSTEM_TIME_OLD = 0x12;
@@ -19,12 +21,14 @@ const VERSION = 2;
 export class KvmClock {
   readonly #clock: Clock;
   readonly #memory: GuestMemory;
+  readonly #cpu: Pick<CpuRegisters, 'tscOffset'>;
   #wallMsr = 0n;
   #timeMsr = 0n;
 
-  constructor(clock: Clock, memory: GuestMemory) {
+  constructor(clock: Clock, memory: GuestMemory, cpu: Pick<CpuRegisters, 'tscOffset'>) {
     this.#clock = clock;
     this.#memory = memory;
+    this.#cpu = cpu;
   }
 
   reset(): void {
@@ -63,11 +67,12 @@ export class KvmClock {
     return true;
   }
 
-  /** struct pvclock_vcpu_time_info with time 0 at TSC 0; time = (tsc << 1) × 2^31 >> 32. */
+  /** struct pvclock_vcpu_time_info: time = ((tsc - what it was at time 0) << 1) × 2^31 >> 32. */
   #writeTime(gpa: number): boolean {
     if (this.#memory.ramOffset(gpa, TIME_BYTES) < 0) return false;
     const bytes = new DataView(new ArrayBuffer(TIME_BYTES));
     bytes.setUint32(0, VERSION, true);
+    bytes.setBigUint64(8, BigInt.asUintN(64, this.#cpu.tscOffset), true);
     bytes.setUint32(24, 0x8000_0000, true);
     bytes.setInt8(28, 1);
     bytes.setUint8(29, TSC_STABLE);

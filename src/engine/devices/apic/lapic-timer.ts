@@ -1,5 +1,6 @@
 /** The local APIC's timer: one-shot, periodic and TSC-deadline (Intel SDM volume 3, "APIC Timer"). */
 import type { Clock, TimerHandle } from '../../machine/bus.ts';
+import type { CpuRegisters } from './lapic.ts';
 
 const MODE_PERIODIC = 1;
 const MODE_DEADLINE = 2;
@@ -8,6 +9,7 @@ const PERIOD_MIN_NS = 20_000;
 
 export class LapicTimer {
   readonly #clock: Clock;
+  readonly #cpu: Pick<CpuRegisters, 'tscOffset'>;
   readonly #expired: () => void;
   #mode = 0;
   #divide = 0;
@@ -17,8 +19,9 @@ export class LapicTimer {
   #deadline = 0n;
   #timer: TimerHandle | undefined;
 
-  constructor(clock: Clock, expired: () => void) {
+  constructor(clock: Clock, cpu: Pick<CpuRegisters, 'tscOffset'>, expired: () => void) {
     this.#clock = clock;
+    this.#cpu = cpu;
     this.#expired = expired;
   }
 
@@ -79,7 +82,7 @@ export class LapicTimer {
     this.#disarm();
     this.#deadline = tsc;
     if (tsc === 0n) return;
-    this.#timer = this.#clock.at(Number(tsc), () => {
+    this.#timer = this.#clock.at(Number(tsc - this.#cpu.tscOffset), () => {
       this.#timer = undefined;
       this.#deadline = 0n;
       this.#expired();

@@ -106,6 +106,16 @@ test('the TSC deadline arms by MSR and reads 0 when it has passed', () => {
   expect(pending()).toBe(false);
 });
 
+test('the TSC deadline is of the guest’s own time-stamp counter', () => {
+  board.cpu.tscOffset = 1_000_000n;
+  write(REG.LVT_TIMER, DEADLINE | 0x42);
+  board.interrupts.lapic.writeMsr(0x6e0, 1_005_000n);
+  board.advance(4999);
+  expect(pending()).toBe(false);
+  board.advance(1);
+  expect(acknowledge()).toBe(0x42);
+});
+
 test('a masked timer counts without interrupting', () => {
   write(REG.LVT_TIMER, 0x1_0040);
   write(REG.INITIAL, 10);
@@ -125,10 +135,13 @@ test('priorities: in service, task priority and CR8', () => {
   write(REG.EOI, 0);
   expect(acknowledge()).toBe(0x5f);
   write(REG.EOI, 0);
-  board.interrupts.lapic.cr8 = 7;
+  board.cpu.cr8 = 7;
   board.msi(0xfee0_0000, 0x7f);
   expect(pending()).toBe(false);
-  write(REG.TPR, 0);
+  expect(read(REG.TPR)).toBe(0x70);
+  write(REG.TPR, 0x65);
+  expect(board.cpu.cr8).toBe(6);
+  expect(read(REG.TPR)).toBe(0x65);
   expect(acknowledge()).toBe(0x7f);
 });
 

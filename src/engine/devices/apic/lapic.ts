@@ -68,6 +68,14 @@ export interface InterruptMessage {
   readonly level: boolean;
 }
 
+/** Registers of a CPU that its instructions change without a call to the board. */
+export interface CpuRegisters {
+  /** Control register 8: bits 4–7 of the task priority. */
+  cr8: number;
+  /** The guest's time-stamp counter minus the machine's nanoseconds. */
+  readonly tscOffset: bigint;
+}
+
 /** What a local APIC needs of the rest of the machine. */
 export interface LapicWiring {
   readonly clock: Clock;
@@ -76,6 +84,8 @@ export interface LapicWiring {
   /** A level-triggered interrupt has been handled: IOAPICs clear remote IRR. */
   eoi(vector: number): void;
   nmi(apicId: number): void;
+  /** The APIC's CPU. */
+  readonly cpu: CpuRegisters;
   /** Something changed that may make an interrupt pending, or no longer pending. */
   changed(): void;
 }
@@ -103,6 +113,7 @@ export class Lapic {
   readonly #tmr = new Uint32Array(8);
   readonly #lvt = new Uint32Array(6);
   #base = 0;
+  /** As last written to the register; see `#taskPriority`. */
   #tpr = 0;
   #ldr = 0;
   #dfr = 0;
@@ -115,7 +126,7 @@ export class Lapic {
   constructor(id: number, wiring: LapicWiring) {
     this.id = id;
     this.#wiring = wiring;
-    this.#timer = new LapicTimer(wiring.clock, () => this.#local(LVT.TIMER));
+    this.#timer = new LapicTimer(wiring.clock, wiring.cpu, () => this.#local(LVT.TIMER));
     this.region = {
       name: 'local APIC',
       read: (offset, size) => this.#readMmio(offset, size),
@@ -135,6 +146,7 @@ export class Lapic {
     this.#lvt.fill(LVT_MASKED);
     if (this.id === 0) this.#lvt[LVT.LINT0] = DELIVERY.EXTINT << 8;
     this.#tpr = this.#ldr = this.#esr = this.#esrPending = this.#icrLow = this.#icrHigh = 0;
+    this.#wiring.cpu.cr8 = 0;
     this.#dfr = 0xffff_ffff;
     this.#svr = 0xff;
   }
@@ -175,15 +187,14 @@ export class Lapic {
   get processorPriority(): number {
     const inService = highestBit(this.#isr);
     const serviceClass = inService < 0 ? 0 : inService & 0xf0;
-    return (this.#tpr & 0xf0) >= serviceClass ? this.#tpr : serviceClass;
+    const taskPriority = this.#taskPriority;
+    return (taskPriority & 0xf0) >= serviceClass ? taskPriority : serviceClass;
   }
 
-  /** The task priority as CR8 shows it (0…15). */
-  get cr8(): number {
-    return this.#tpr >>> 4;
-  }
-  set cr8(value: number) {
-    this.#setTpr((value & 15) << 4);
+  /** TPR. Its upper half is CR8, whoever wrote last (Intel SDM volume 3, "Task Priority in IA-32e Mode"). */
+  get #taskPriority(): number {
+    const { cr8 } = this.#wiring.cpu;
+    return cr8 === this.#tpr >>> 4 ? this.#tpr : cr8 << 4;
   }
 
   /** Whether a message addresses this APIC. */
@@ -238,6 +249,7 @@ export class Lapic {
 
   #setTpr(value: number): void {
     this.#tpr = value & 0xff;
+    this.#wiring.cpu.cr8 = this.#tpr >>> 4;
     this.#wiring.changed();
   }
 
@@ -266,7 +278,7 @@ export class Lapic {
       case REG.VERSION:
         return VERSION;
       case REG.TPR:
-        return this.#tpr;
+        return this.#taskPriority;
       case REG.PPR:
         return this.processorPriority;
       case REG.LDR:

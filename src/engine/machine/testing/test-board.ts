@@ -33,14 +33,16 @@ export class TestBoard extends Mainboard {
   readonly time: TestTime;
   readonly events: MachineEvent[];
   readonly nmis: number[];
+  readonly cpu: { cr8: number; tscOffset: bigint };
 
   constructor(ramBytes = RAM_BYTES) {
     const time = new TestTime();
     const events: MachineEvent[] = [];
     const nmis: number[] = [];
+    const cpu = { cr8: 0, tscOffset: 0n };
     super({
       memory: testMemory(ramBytes),
-      sink: { changed() {}, nmi: (apicId) => void nmis.push(apicId) },
+      sink: { changed() {}, nmi: (apicId) => void nmis.push(apicId), cpu },
       onEvent: (event) => void events.push(event),
       entropy: (into) => void into.fill(0xa5),
       time,
@@ -48,6 +50,7 @@ export class TestBoard extends Mainboard {
     this.time = time;
     this.events = events;
     this.nmis = nmis;
+    this.cpu = cpu;
   }
 
   /** Moves time on, firing each timer at its own time. */
