@@ -76,13 +76,10 @@ function checkKernel(file: string, start: Buffer): void {
 function checkDisk(file: string, start: Buffer): void {
   const magic = start.toString('latin1', 0, 4);
   if (magic === 'OOOM' || magic === 'MOOO') {
-    throw badImage('disk', `${file} is a COW file, not a raw disk`, `merge it first: uml_moo ${file} NEW`);
-  }
-  if (magic === 'QFI\xfb') {
     throw badImage(
       'disk',
-      `${file} is a qcow2 file, not a raw disk`,
-      `convert it: qemu-img convert -O raw ${file} NEW`,
+      `${file} is a COW file, not a whole disk`,
+      `merge it first: umlaut moo ${file} NEW`,
     );
   }
 }

@@ -93,7 +93,7 @@ describe('import', () => {
       ({ folder }) => ({ disk: written(folder, 'OOOM\0\0\0\x03') }),
     ],
     [
-      'a qcow2 file as disk',
+      'a qcow2 file without a disk',
       'bad_image',
       'disk',
       ({ folder }) => ({ disk: written(folder, 'QFI\xfb\0\0\0\x03') }),

@@ -9,7 +9,9 @@ import * as path from 'node:path';
 import { AppError } from '../contracts/errors.ts';
 import { syncFolder } from '../storage/durable.ts';
 import { fileError } from '../storage/errors.ts';
-import { copyDisk } from '../storage/restore.ts';
+import { convertDisk } from '../storage/convert.ts';
+import { detectFormat } from '../storage/open-source.ts';
+import { type CopyOptions, copyDisk } from '../storage/restore.ts';
 import { checkAppend, checkName, checkPart } from './checks.ts';
 import { hashFile } from './hash.ts';
 import {
@@ -33,7 +35,7 @@ export interface Image extends ImageManifest {
 export interface ImageSources {
   readonly kernel: string;
   readonly initrd?: string | undefined;
-  /** A raw disk. */
+  /** A raw disk, or a qcow2 file with its backing files beside it; stored raw. */
   readonly disk: string;
   readonly name: string;
   /** Default kernel command line. */
@@ -73,14 +75,15 @@ export class ImageStore {
     const draft = this.draftFolder();
     try {
       const parts: Partial<Record<PartName, ImagePart>> = {};
-      const totalBytes = files.reduce((sum, [, file]) => sum + fs.statSync(file).size, 0);
+      const sizes = files.map(([, file]) => fs.statSync(file).size);
+      const totalBytes = sizes.reduce((sum, size) => sum + size, 0);
       let doneBytes = 0;
-      for (const [part, file] of files) {
+      for (const [index, [part, file]] of files.entries()) {
         const before = doneBytes;
-        const progress = (bytes: number): void => options.onProgress?.((before + bytes) / totalBytes);
-        const stored = await storePart(part, file, path.join(draft, part), progress, options.signal);
-        parts[part] = stored;
-        doneBytes += stored.sizeBytes;
+        const size = sizes[index]!;
+        const progress = (share: number): void => options.onProgress?.((before + share * size) / totalBytes);
+        parts[part] = await storePart(part, file, path.join(draft, part), progress, options.signal);
+        doneBytes += size;
       }
       return this.#publish(draft, sources, parts);
     } catch (error) {
@@ -242,18 +245,20 @@ function partsOf(image: Image): (readonly [PartName, string, ImagePart])[] {
   });
 }
 
+/** `onProgress` is told the share that is done. */
 async function storePart(
   part: PartName,
   from: string,
   to: string,
-  onProgress: (bytes: number) => void,
+  onProgress: (share: number) => void,
   signal: AbortSignal | undefined,
 ): Promise<ImagePart> {
   // Copying and hashing count half each.
-  await copyDisk(from, to, { onProgress: (done) => onProgress(done / 2), signal });
+  const copyProgress = (done: number, total: number): void => onProgress(done / total / 2);
+  await copyPart(part, from, to, { onProgress: copyProgress, signal });
   const copiedBytes = fs.statSync(to).size;
   const { sizeBytes, sha256 } = await hashFile(to, {
-    onProgress: (done) => onProgress((copiedBytes + done) / 2),
+    onProgress: (done) => onProgress((1 + done / copiedBytes) / 2),
     signal,
   });
   fs.chmodSync(to, 0o444);
@@ -267,6 +272,19 @@ async function storePart(
     });
   }
   return { sizeBytes, sha256, mtimeSeconds };
+}
+
+async function copyPart(part: PartName, from: string, to: string, options: CopyOptions): Promise<void> {
+  if (part !== 'disk') return copyDisk(from, to, options);
+  try {
+    if (detectFormat(from) !== 'qcow2') return await copyDisk(from, to, options);
+    await convertDisk(from, to, { ...options, format: 'qcow2' });
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    // Its field may be one of the file's header; the user's is the disk.
+    const { code, remedy } = error;
+    throw new AppError(code, `${from}: ${error.message}`, { field: part, remedy, cause: error });
+  }
 }
 
 function statPart(image: Image, part: PartName, file: string): fs.Stats {

@@ -1,9 +1,13 @@
 /** Disks of virtual machines: raw files, UML's COW files, online backups, copies. */
 export { type BackupProgress, type BackupRun, beginBackup, removePartialBackups } from './backup.ts';
+export { type ConvertOptions, convertDisk } from './convert.ts';
 export { backingFileOf, type CreateCowOptions, createCow, inspectCow } from './cow/create.ts';
 export type { CowHeader } from './cow/header.ts';
 export { type InPlaceMerge, type MergeOptions, mergeCow, mergeCowIntoBacking } from './cow/merge.ts';
 export { type HeaderRepair, type RepairOptions, repairCowHeader } from './cow/repair.ts';
 export { openDisk } from './disk.ts';
 export type { GuestDisk } from './guest-disk.ts';
+export { type DiskFormat, detectFormat } from './open-source.ts';
+export type { Compression } from './qcow2/header.ts';
+export type { Qcow2Options } from './qcow2/writer.ts';
 export { type CopyOptions, copyDisk } from './restore.ts';

@@ -12,6 +12,8 @@ const FALLOC_FL_KEEP_SIZE = 0x01;
 const FALLOC_FL_PUNCH_HOLE = 0x02;
 const FALLOC_FL_ZERO_RANGE = 0x10;
 const SEEK_END = 2;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
 const FICLONE = 0x4004_9409;
 
 interface Libc {
@@ -63,6 +65,16 @@ export function lockFile(fd: number, kind: 'shared' | 'exclusive'): boolean {
 /** Size of a block device in bytes (its st_size is 0). */
 export function seekEnd(fd: number): number {
   return libc().lseek(fd, 0, SEEK_END);
+}
+
+/** The next range from `offset` on that is no hole. Where the file system does not tell, all of it. */
+export function seekData(
+  fd: number,
+  offset: number,
+): { readonly start: number; readonly end: number } | undefined {
+  const start = libc().lseek(fd, offset, SEEK_DATA);
+  if (start >= 0) return { start, end: libc().lseek(fd, start, SEEK_HOLE) };
+  return lastErrno() === 'ENXIO' ? undefined : { start: offset, end: Number.MAX_SAFE_INTEGER };
 }
 
 /** Reserves blocks for a range within the file, so that writing it later does not lack space. False when it could not. */

@@ -31,7 +31,7 @@ export function registerImage(program: Command, io: Io): void {
     .argument('<name>')
     .requiredOption('--kernel <file>', 'bzImage, ELF with a PVH note, or multiboot ELF')
     .option('--initrd <file>')
-    .requiredOption('--disk <file>', 'raw disk')
+    .requiredOption('--disk <file>', 'raw or qcow2 disk')
     .option('--append <text>', 'kernel command line')
     .option('--no-wait', 'do not wait for the end')
     .description("take files on the daemon's host as an image")

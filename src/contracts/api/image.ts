@@ -41,7 +41,7 @@ export const ImageImport = z.strictObject({
   name: Name,
   kernel: HostPath,
   initrd: HostPath.optional(),
-  disk: HostPath.meta({ description: "A raw disk; becomes the read-only base of the VMs' ubd0" }),
+  disk: HostPath.meta({ description: "A raw or qcow2 disk; becomes the read-only base of the VMs' ubd0" }),
   append: z.string().max(2048).optional(),
 });
 export type ImageImport = z.infer<typeof ImageImport>;

@@ -1,0 +1,83 @@
+/** Disk files from one format to another. */
+import * as path from 'node:path';
+import { AppError } from '../contracts/errors.ts';
+import { BackupTarget } from './backup-target.ts';
+import type { DiskSource } from './disk-source.ts';
+import { syncFolder } from './durable.ts';
+import { fileError } from './errors.ts';
+import { openSource, type SourceOptions } from './open-source.ts';
+import { type Qcow2Options, Qcow2Writer } from './qcow2/writer.ts';
+import type { CopyOptions } from './restore.ts';
+
+/** A multiple of a qcow2 cluster. */
+const PIECE_BYTES = 1 << 20;
+
+export interface ConvertOptions extends CopyOptions, SourceOptions {
+  /** Undefined: a raw file, with holes for zeros. */
+  readonly qcow2?: Qcow2Options | undefined;
+}
+
+/**
+ * Makes the disk file `to` with the content that a guest sees in `from`, whatever its format (see `openSource`) and
+ * with all backing files below it. `to` appears complete and durable or not at all, with mode 0600.
+ * AppErrors: those of `openSource`, `already_exists`, `disk_full`, `io_error`, `canceled`.
+ */
+export async function convertDisk(from: string, to: string, options: ConvertOptions = {}): Promise<void> {
+  const source = await openSource(from, options);
+  try {
+    if (source.sizeBytes === 0) {
+      throw new AppError('bad_image', `${from} has a disk of 0 bytes`, { field: 'size' });
+    }
+    await writeTarget(source, to, options);
+    syncFolder(path.dirname(path.resolve(to)));
+    options.onProgress?.(source.sizeBytes, source.sizeBytes);
+  } catch (error) {
+    throw fileError(error, 'to', `cannot convert ${from} to ${to}`);
+  } finally {
+    await source.close();
+  }
+}
+
+async function writeTarget(source: DiskSource, to: string, options: ConvertOptions): Promise<void> {
+  const { sizeBytes } = source;
+  const target = new BackupTarget(to, options.qcow2 === undefined ? sizeBytes : 0);
+  try {
+    if (options.qcow2 === undefined) {
+      await copyData(source, options, (at, bytes) =>
+        target.write(at, bytes.subarray(0, Math.min(bytes.length, sizeBytes - at))),
+      );
+    } else {
+      const writer = new Qcow2Writer(target, sizeBytes, options.qcow2);
+      await copyData(source, options, (at, bytes) => writer.write(at, bytes));
+      await writer.finish();
+    }
+    await target.complete();
+    target.publish();
+  } catch (error) {
+    target.discard();
+    throw error;
+  }
+}
+
+/** Gives whole clusters, in ascending order; what is beyond the disk's end is zeros. */
+async function copyData(
+  source: DiskSource,
+  { onProgress, signal }: ConvertOptions,
+  write: (offset: number, bytes: Uint8Array) => Promise<void>,
+): Promise<void> {
+  const buffer = new Uint8Array(PIECE_BYTES);
+  for (let at = 0; ; ) {
+    const next = await source.nextData(at);
+    if (next === undefined) return;
+    // Neighbouring runs may be in one piece: each piece is given once.
+    at = Math.max(at, Math.floor(next.start / PIECE_BYTES) * PIECE_BYTES);
+    if (signal?.aborted) throw new AppError('canceled', 'the conversion was cancelled', { field: 'to' });
+    const length = Math.min(PIECE_BYTES, source.sizeBytes - at);
+    await source.read(at, buffer.subarray(0, length));
+    buffer.fill(0, length);
+    await write(at, buffer);
+    at += length;
+    if (at >= source.sizeBytes) return;
+    onProgress?.(at, source.sizeBytes);
+  }
+}
