@@ -146,11 +146,13 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.get(this.#frame.slow);
     w.if();
     this.call('commitWrite');
-    if (leave) {
-      this.state(STATE.CODE_WRITTEN, 'i32');
-      w.brIf(this.#frame.complete);
-    }
+    if (leave) this.leaveIfWritten();
     w.end();
+  }
+
+  protected override leaveIfWritten(): void {
+    this.state(STATE.CODE_WRITTEN, 'i32');
+    this.w.brIf(this.#frame.complete);
   }
 
   /** Pushes page + a 16-bit field of the record. */

@@ -245,11 +245,11 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     w.set(this.#frame.result);
     w.br(this.#frame.exit);
     w.end();
-    this.#leaveIfWritten();
+    this.leaveIfWritten();
   }
 
   /** Leaves the region behind an instruction that stored to translated code. */
-  #leaveIfWritten(): void {
+  protected override leaveIfWritten(): void {
     super.state(STATE.CODE_WRITTEN, 'i32');
     this.w.if();
     super.setState(STATE.CODE_WRITTEN, 'i32', () => this.w.i32(0));
@@ -288,7 +288,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     w.get(this.#frame.slow);
     w.if();
     super.call('commitWrite');
-    if (leave) this.#leaveIfWritten();
+    if (leave) this.leaveIfWritten();
     w.end();
   }
 

@@ -88,6 +88,10 @@ class ProfilingEmitter implements Emitter {
   }
   readPointer(): void {}
   writePointer(): void {}
+  store(_width: number, value: Push, finish?: Push): void {
+    value();
+    finish?.();
+  }
   commit(): void {}
   state(offset: number, _type: ValueType): void {
     if (offset >= STATE.XMM) this.fixedReads.add(offset);

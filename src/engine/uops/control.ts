@@ -109,17 +109,11 @@ function moveStack(e: Emitter, stack: Width, by: Push): void {
   });
 }
 
-/** Stores `value` below the stack top and moves RSP; `commit` is up to the caller. */
-function push(e: Emitter, stack: Width, width: Width, value: Push): void {
+/** Stores `value` below the stack top and moves RSP; `leave` as in `Emitter.store`. */
+function push(e: Emitter, stack: Width, width: Width, value: Push, leave: boolean): void {
   const bytes = width / 8;
-  const pointer = e.i32[0];
   stackAddress(e, stack, RSP, -bytes);
-  e.writePointer(bytes, false);
-  e.w.set(pointer);
-  e.w.get(pointer);
-  value();
-  storeAt(e, width);
-  moveStack(e, stack, () => e.w.i64(BigInt(-bytes)));
+  e.store(width, value, () => moveStack(e, stack, () => e.w.i64(BigInt(-bytes))), leave);
 }
 
 /** Pushes the value at the stack's top. */
@@ -135,17 +129,14 @@ for (const stack of STACKS) {
     const suffix = `${width}.${stack}`;
     const bytes = width / 8;
     defineUop(`push${suffix}.r`, (e) => {
-      push(e, stack, width, () => e.reg('b', width));
-      e.commit();
+      push(e, stack, width, () => e.reg('b', width), true);
     });
     // As one of several stores of an instruction: the block is not left between them.
     defineUop(`push${suffix}.part`, (e) => {
-      push(e, stack, width, () => e.reg('b', width));
-      e.commit(false);
+      push(e, stack, width, () => e.reg('b', width), false);
     });
     defineUop(`push${suffix}.i`, (e) => {
-      push(e, stack, width, () => e.imm());
-      e.commit();
+      push(e, stack, width, () => e.imm(), true);
     });
     defineUop(`pop${suffix}.r`, (e) => {
       top(e, stack, width);
@@ -165,8 +156,7 @@ for (const stack of STACKS) {
       e.commit();
     });
     defineUop(`call${suffix}`, (e) => {
-      push(e, stack, width, () => e.nextRip());
-      e.commit(false);
+      push(e, stack, width, () => e.nextRip(), false);
       e.jump();
     });
     defineUop(`call${suffix}.r`, (e) => {
@@ -174,8 +164,7 @@ for (const stack of STACKS) {
       e.reg('b', width);
       e.w.set(target);
       if (width === 64) checkTarget(e, target);
-      push(e, stack, width, () => e.nextRip());
-      e.commit(false);
+      push(e, stack, width, () => e.nextRip(), false);
       e.w.get(target);
       e.jumpIndirect();
     });

@@ -68,6 +68,12 @@ export interface Emitter {
    * contents if `readFirst`. After storing through it, `commit` must follow.
    */
   writePointer(size: number, readFirst: boolean): void;
+  /**
+   * Pops a linear address (i64) and stores the low bits of `value` (i64) there, which completes the write.
+   * `finish` runs when the store can no longer fault, before the block may be left; with `leave` false the
+   * micro-op jumps anyway. Both closures are emitted twice.
+   */
+  store(width: Width, value: Push, finish?: Push, leave?: boolean): void;
   /** Completes a write; `leave` false where the micro-op jumps anyway. Must come last in a micro-op. */
   commit(leave?: boolean): void;
 

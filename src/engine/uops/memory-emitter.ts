@@ -2,7 +2,14 @@
 import { CPU, JUMP_CACHE, STATE, TLB } from '../layout.ts';
 import type { FunctionWriter } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
-import type { Push } from './emitter.ts';
+import type { Push, Width } from './emitter.ts';
+
+const STORES: Readonly<Record<Width, string>> = {
+  8: 'i64.store8',
+  16: 'i64.store16',
+  32: 'i64.store32',
+  64: 'i64.store',
+};
 
 /** Scratch locals of a function, by type. */
 export interface Scratch {
@@ -74,6 +81,9 @@ export abstract class MemoryEmitter implements Scratch {
   /** Pops an i32; if it is 0, leaves with the pending fault. */
   protected abstract faultIfZero(): void;
 
+  /** Leaves the block behind the instruction when it wrote to translated code. */
+  protected abstract leaveIfWritten(): void;
+
   readPointer(size: number): void {
     this.#translate(size, TLB.READ_TAG, (address) => {
       this.w.get(address);
@@ -114,12 +124,25 @@ export abstract class MemoryEmitter implements Scratch {
    */
   #translate(size: number, tag: number, slow: (address: number) => void): void {
     const { w } = this;
-    const address = this.i64[8];
-    const entry = this.i32[4];
     const pointer = this.i32[5];
+    this.#pushHit(size, tag);
+    w.if('i32');
+    this.#pushHitPointer();
+    w.else();
+    slow(this.i64[8]);
+    w.tee(pointer);
+    this.faultIfZero();
+    w.get(pointer);
+    w.end();
+  }
+
+  /** Pops a linear address into i64[8], pushes 1 if the TLB allows the access; the entry is in i32[4]. */
+  #pushHit(size: number, tag: number): void {
+    const { w } = this;
+    const address = this.i64[8];
     w.set(address);
     this.pushTlbEntry(address);
-    w.tee(entry);
+    w.tee(this.i32[4]);
     w.memory('i64.load', tag);
     w.get(address);
     if (size > 1) {
@@ -129,17 +152,39 @@ export abstract class MemoryEmitter implements Scratch {
     w.i64(-4096n);
     w.op('i64.and');
     w.op('i64.eq');
-    w.if('i32');
-    w.get(address);
+  }
+
+  #pushHitPointer(): void {
+    const { w } = this;
+    w.get(this.i64[8]);
     w.op('i32.wrap_i64');
-    w.get(entry);
+    w.get(this.i32[4]);
     w.memory('i32.load', TLB.ADDEND);
     w.op('i32.add');
+  }
+
+  store(width: Width, value: Push, finish?: Push, leave = true): void {
+    const { w } = this;
+    const pointer = this.i32[5];
+    this.#pushHit(width / 8, TLB.WRITE_TAG);
+    w.if();
+    this.#pushHitPointer();
+    value();
+    w.memory(STORES[width]);
+    finish?.();
     w.else();
-    slow(address);
+    w.get(this.i64[8]);
+    w.i32(width / 8);
+    w.i32(0);
+    this.call('slowWrite');
     w.tee(pointer);
     this.faultIfZero();
     w.get(pointer);
+    value();
+    w.memory(STORES[width]);
+    this.call('commitWrite');
+    finish?.();
+    if (leave) this.leaveIfWritten();
     w.end();
   }
 

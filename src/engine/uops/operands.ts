@@ -44,10 +44,7 @@ export function loadOperand(e: Emitter, width: Width): void {
 /** Stores to the memory operand; completes the write. */
 export function storeOperand(e: Emitter, width: Width, value: Push): void {
   e.address();
-  e.writePointer(width / 8, false);
-  value();
-  storeAt(e, width);
-  e.commit();
+  e.store(width, value);
 }
 
 /** Pushes the low `width` bits of a full 64-bit value on the stack. */

@@ -61,8 +61,11 @@ function setLow(e: Emitter, shape: Shape, value: number): void {
   });
 }
 
-/** Pushes 1 if the bits are a normal number: neither zero, denormal, infinite nor NaN. */
-function isNormal(e: Emitter, shape: Shape, bits: number): void {
+/**
+ * Pushes 1 if the bits are a normal number with at least the given exponent field: neither zero, denormal, infinite
+ * nor NaN. A result with exponent 1 may have been rounded up from a denormal, which is an underflow.
+ */
+function isNormal(e: Emitter, shape: Shape, bits: number, exponent: 1n | 2n = 1n): void {
   // Without the sign, exponents 0 and all ones are neighbours modulo 2^n: one comparison.
   const unit = 1n << BigInt(shape.significandBits + 1);
   e.w.get(bits);
@@ -70,7 +73,7 @@ function isNormal(e: Emitter, shape: Shape, bits: number): void {
   e.w.op(`${shape.int}.shl`);
   constant(e, shape, unit);
   e.w.op(`${shape.int}.add`);
-  constant(e, shape, 2n * unit);
+  constant(e, shape, (exponent + 1n) * unit);
   e.w.op(`${shape.int}.ge_u`);
 }
 
@@ -129,7 +132,7 @@ function scalar(e: Emitter, shape: Shape, name: string, number: number): void {
     isNormal(e, shape, a);
     w.op('i32.and');
   }
-  isNormal(e, shape, r);
+  isNormal(e, shape, r, 2n);
   w.op('i32.and');
   w.set(fast);
   w.get(fast);
