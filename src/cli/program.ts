@@ -14,6 +14,7 @@ import { registerMconsole } from './commands/mconsole.ts';
 import { registerMoo } from './commands/moo.ts';
 import { registerNetwork } from './commands/network.ts';
 import { registerOperation } from './commands/operation.ts';
+import { registerSwitch } from './commands/switch.ts';
 import { registerVm } from './commands/vm.ts';
 import { EXIT, EXIT_HELP, exitCodeOf } from './exit-code.ts';
 import { printable } from './format.ts';
@@ -32,6 +33,7 @@ const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
   registerDiskFiles,
   registerMoo,
   registerNetwork,
+  registerSwitch,
   registerEvents,
   registerOperation,
 ];

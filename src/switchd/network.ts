@@ -1,6 +1,5 @@
 /** A network: its segment, its gateway, and what is plugged in. Lives in the switch's thread. */
 import { AppError } from '../contracts/errors.ts';
-import type { MacEntry } from './fabric/mac-table.ts';
 import type { Port } from './fabric/port.ts';
 import type { Inlet, Pump } from './fabric/pump.ts';
 import { Segment } from './fabric/segment.ts';
@@ -8,7 +7,7 @@ import { openSwitchPort } from './port-rings.ts';
 import type { AttachOptions, LeaseInfo, MacInfo, NetworkOptions, PortInfo } from './protocol.ts';
 import { Gateway } from './services/gateway.ts';
 import { checkLabel, networkSettings, stationMac } from './settings.ts';
-import { formatIp, formatMac } from './wire/address.ts';
+import { formatIp, formatMac, formatStation } from './wire/address.ts';
 
 interface Station extends Inlet {
   readonly name: string;
@@ -94,7 +93,7 @@ export class Network {
 
   macTable(): MacInfo[] {
     return this.#segment.macTable.entries(nowSeconds()).map((entry) => ({
-      mac: macText(entry),
+      mac: formatStation(entry.high, entry.low),
       portId: this.#segment.port(entry.slot)?.id ?? '',
       ageSeconds: entry.ageSeconds,
       fixed: entry.fixed,
@@ -126,12 +125,4 @@ export class Network {
     const remedy = 'Give each network card on a network a MAC address of its own.';
     throw new AppError('already_exists', `${mac} is on the network already`, { field: 'mac', remedy });
   }
-}
-
-function macText({ high, low }: MacEntry): string {
-  const bytes = new Uint8Array(6);
-  const view = new DataView(bytes.buffer);
-  view.setInt32(0, low, true);
-  view.setUint16(4, high, true);
-  return formatMac(bytes);
 }

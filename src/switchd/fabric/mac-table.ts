@@ -31,6 +31,8 @@ export class MacTable {
   /** Second of the last frame; Infinity never ages. */
   readonly #seen = new Float64Array(ENTRIES);
   readonly #seed: number;
+  /** Called when a station is new (`old` is UNKNOWN) or has moved. */
+  onChange: ((high: number, low: number, slot: number, old: number) => void) | undefined;
 
   constructor(seed = (Math.random() * 0x1_0000_0000) | 0) {
     this.#seed = seed;
@@ -51,12 +53,17 @@ export class MacTable {
     const known = this.#find(high, low);
     if (known >= 0) {
       if (this.#seen[known] === Number.POSITIVE_INFINITY) return this.#slot[known] === slot;
+      const old = this.#slot[known]!;
       this.#slot[known] = slot;
       this.#seen[known] = nowSeconds;
+      if (old !== slot) this.onChange?.(high, low, slot, old);
       return true;
     }
     const free = this.#free(high, low, nowSeconds);
-    if (free >= 0) this.#put(free, high, low, slot, nowSeconds);
+    if (free >= 0) {
+      this.#put(free, high, low, slot, nowSeconds);
+      this.onChange?.(high, low, slot, UNKNOWN);
+    }
     return true;
   }
 

@@ -108,6 +108,17 @@ export class RingConsumer implements FrameSource {
     void woken.then(() => this.#wake(wake));
   }
 
+  /**
+   * For a thread that sleeps on something else: from now on the producer's `wake` is called, once, for the next frame.
+   * False: there is a frame already.
+   */
+  arm(): boolean {
+    Atomics.store(this.#header, WAITING, 1);
+    if (Atomics.load(this.#header, HEAD) === this.#position) return true;
+    Atomics.store(this.#header, WAITING, 0);
+    return false;
+  }
+
   /** Ends a pending wait without calling its function; no further waits. */
   close(): void {
     this.#closed = true;

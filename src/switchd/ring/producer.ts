@@ -31,9 +31,12 @@ export class RingProducer {
   /** The consumer's tail when last looked at: it can only have moved on since. */
   #tail: number;
   #published: number;
+  readonly #wake: () => void;
 
-  constructor(views: RingViews) {
+  /** `wake` gets a consumer's thread to go on that does not sleep on the ring, but has armed it. */
+  constructor(views: RingViews, wake?: () => void) {
     this.#header = views.header;
+    this.#wake = wake ?? (() => Atomics.notify(views.header, WAITING));
     this.#words = views.words;
     this.#bytes = views.bytes;
     this.#size = views.bytes.length;
@@ -85,7 +88,7 @@ export class RingProducer {
     Atomics.store(this.#header, HEAD, this.#head);
     // The consumer sets WAITING before it looks at HEAD a last time, so one of both sees the other's store.
     if (Atomics.load(this.#header, WAITING) === 0) return;
-    if (Atomics.exchange(this.#header, WAITING, 0) === 1) Atomics.notify(this.#header, WAITING);
+    if (Atomics.exchange(this.#header, WAITING, 0) === 1) this.#wake();
   }
 
   /** Offset of the data of an entry for `length` bytes, after a SKIP where needed; −1 if it must be dropped. */

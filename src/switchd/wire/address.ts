@@ -52,3 +52,12 @@ export function parseSubnet(text: string): Subnet | undefined {
 export function inSubnet(ip: number, subnet: Subnet): boolean {
   return (ip & subnet.mask) >>> 0 === subnet.network;
 }
+
+/** A station of a MAC table, as text. */
+export function formatStation(high: number, low: number): string {
+  const bytes = new Uint8Array(6);
+  const view = new DataView(bytes.buffer);
+  view.setInt32(0, low, true);
+  view.setUint16(4, high, true);
+  return formatMac(bytes);
+}

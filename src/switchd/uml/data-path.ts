@@ -1,0 +1,196 @@
+/**
+ * The data path of a UML switch: a segment whose ports are datagram sockets, TAP devices, and at most one port of
+ * another switch. Its thread sleeps in epoll_wait and nowhere else, so it is woken through an eventfd.
+ */
+import { randomBytes } from 'node:crypto';
+import { AppError } from '../../contracts/errors.ts';
+import type { Outlet, Port } from '../fabric/port.ts';
+import { Segment } from '../fabric/segment.ts';
+import { type RingConsumer, RingCorruptError } from '../ring/consumer.ts';
+import { Endpoint } from './endpoint.ts';
+import { BATCH, FrameTransfer } from './frame-slots.ts';
+import {
+  clearEventFd,
+  connectSocket,
+  Epoll,
+  EPOLLIN,
+  EPOLLOUT,
+  libc,
+  openDatagramSocket,
+  openTap,
+  unixAddress,
+} from './libc.ts';
+import type { UmlPortInfo } from './messages.ts';
+
+const NAME_BYTES = 108;
+/** The thread that started this one can end it only between two system calls, so none waits longer. */
+const SLEEP_MS_MAX = 500;
+
+interface DataPort {
+  readonly id: string;
+  readonly endpoint: Endpoint;
+  readonly port: Port;
+}
+
+/** The end of another switch's port. */
+export interface Trunk {
+  readonly id: string;
+  readonly input: RingConsumer;
+  readonly outlet: Outlet;
+}
+
+export class DataPath {
+  readonly segment: Segment;
+  readonly #epoll = new Epoll();
+  readonly #transfer = new FrameTransfer();
+  readonly #byId = new Map<string, DataPort>();
+  readonly #byFd = new Map<number, DataPort>();
+  readonly #wakeFd: number;
+  #trunk: { readonly input: RingConsumer; readonly port: Port } | undefined;
+  #running = true;
+
+  constructor(options: { readonly hub: boolean; readonly wakeFd: number }) {
+    this.segment = new Segment({ hub: options.hub });
+    this.#wakeFd = options.wakeFd;
+    this.#epoll.add(options.wakeFd, EPOLLIN);
+  }
+
+  /** Adds the port of a client whose data socket has this name. Returns the 108 bytes of the name of ours. Throws AppError. */
+  join(portId: string, name: Uint8Array): Uint8Array {
+    const own = dataSocketName();
+    const fd = openDatagramSocket(unixAddress(own));
+    try {
+      connectToClient(fd, name);
+    } catch (error) {
+      libc().close(fd);
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new AppError('invalid_input', `the client's data socket cannot be reached: ${reason}`);
+    }
+    this.#add(portId, new Endpoint('socket', fd, this.#transfer, this.#epoll));
+    return own;
+  }
+
+  /** Adds a TAP device. Throws with errno's name as `code`, RangeError for the device's name. */
+  addTap(portId: string, device: string): void {
+    this.#add(portId, new Endpoint('device', openTap(device), this.#transfer, this.#epoll));
+  }
+
+  addTrunk({ id, input, outlet }: Trunk): void {
+    // The arena's frames are copied into the ring at once, so a ring is an outlet as it is.
+    this.#trunk = { input, port: this.#port(id, outlet) };
+  }
+
+  leave(portId: string): void {
+    const known = this.#byId.get(portId);
+    if (known === undefined) return;
+    this.#byId.delete(portId);
+    this.#byFd.delete(known.endpoint.fd);
+    this.segment.remove(known.port);
+    known.endpoint.close();
+  }
+
+  ports(): UmlPortInfo[] {
+    return this.segment.ports().map(({ id, slot, counters }) => ({ id, number: slot, ...counters }));
+  }
+
+  /** Forwards until `stop`. `handleMessages` is called each time the eventfd was written. */
+  run(handleMessages: () => void): void {
+    const ready = (fd: number, events: number): void => {
+      if (fd === this.#wakeFd) this.#wake(handleMessages);
+      else this.#serve(fd, events);
+    };
+    while (this.#running) {
+      const more = this.#serveTrunk();
+      this.#epoll.wait(more ? 0 : SLEEP_MS_MAX, ready);
+    }
+    for (const id of [...this.#byId.keys()]) this.leave(id);
+    this.#epoll.close();
+  }
+
+  stop(): void {
+    this.#running = false;
+  }
+
+  #add(portId: string, endpoint: Endpoint): void {
+    try {
+      const port = this.#port(portId, endpoint);
+      endpoint.port = port;
+      const added = { id: portId, endpoint, port };
+      this.#byId.set(portId, added);
+      this.#byFd.set(endpoint.fd, added);
+    } catch (error) {
+      endpoint.close();
+      throw error;
+    }
+  }
+
+  #port(id: string, outlet: Outlet): Port {
+    const port = this.segment.add(id, outlet);
+    if (port === undefined) throw new AppError('quota_exceeded', 'the switch has no free port');
+    return port;
+  }
+
+  #wake(handleMessages: () => void): void {
+    clearEventFd(this.#wakeFd);
+    handleMessages();
+  }
+
+  #serve(fd: number, events: number): void {
+    const known = this.#byFd.get(fd);
+    if (known === undefined) return;
+    if ((events & EPOLLOUT) !== 0) known.endpoint.drain();
+    if ((events & ~EPOLLOUT) === 0) return;
+    const count = known.endpoint.receive();
+    this.#forward(known.port, count);
+    // A device that was removed: it would be ready for ever.
+    if (count === 0 && (events & EPOLLIN) === 0) this.leave(known.id);
+  }
+
+  #forward(from: Port, count: number): void {
+    const { arena } = this.#transfer;
+    this.segment.setTime(performance.now() / 1000);
+    for (let slot = 0; slot < count; slot++) this.segment.forward(from, arena.select(slot));
+    this.segment.flush();
+  }
+
+  /** True when there is more, or there may be. */
+  #serveTrunk(): boolean {
+    const trunk = this.#trunk;
+    if (trunk === undefined) return false;
+    let count = 0;
+    try {
+      let turns = 0;
+      for (; turns < BATCH && trunk.input.next(); turns++) {
+        if (this.#transfer.arena.put(count, trunk.input)) count++;
+      }
+      trunk.input.release();
+      this.#forward(trunk.port, count);
+      return turns === BATCH || !trunk.input.arm();
+    } catch (error) {
+      if (!(error instanceof RingCorruptError)) throw error;
+      this.segment.remove(trunk.port);
+      this.#trunk = undefined;
+      return false;
+    }
+  }
+}
+
+/** An abstract name as uml_switch's: NUL, 3 bytes, process and a number; but one that nobody can guess. */
+function dataSocketName(): Uint8Array {
+  const name = Buffer.alloc(NAME_BYTES);
+  name.writeUInt32LE(process.pid, 4);
+  name.set(randomBytes(16), 8);
+  return name;
+}
+
+/** By all 108 bytes, as uml_switch does, or else by the abstract name without the NULs at its end. */
+function connectToClient(fd: number, name: Uint8Array): void {
+  const address = unixAddress(name);
+  try {
+    connectSocket(fd, address);
+  } catch (error) {
+    const end = address.findLastIndex((byte) => byte !== 0) + 1;
+    if (name[0] !== 0 || end <= 3) throw error;
+    connectSocket(fd, address.subarray(0, end));
+  }
+}

@@ -1,0 +1,118 @@
+/**
+ * A port whose frames are the datagrams of a socket, or the frames of a TAP device. What does not fit into the receiver's
+ * queue (10 datagrams, by Linux's default) waits here, within bounds, until the receiver has read: nobody waits for it.
+ */
+import type { Outlet, Port } from '../fabric/port.ts';
+import type { FrameSource } from '../ring/producer.ts';
+import { type Epoll, EPOLLIN, EPOLLOUT, libc } from './libc.ts';
+import { BATCH, FrameSlots, type FrameTransfer, type SendEnd } from './frame-slots.ts';
+
+/** Frames that wait for a receiver. */
+export const BACKLOG_FRAMES = 256;
+
+export class Endpoint implements Outlet {
+  readonly fd: number;
+  readonly #kind: 'socket' | 'device';
+  readonly #transfer: FrameTransfer;
+  readonly #epoll: Epoll;
+  readonly #pending = new Int32Array(BATCH);
+  #pendingCount = 0;
+  #port: Port | undefined;
+  #backlog: FrameSlots | undefined;
+  #first = 0;
+  #waiting = 0;
+
+  /** Takes the descriptor over. */
+  constructor(kind: 'socket' | 'device', fd: number, transfer: FrameTransfer, epoll: Epoll) {
+    this.fd = fd;
+    this.#kind = kind;
+    this.#transfer = transfer;
+    this.#epoll = epoll;
+    epoll.add(fd, EPOLLIN);
+  }
+
+  /** The port that it is the outlet of: where losses are counted. */
+  set port(port: Port) {
+    this.#port = port;
+  }
+
+  /** Frames that are there, into the arena. Gives their number. */
+  receive(): number {
+    const transfer = this.#transfer;
+    return this.#kind === 'socket' ? transfer.receive(this.fd) : transfer.receiveFromDevice(this.fd);
+  }
+
+  /** Only for frames in the arena. */
+  push(frame: FrameSource): boolean {
+    if (this.#waiting > 0) return this.#keep(frame);
+    this.#pending[this.#pendingCount++] = this.#transfer.arena.slot;
+    return true;
+  }
+
+  publish(): void {
+    const count = this.#pendingCount;
+    this.#pendingCount = 0;
+    if (count === 0) return;
+    const { arena } = this.#transfer;
+    const { sent, end } = this.#send(arena, this.#pending, count);
+    for (let i = sent; i < count; i++) {
+      const kept = end === 'full' && this.#keep(arena.select(this.#pending[i]!));
+      if (!kept) this.#lost(arena.select(this.#pending[i]!).length);
+    }
+  }
+
+  /** The receiver has room again. */
+  drain(): void {
+    const backlog = this.#backlog;
+    if (backlog === undefined) return;
+    const slots = new Int32Array(BATCH);
+    while (this.#waiting > 0) {
+      const count = Math.min(BATCH, this.#waiting);
+      for (let i = 0; i < count; i++) slots[i] = (this.#first + i) % BACKLOG_FRAMES;
+      const { sent, end } = this.#send(backlog, slots, count);
+      this.#shift(sent);
+      if (end === 'full') return;
+      if (end === 'gone') {
+        for (let i = sent; i < count; i++) this.#lost(backlog.lengths[slots[i]!]!);
+        this.#shift(count - sent);
+      }
+    }
+    this.#epoll.change(this.fd, EPOLLIN);
+  }
+
+  close(): void {
+    this.#epoll.remove(this.fd);
+    libc().close(this.fd);
+    this.#backlog?.free();
+    this.#backlog = undefined;
+    this.#waiting = 0;
+  }
+
+  #send(from: FrameSlots, slots: Int32Array, count: number): { sent: number; end: SendEnd } {
+    const transfer = this.#transfer;
+    return this.#kind === 'socket'
+      ? transfer.send(this.fd, from, slots, count)
+      : transfer.sendToDevice(this.fd, from, slots, count);
+  }
+
+  #keep(frame: FrameSource): boolean {
+    if (this.#waiting === BACKLOG_FRAMES) return false;
+    this.#backlog ??= new FrameSlots(BACKLOG_FRAMES);
+    this.#backlog.put((this.#first + this.#waiting) % BACKLOG_FRAMES, frame);
+    if (this.#waiting++ === 0) this.#epoll.change(this.fd, EPOLLIN | EPOLLOUT);
+    return true;
+  }
+
+  #shift(count: number): void {
+    this.#first = (this.#first + count) % BACKLOG_FRAMES;
+    this.#waiting -= count;
+  }
+
+  /** The segment has counted it as sent. */
+  #lost(bytes: number): void {
+    if (this.#port === undefined) return;
+    this.#port.counters.sentFrames--;
+    this.#port.counters.sentBytes -= bytes;
+    this.#port.counters.droppedQueueFull++;
+  }
+}
