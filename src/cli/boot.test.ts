@@ -82,10 +82,12 @@ test.each([
   ['a file that is no kernel', ['--kernel', 'text'], /no kernel.*vmlinuz/],
   ['a missing kernel', ['--kernel', 'missing'], /missing/],
   ['a missing disk', ['--kernel', 'off', '--disk', 'missing'], /missing/],
+  ['too little memory', ['--kernel', 'off', '--memory', '64K'], /at least 2M/],
 ])('%s ends with 2', async (_name, args, message) => {
-  const [, kernelName, flag, disk] = args as [string, string, string?, string?];
-  const disks = flag === undefined || disk === undefined ? [] : [flag, path(disk)];
-  const { status, stderr } = await boot('--kernel', path(kernelName), ...disks);
+  const [, kernelName, flag, value] = args as [string, string, string?, string?];
+  const more =
+    flag === undefined || value === undefined ? [] : [flag, flag === '--disk' ? path(value) : value];
+  const { status, stderr } = await boot('--kernel', path(kernelName), ...more);
   expect(status).toBe(2);
   expect(stderr).toMatch(message);
 });

@@ -16,6 +16,8 @@ import { parseBytes } from './parse.ts';
 
 const CONSOLE = 'ttyS0';
 const MEMORY_DEFAULT = '256M';
+/** Firmware tables end at 1 MiB, and kernels begin there. */
+const MEMORY_MIN = 2 << 20;
 
 export interface BootOptions {
   readonly kernel: string;
@@ -96,13 +98,24 @@ export async function runBoot(options: BootOptions, io: Io = processIo()): Promi
       await network.close();
     }
   } catch (error) {
-    const known = error instanceof BootError ? new AppError(error.code, error.message) : toAppError(error);
-    io.stderr.write(`umlaut: ${known.message}${known.remedy === undefined ? '' : `: ${known.remedy}`}\n`);
-    return BAD_ARGUMENTS.includes(known.code) ? EXIT.usage : EXIT.error;
+    return reportBootError(error, io);
   }
 }
 
-function checkMemory(memoryBytes: number): void {
+/** Prints why a machine could not run; gives the exit status. */
+export function reportBootError(error: unknown, io: Io): number {
+  const known = error instanceof BootError ? new AppError(error.code, error.message) : toAppError(error);
+  io.stderr.write(`umlaut: ${known.message}${known.remedy === undefined ? '' : `: ${known.remedy}`}\n`);
+  return BAD_ARGUMENTS.includes(known.code) ? EXIT.usage : EXIT.error;
+}
+
+export function checkMemory(memoryBytes: number): void {
+  if (memoryBytes < MEMORY_MIN) {
+    throw new AppError('memory_too_small', 'the machine is to have too little memory for a kernel', {
+      field: '--memory',
+      remedy: `give it at least ${MEMORY_MIN >> 20}M`,
+    });
+  }
   if (memoryBytes <= totalmem()) return;
   throw new AppError('memory_too_large', 'the machine is to have more memory than this host', {
     field: '--memory',
@@ -167,7 +180,8 @@ function jitReport(host: MachineHost): string {
   return `\numlaut: compiled ${regions} regions of ${guestInstructions} guest instructions into ${modules} modules, ${moduleBytes} bytes, in ${Math.round(compileMs)} ms\n`;
 }
 
-function exitStatus(end: MachineEnd, io: Io): number {
+/** Prints how a run has ended, unless it is as it should be; gives the exit status. */
+export function exitStatus(end: MachineEnd, io: Io): number {
   switch (end.reason) {
     case 'power-off':
     case 'halt':
