@@ -96,6 +96,8 @@ class TimerHeap {
 export class MachineClock implements Clock {
   readonly #source: TimeSource;
   readonly #timers = new TimerHeap();
+  /** Called when a timer is set that is due before all others: who waits for the next deadline looks again. */
+  onNearer: (() => void) | undefined;
   /** Source time at machine time 0. */
   #origin: number;
   /** Machine time while stopped. */
@@ -117,6 +119,7 @@ export class MachineClock implements Clock {
   at(atNs: number, fire: () => void): TimerHandle {
     const timer = new Timer(this.#timers, Math.ceil(atNs), fire);
     this.#timers.add(timer);
+    if (this.#timers.first === timer) this.onNearer?.();
     return timer;
   }
 

@@ -23,7 +23,10 @@ class FakeCpu implements Cpu {
     this.halted = reason === EXIT.HALT;
     return reason;
   }
-  interruptRun(): void {}
+  interruptions = 0;
+  interruptRun(): void {
+    this.interruptions++;
+  }
   interrupt(vector: number): void {
     this.halted = false;
     this.vectors.push(vector);
@@ -137,4 +140,22 @@ test('a shutdown and an exception end the loop', async () => {
   expect(second.log).toEqual(['Error: broken device']);
   await second.turns(3);
   expect(second.cpu.runs).toBe(1);
+});
+
+test('a run is cut short when it sets a timer that is due before all others', async () => {
+  const { cpu, clock, loop, turns } = setUp();
+  const later = clock.at(clock.nowNs() + 50e6, () => {});
+  cpu.step = () => {
+    clock.at(clock.nowNs() + 90e6, () => {});
+    const before = cpu.interruptions;
+    const nearer = clock.at(clock.nowNs() + 10e6, () => {});
+    expect([before, cpu.interruptions]).toEqual([0, 1]);
+    nearer.cancel();
+    return EXIT.HALT;
+  };
+  loop.start();
+  await turns(3);
+  expect(cpu.interruptions).toBe(1);
+  later.cancel();
+  loop.stop();
 });

@@ -50,6 +50,10 @@ export class RunLoop {
     this.#clock = clock;
     this.#interrupts = interrupts;
     this.#hooks = hooks;
+    // The guest set a timer: the slice was cut for the deadline before it.
+    clock.onNearer = () => {
+      if (this.#state === 'running') cpu.interruptRun();
+    };
   }
 
   start(): void {
