@@ -7,6 +7,7 @@ import { type Logger, pino } from 'pino';
 import { buildApi } from './api/index.ts';
 import { AppError, systemErrorCode } from './contracts/errors.ts';
 import { openDatabase, Store } from './db/index.ts';
+import { KERNEL_VERSION_BYTES, kernelVersion } from './engine/boot/kernel-version.ts';
 import { buildDefaultImage, type Image, ImageStore } from './images/index.ts';
 import { VmSockets } from './mconsole/socket/vm-sockets.ts';
 import { createJobs } from './scheduler/index.ts';
@@ -231,35 +232,23 @@ function storedImage(image: Image): StoredImage {
     return part === undefined ? [] : [{ role, sha256: part.sha256, sizeBytes: part.sizeBytes }];
   });
   const { id, name, append, createdAt, kernel, initrd, disk } = image;
-  return { id, name, append, createdAt, kernel, initrd, disk, files, ...kernelVersion(kernel) };
+  return { id, name, append, createdAt, kernel, initrd, disk, files, ...versionOf(kernel) };
 }
 
-const SETUP_BYTES = 0x8000;
-
-/** From the setup header of a bzImage (Linux Documentation/arch/x86/boot.rst, kernel_version). */
-function kernelVersion(file: string): { kernelRelease: string | null; kernelVersion: string | null } {
-  const unknown = { kernelRelease: null, kernelVersion: null };
-  const bytes = Buffer.alloc(SETUP_BYTES);
-  let length: number;
+/** Nulls when the file does not tell, or is missing: that is told when it is used. */
+function versionOf(file: string): Pick<StoredImage, 'kernelRelease' | 'kernelVersion'> {
+  const bytes = Buffer.alloc(KERNEL_VERSION_BYTES);
+  let length = 0;
   try {
     const fd = fs.openSync(file, 'r');
     try {
-      length = fs.readSync(fd, bytes, 0, SETUP_BYTES, 0);
+      length = fs.readSync(fd, bytes, 0, bytes.length, 0);
     } finally {
       fs.closeSync(fd);
     }
   } catch {
-    // An image whose kernel is missing is told when it is used.
-    return unknown;
+    // Nothing was read.
   }
-  if (length < 0x210 || bytes.toString('latin1', 0x202, 0x206) !== 'HdrS') return unknown;
-  const offset = bytes.readUInt16LE(0x20e);
-  if (offset === 0 || offset + 0x200 >= length) return unknown;
-  const end = bytes.indexOf(0, offset + 0x200);
-  const text = bytes
-    .toString('latin1', offset + 0x200, end < 0 ? length : Math.min(end, length))
-    .slice(0, 256);
-  // RELEASE (user@host) #VERSION
-  const match = /^(\S+)(?:.*?(#.*))?$/.exec(text.trim());
-  return { kernelRelease: match?.[1] ?? null, kernelVersion: match?.[2] ?? null };
+  const { release, version } = kernelVersion(bytes.subarray(0, length));
+  return { kernelRelease: release, kernelVersion: version };
 }

@@ -18,6 +18,11 @@ const RULES: readonly { readonly who: string; readonly may: readonly string[] }[
   { who: 'vmm/', may: ['contracts/', 'db/', 'engine/', 'storage/', 'switchd/'] },
   { who: 'mconsole/', may: ['contracts/', 'vmm/'] },
   { who: 'api/', may: ['contracts/', 'vmm/', 'mconsole/'] },
+  { who: 'uml/', may: ['contracts/'] },
+  {
+    who: 'cli/linux/',
+    may: ['cli/', 'contracts/', 'engine/', 'images/', 'mconsole/', 'storage/', 'uml/', 'vmm/'],
+  },
   { who: 'cli/commands/daemon.ts', may: ['cli/', 'contracts/', 'main.ts'] },
   { who: 'cli/commands/disk-files.ts', may: ['cli/', 'contracts/', 'storage/'] },
   { who: 'cli/commands/moo.ts', may: ['cli/', 'contracts/', 'storage/'] },

@@ -23,11 +23,20 @@ export function attachConsole(host: MachineHost, console: string, { stderr }: Io
   };
   host.onInputDrained(console, () => void stdin.resume());
   stdin.on('data', forward);
-  for (const signal of SIGNALS) process.on(signal, halt);
+  const ignoreSignals = haltOnSignals(host);
   return () => {
-    for (const signal of SIGNALS) process.off(signal, halt);
+    ignoreSignals();
     stdin.off('data', forward);
     stdin.pause();
     if (isTerminal) stdin.setRawMode(false);
+  };
+}
+
+/** The usual signals end the machine. Returns a function that puts them back. */
+export function haltOnSignals(host: MachineHost): () => void {
+  const halt = (): void => host.halt();
+  for (const signal of SIGNALS) process.on(signal, halt);
+  return () => {
+    for (const signal of SIGNALS) process.off(signal, halt);
   };
 }

@@ -10,6 +10,7 @@ import { registerDisk } from './commands/disk.ts';
 import { registerDiskFiles } from './commands/disk-files.ts';
 import { registerEvents } from './commands/events.ts';
 import { registerImage } from './commands/image.ts';
+import { registerLinux } from './commands/linux.ts';
 import { registerMconsole } from './commands/mconsole.ts';
 import { registerMoo } from './commands/moo.ts';
 import { registerNetwork } from './commands/network.ts';
@@ -24,6 +25,7 @@ import type { Io } from './io.ts';
 const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
   registerDaemon,
   registerBoot,
+  registerLinux,
   registerVm,
   registerConsole,
   registerMconsole,

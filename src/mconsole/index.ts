@@ -1,7 +1,8 @@
 /** The management console: UML's verbs, one file each and one row here. */
 import type { MconsoleResult, MconsoleVerb } from '../contracts/api/index.ts';
 import type { Principal, Services } from '../vmm/index.ts';
-import { refuse, type Verb, type VerbContext } from './verb.ts';
+import { dispatch } from './dispatch.ts';
+import type { Verb, VerbContext } from './verb.ts';
 import { cad } from './verbs/cad.ts';
 import { config } from './verbs/config.ts';
 import { go } from './verbs/go.ts';
@@ -42,11 +43,7 @@ export async function runCommand(
   vmRef: string,
   command: string,
 ): Promise<MconsoleResult> {
-  const context = contextOf(services, who, vmRef);
-  const verb = VERBS.find(({ name }) => command.startsWith(name));
-  if (verb === undefined) return refuse('Unknown command');
-  const argument = command.slice(verb.name.length);
-  return await verb.run(context, verb.verbatim === true ? argument.slice(1) : argument.trim());
+  return await dispatch(VERBS, contextOf(services, who, vmRef), command);
 }
 
 /** One verb with its argument. */

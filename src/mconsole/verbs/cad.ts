@@ -1,6 +1,6 @@
-import { ok, requireMachine, type Verb } from '../verb.ts';
+import { ok, requireMachine, type MachineContext, type Verb } from '../verb.ts';
 
-export const cad: Verb = {
+export const cad: Verb<MachineContext> = {
   name: 'cad',
   usage: 'cad',
   help: 'Invoke the Ctrl-Alt-Del handler',

@@ -1,6 +1,6 @@
-import { ok, refuse, requireMachine, type Verb } from '../verb.ts';
+import { ok, refuse, requireMachine, type MachineContext, type Verb } from '../verb.ts';
 
-export const go: Verb = {
+export const go: Verb<MachineContext> = {
   name: 'go',
   usage: 'go',
   help: 'Continue the VM after a "stop"',

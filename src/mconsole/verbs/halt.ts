@@ -1,6 +1,6 @@
-import { ok, requireMachine, type Verb } from '../verb.ts';
+import { ok, requireMachine, type MachineContext, type Verb } from '../verb.ts';
 
-export const halt: Verb = {
+export const halt: Verb<MachineContext> = {
   name: 'halt',
   usage: 'halt',
   help: 'Halt the VM at once',

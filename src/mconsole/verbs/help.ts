@@ -1,7 +1,10 @@
-import { ok, type Verb } from '../verb.ts';
+import { type MachineContext, ok, type Verb } from '../verb.ts';
 
 /** Made from the table of verbs, so that it cannot be out of date. */
-export function makeHelp(verbs: () => readonly Verb[]): Verb {
+/** What is listed of a verb. */
+type Listed = Pick<Verb, 'usage' | 'help'>;
+
+export function makeHelp(verbs: () => readonly Listed[]): Verb<MachineContext> {
   return {
     name: 'help',
     usage: 'help',

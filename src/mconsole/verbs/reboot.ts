@@ -1,6 +1,6 @@
-import { ok, requireMachine, type Verb } from '../verb.ts';
+import { ok, requireMachine, type MachineContext, type Verb } from '../verb.ts';
 
-export const reboot: Verb = {
+export const reboot: Verb<MachineContext> = {
   name: 'reboot',
   usage: 'reboot',
   help: 'Reset the VM and boot again',

@@ -1,6 +1,6 @@
-import { ok, refuse, requireMachine, type Verb } from '../verb.ts';
+import { ok, refuse, requireMachine, type MachineContext, type Verb } from '../verb.ts';
 
-export const stop: Verb = {
+export const stop: Verb<MachineContext> = {
   name: 'stop',
   usage: 'stop',
   help: 'Pause the VM; it will do nothing until it receives a "go"',

@@ -1,6 +1,13 @@
 import { AppError } from '../../contracts/errors.ts';
-import type { Instance } from '../../vmm/index.ts';
-import { ERRNO, ok, refuse, requireMachine, type Verb } from '../verb.ts';
+import {
+  ERRNO,
+  ok,
+  refuse,
+  requireMachine,
+  type MachineContext,
+  type MachineControl,
+  type Verb,
+} from '../verb.ts';
 
 /** Keys that Linux's handler has (drivers/tty/sysrq.c), and h for its help. */
 const KEYS = '0123456789bcdefghijklmnopqrstuvwxyzR';
@@ -28,7 +35,7 @@ export function sysrqKey(argument: string): string | AppError {
 }
 
 /** The kernel's handler does the work and prints on the console; the reply has what it printed meanwhile, as UML's has. */
-export const sysrq: Verb = {
+export const sysrq: Verb<MachineContext> = {
   name: 'sysrq',
   usage: 'sysrq <letter>',
   help: "Performs the kernel's SysRq action controlled by the letter",
@@ -45,7 +52,7 @@ export const sysrq: Verb = {
   },
 };
 
-async function sendAndCollect(instance: Instance, letter: string): Promise<string> {
+async function sendAndCollect(instance: MachineControl, letter: string): Promise<string> {
   const pieces: Uint8Array[] = [];
   let bytes = 0;
   let settle: () => void = () => undefined;
