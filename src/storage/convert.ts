@@ -9,8 +9,8 @@ import { openSource, type SourceOptions } from './open-source.ts';
 import { type Qcow2Options, Qcow2Writer } from './qcow2/writer.ts';
 import type { CopyOptions } from './restore.ts';
 
-/** A multiple of a qcow2 cluster. */
-const PIECE_BYTES = 1 << 20;
+/** The largest cluster of a qcow2 file: none is decompressed twice. */
+const PIECE_BYTES = 2 << 20;
 
 export interface ConvertOptions extends CopyOptions, SourceOptions {
   /** Undefined: a raw file, with holes for zeros. */

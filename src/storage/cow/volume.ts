@@ -9,6 +9,7 @@
 import { BlockError, type MaybePromise } from '../../engine/backends.ts';
 import { Flusher } from '../flusher.ts';
 import type { HostFile } from '../host-file.ts';
+import { allSettled } from '../settle.ts';
 import { sliceVectors, totalBytes } from '../vectors.ts';
 import { type Volume, writeZerosTo } from '../volume.ts';
 import { BITMAP_PAGE_BYTES, CowBitmap, filePageReader, SECTORS_PER_PAGE } from './bitmap.ts';
@@ -54,7 +55,7 @@ export class CowVolume implements Volume {
       if (pending.length === 0) throw error;
       pending.push(Promise.reject(error));
     }
-    if (pending.length > 0) return all(pending);
+    if (pending.length > 0) return allSettled(pending);
   }
 
   #readRuns(
@@ -195,11 +196,4 @@ export class CowVolume implements Volume {
       this.#backing.close();
     }
   }
-}
-
-/** Waits for all of them, even when one fails, because they still hold the guest's memory. */
-async function all(pending: readonly Promise<void>[]): Promise<void> {
-  const results = await Promise.allSettled(pending);
-  const failed = results.find((result) => result.status === 'rejected');
-  if (failed !== undefined) throw failed.reason;
 }

@@ -11,6 +11,8 @@ const zstdCompress = promisify<zlib.InputType, zlib.ZstdOptions, Buffer>(zlib.zs
 
 /** 2^12, which every reader of qcow2 expects. */
 const DEFLATE_WINDOW_BITS = 12;
+/** Output goes into buffers of at least this size. */
+const CHUNK_BYTES_MIN = 4096;
 
 function damaged(cause?: unknown): AppError {
   return new AppError('bad_image', 'a compressed cluster of the qcow2 file is damaged', {
@@ -26,12 +28,13 @@ export async function decompressCluster(
   bytes: Uint8Array,
   clusterBytes: number,
 ): Promise<Uint8Array> {
+  const limits = { maxOutputLength: clusterBytes, chunkSize: Math.max(clusterBytes, CHUNK_BYTES_MIN) };
   let cluster: Buffer;
   try {
     cluster =
       how === 'zlib'
-        ? await inflateRaw(bytes, { maxOutputLength: clusterBytes })
-        : await zstdDecompress(bytes.subarray(0, zstdFrameBytes(bytes)), { maxOutputLength: clusterBytes });
+        ? await inflateRaw(bytes, limits)
+        : await zstdDecompress(bytes.subarray(0, zstdFrameBytes(bytes)), limits);
   } catch (error) {
     throw damaged(error);
   }
@@ -42,7 +45,8 @@ export async function decompressCluster(
 export function compressCluster(how: Compression, bytes: Uint8Array): Promise<Buffer> {
   return how === 'zlib'
     ? deflateRaw(bytes, { windowBits: DEFLATE_WINDOW_BITS, level: zlib.constants.Z_BEST_SPEED })
-    : zstdCompress(bytes, {});
+    : // Without the length, zstd prepares for much more.
+      zstdCompress(bytes, { pledgedSrcSize: bytes.length, chunkSize: bytes.length });
 }
 
 const ZSTD_MAGIC = 0xfd2f_b528;

@@ -1,9 +1,17 @@
 /** Reading the disk in a qcow2 file, and in the backing files below it. */
 import type { DataRange, DiskSource } from '../disk-source.ts';
 import type { HostFile } from '../host-file.ts';
+import { allSettled } from '../settle.ts';
 import { decompressCluster } from './compression.ts';
 import type { Qcow2Header } from './header.ts';
 import { type Cluster, ClusterMap } from './tables.ts';
+
+interface Run {
+  readonly cluster: Cluster;
+  /** Where in its first cluster it begins. */
+  readonly within: number;
+  readonly length: number;
+}
 
 export class Qcow2Source implements DiskSource {
   readonly sizeBytes: number;
@@ -59,21 +67,42 @@ export class Qcow2Source implements DiskSource {
   }
 
   async read(offset: number, into: Uint8Array): Promise<void> {
-    const { clusterBytes } = this.#header;
-    for (let done = 0; done < into.length; ) {
-      const at = offset + done;
-      const cluster = await this.#map.at(Math.floor(at / clusterBytes));
-      const within = at % clusterBytes;
-      const length = Math.min(clusterBytes - within, into.length - done);
-      await this.#readCluster(cluster, at, within, into.subarray(done, done + length));
-      done += length;
+    const pending: Promise<void>[] = [];
+    try {
+      for (let done = 0; done < into.length; ) {
+        const run = await this.#run(offset + done, into.length - done);
+        pending.push(this.#readRun(run, offset + done, into.subarray(done, done + run.length)));
+        done += run.length;
+      }
+    } catch (error) {
+      pending.push(Promise.reject(error));
     }
+    await allSettled(pending);
   }
 
-  async #readCluster(cluster: Cluster, at: number, within: number, into: Uint8Array): Promise<void> {
+  /** What of the disk is read at once: part of a cluster, or clusters that are neighbours in the file too. */
+  async #run(at: number, lengthMax: number): Promise<Run> {
+    const { clusterBytes } = this.#header;
+    const index = Math.floor(at / clusterBytes);
+    const within = at % clusterBytes;
+    const cluster = await this.#map.at(index);
+    let length = Math.min(clusterBytes - within, lengthMax);
+    if (cluster.kind === 'compressed') return { cluster, within, length };
+    for (let next = index + 1; length < lengthMax; next++) {
+      const neighbour = await this.#map.at(next);
+      if (neighbour.kind !== cluster.kind) break;
+      const offset = neighbour.kind === 'data' && cluster.kind === 'data' ? neighbour.offset : undefined;
+      if (cluster.kind === 'data' && offset !== cluster.offset + (next - index) * clusterBytes) break;
+      length = Math.min(length + clusterBytes, lengthMax);
+    }
+    return { cluster, within, length };
+  }
+
+  async #readRun({ cluster, within }: Run, at: number, into: Uint8Array): Promise<void> {
     switch (cluster.kind) {
       case 'data':
-        return void (await this.#file.read(cluster.offset + within, [into], true));
+        await this.#file.read(cluster.offset + within, [into], true);
+        return;
       case 'compressed': {
         const packed = new Uint8Array(cluster.length);
         await this.#file.read(cluster.offset, [packed], true);

@@ -32,6 +32,8 @@ export class Qcow2Writer {
   #l2Used = false;
   /** By cluster of the file. */
   #refcounts = new Uint16Array(1024);
+  /** Compressed clusters up to `#end` that are not written yet. */
+  #packed: Uint8Array[] = [];
   /** Where the next byte goes. */
   #end = CLUSTER_BYTES;
 
@@ -65,25 +67,35 @@ export class Qcow2Writer {
         return compression === undefined ? cluster : compressCluster(compression, cluster);
       }),
     );
+    let run: Uint8Array[] = [];
     for (const [index, cluster] of clusters.entries()) {
       const stored = packed[index];
-      if (stored === undefined) continue;
-      await this.#add(offset / CLUSTER_BYTES + index, cluster, stored);
+      const at = offset / CLUSTER_BYTES + index;
+      const whole = stored !== undefined && stored.length >= cluster.length;
+      if (run.length > 0 && (!whole || at % PER_TABLE === 0)) {
+        await this.#addRun(at - run.length, run);
+        run = [];
+      }
+      if (whole) run.push(cluster);
+      else if (stored !== undefined) await this.#addCompressed(at, stored);
+    }
+    if (run.length > 0) await this.#addRun(offset / CLUSTER_BYTES + clusters.length - run.length, run);
+    await this.#writePacked();
+  }
+
+  /** Neighbouring clusters of one L2 table. */
+  async #addRun(index: number, run: readonly Uint8Array[]): Promise<void> {
+    await this.#useTable(index);
+    const offset = await this.#place(run.length === 1 ? run[0]! : Buffer.concat(run));
+    for (let at = 0; at < run.length; at++) {
+      setEntry(this.#l2, ((index + at) % PER_TABLE) * 8, offset + at * CLUSTER_BYTES, COPIED);
     }
   }
 
-  async #add(index: number, cluster: Uint8Array, packed: Uint8Array): Promise<void> {
-    const table = Math.floor(index / PER_TABLE);
-    if (table !== this.#l2Index) await this.#endTable(table);
-    this.#l2Used = true;
-    const at = (index % PER_TABLE) * 8;
-    if (packed.length >= cluster.length) setEntry(this.#l2, at, await this.#place(cluster), COPIED);
-    else await this.#addCompressed(at, packed);
-  }
-
-  async #addCompressed(at: number, packed: Uint8Array): Promise<void> {
+  async #addCompressed(index: number, packed: Uint8Array): Promise<void> {
+    await this.#useTable(index);
     const offset = this.#end;
-    await this.#target.write(offset, packed);
+    this.#packed.push(packed);
     this.#end += packed.length;
     const lastSector = Math.floor((this.#end - 1) / 512);
     const furtherSectors = lastSector - Math.floor(offset / 512);
@@ -93,11 +105,26 @@ export class Qcow2Writer {
       this.#refer(cluster);
     }
     const offsetBits = 62 - (CLUSTER_BITS - 8);
-    setEntry(this.#l2, at, offset, COMPRESSED | (furtherSectors << (offsetBits - 32)));
+    const highBits = COMPRESSED | (furtherSectors << (offsetBits - 32));
+    setEntry(this.#l2, (index % PER_TABLE) * 8, offset, highBits);
+  }
+
+  async #writePacked(): Promise<void> {
+    if (this.#packed.length === 0) return;
+    const bytes = Buffer.concat(this.#packed);
+    this.#packed = [];
+    await this.#target.write(this.#end - bytes.length, bytes);
+  }
+
+  async #useTable(index: number): Promise<void> {
+    const table = Math.floor(index / PER_TABLE);
+    if (table !== this.#l2Index) await this.#endTable(table);
+    this.#l2Used = true;
   }
 
   /** Whole clusters, at the next free one. */
   async #place(bytes: Uint8Array): Promise<number> {
+    await this.#writePacked();
     const offset = this.#align();
     await this.#target.write(offset, bytes);
     this.#end = offset + bytes.length;
