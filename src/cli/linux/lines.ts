@@ -3,6 +3,7 @@ import { createReadStream, createWriteStream, fstatSync } from 'node:fs';
 import type { Writable } from 'node:stream';
 import { AppError } from '../../contracts/errors.ts';
 import type { Channel, Line } from '../../uml/channels.ts';
+import { PANIC_TAIL_BYTES, panicMessageIn } from '../../vmm/instance/panic-message.ts';
 import type { MachineHost } from '../../vmm/machine-host.ts';
 import { attachConsole, haltOnSignals } from '../boot-terminal.ts';
 import type { Io } from '../io.ts';
@@ -13,7 +14,9 @@ const WAITING_BYTES_MAX = 1 << 20;
 export class Lines {
   readonly #lines: ReadonlyMap<string, Line>;
   readonly #outputs = new Map<string, Writable>();
-  readonly #taps = new Set<(bytes: Uint8Array) => void>();
+  /** The end of what was printed, by line. */
+  readonly #tails = new Map<string, Buffer>();
+  readonly #taps = new Set<(name: string, bytes: Uint8Array) => void>();
 
   /** Throws AppError `invalid_input` for a descriptor that is not open, or one that two lines would read. */
   constructor(lines: ReadonlyMap<string, Line>) {
@@ -34,15 +37,34 @@ export class Lines {
 
   /** From the guest. */
   output(name: string, bytes: Uint8Array): void {
-    for (const tap of this.#taps) tap(bytes);
+    const tail = Buffer.concat([this.#tails.get(name) ?? Buffer.alloc(0), bytes]);
+    this.#tails.set(name, tail.subarray(-PANIC_TAIL_BYTES));
+    for (const tap of this.#taps) tap(name, bytes);
     const stream = this.#outputs.get(name);
     if (stream !== undefined && stream.writableLength <= WAITING_BYTES_MAX) stream.write(bytes);
   }
 
-  /** `listener` gets what is printed on any line from now on. Returns the function that ends it. */
+  /** Why the guest's kernel has panicked, if it is printed on a line. */
+  panicMessage(): string | null {
+    for (const tail of this.#tails.values()) {
+      const message = panicMessageIn(tail);
+      if (message !== null) return message;
+    }
+    return null;
+  }
+
+  /**
+   * `listener` gets what is printed from now on, on the line that prints first: a kernel with two consoles prints everything
+   * on both. Returns the function that ends it.
+   */
   tap(listener: (bytes: Uint8Array) => void): () => void {
-    this.#taps.add(listener);
-    return () => this.#taps.delete(listener);
+    let first: string | undefined;
+    const tap = (name: string, bytes: Uint8Array): void => {
+      first ??= name;
+      if (name === first) listener(bytes);
+    };
+    this.#taps.add(tap);
+    return () => this.#taps.delete(tap);
   }
 
   /** Begins to read, and to obey signals. Returns a function that puts everything back. */

@@ -51,7 +51,7 @@ async function runMachine(
     if (message.type === 'console-output') lines.output(message.console, message.bytes);
     // Not within the machine's own call, which goes on to run it.
     if (message.type === 'rebooted' && line.noReboot) setImmediate(() => host.halt());
-    if (message.type === 'panicked') console?.notify(NOTIFY.PANIC, notifyText(''));
+    if (message.type === 'panicked') console?.notify(NOTIFY.PANIC, notifyText(lines.panicMessage() ?? ''));
     if (message.type === 'notification') console?.notify(NOTIFY.USER, message.bytes);
   };
   const host = new MachineHost({ config, nicRings: [] }, readFileSync, take);
