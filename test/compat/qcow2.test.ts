@@ -190,7 +190,7 @@ describe('importing an image', () => {
     const qcow2 = path.join(folder, 'disk.qcow2');
     qemuImg('convert', '-c', '-O', 'qcow2', disk, qcow2);
     const kernel = path.join(folder, 'vmlinuz');
-    const bytes = Buffer.alloc(1024);
+    const bytes = Buffer.alloc(4096);
     bytes.write('HdrS', 0x202);
     fs.writeFileSync(kernel, bytes);
     const store = new ImageStore(path.join(folder, 'images'));
