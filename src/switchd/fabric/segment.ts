@@ -83,6 +83,14 @@ export class Segment {
     else this.#send(this.#ports[slot]!, frame, from.slot);
   }
 
+  /** The port that alone gets a frame, which has been forwarded; undefined for those that are flooded. */
+  receiverOf(frame: FrameSource): Port | undefined {
+    const word = frame.offset >> 2;
+    const word0 = frame.words[word]!;
+    if (this.hub || frame.length < FRAME_BYTES_MIN || (word0 & 1) !== 0) return undefined;
+    return this.#ports[this.macTable.lookup(frame.words[word + 1]! & 0xffff, word0, this.#nowSeconds)];
+  }
+
   /** Publishes everything forwarded since the last time. */
   flush(): void {
     const dirty = this.#dirty;

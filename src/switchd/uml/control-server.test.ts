@@ -137,6 +137,18 @@ test('a client that never reads loses frames, which are counted; the others lose
   expect(text(silent.receive())?.replaceAll('\0', '')).toBe('0');
 });
 
+test('who sends to a client that never reads is not held up for ever', async () => {
+  const [a, b, silent] = [await joined(), await joined(), await joined()];
+  silent.send(frame(ALL, 3, 'here'));
+  expect([text(a.receive()), text(b.receive())]).toEqual(['here', 'here']);
+  const total = 2000;
+  for (let sent = 0; sent < total; sent++) while (!a.send(frame(3, 1, 'are you there', 1000)));
+  while (!a.send(frame(ALL, 1, 'end')));
+  expect(text(b.receive())).toBe('end');
+  const [, , sleeper] = await ethernet.ports();
+  expect(sleeper!.droppedQueueFull).toBeGreaterThan(total / 2);
+});
+
 test('nobody but the client can send to its port', async () => {
   const a = await joined();
   const stranger = openDatagramSocket(unixAddress(abstractName()));

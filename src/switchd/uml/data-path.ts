@@ -7,7 +7,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { Outlet, Port } from '../fabric/port.ts';
 import { Segment } from '../fabric/segment.ts';
 import { type RingConsumer, RingCorruptError } from '../ring/consumer.ts';
-import { Endpoint } from './endpoint.ts';
+import { Endpoint, PATIENCE_MS } from './endpoint.ts';
 import { BATCH, FrameTransfer } from './frame-slots.ts';
 import {
   clearEventFd,
@@ -32,6 +32,12 @@ interface DataPort {
   readonly port: Port;
 }
 
+/** A port that waits for another one to have room. */
+interface Pause {
+  readonly by: Endpoint;
+  readonly until: number;
+}
+
 /** The end of another switch's port. */
 export interface Trunk {
   readonly id: string;
@@ -47,6 +53,7 @@ export class DataPath {
   readonly #byFd = new Map<number, DataPort>();
   readonly #wakeFd: number;
   #trunk: { readonly input: RingConsumer; readonly port: Port } | undefined;
+  readonly #paused = new Map<DataPort, Pause>();
   #running = true;
 
   constructor(options: { readonly hub: boolean; readonly wakeFd: number }) {
@@ -85,6 +92,7 @@ export class DataPath {
     if (known === undefined) return;
     this.#byId.delete(portId);
     this.#byFd.delete(known.endpoint.fd);
+    this.#paused.delete(known);
     this.segment.remove(known.port);
     known.endpoint.close();
   }
@@ -101,7 +109,9 @@ export class DataPath {
     };
     while (this.#running) {
       const more = this.#serveTrunk();
-      this.#epoll.wait(more ? 0 : SLEEP_MS_MAX, ready);
+      const sleepMs = this.#paused.size > 0 ? PATIENCE_MS : SLEEP_MS_MAX;
+      this.#epoll.wait(more ? 0 : sleepMs, ready);
+      if (this.#paused.size > 0) this.#resume();
     }
     for (const id of [...this.#byId.keys()]) this.leave(id);
     this.#epoll.close();
@@ -142,8 +152,35 @@ export class DataPath {
     if ((events & ~EPOLLOUT) === 0) return;
     const count = known.endpoint.receive();
     this.#forward(known.port, count);
+    this.#pauseFor(known, count);
     // A device that was removed: it would be ready for ever.
     if (count === 0 && (events & EPOLLIN) === 0) this.leave(known.id);
+  }
+
+  /** The last frame's receiver stands for all of the batch. */
+  #pauseFor(sender: DataPort, count: number): void {
+    if (count === 0) return;
+    const by = this.#receiverOf(count - 1);
+    if (by === undefined || by === sender.endpoint || !by.isCongested) return;
+    sender.endpoint.paused = true;
+    this.#paused.set(sender, { by, until: performance.now() + PATIENCE_MS });
+  }
+
+  /** Of a frame in the arena that is for one port alone. */
+  #receiverOf(slot: number): Endpoint | undefined {
+    const port = this.segment.receiverOf(this.#transfer.arena.select(slot));
+    return port && this.#byId.get(port.id)?.endpoint;
+  }
+
+  #resume(): void {
+    for (const [sender, { by, until }] of this.#paused) {
+      const late = performance.now() >= until;
+      if (!by.isRelieved && !late) continue;
+      if (by.isRelieved) by.keepUp();
+      else by.giveUp();
+      this.#paused.delete(sender);
+      sender.endpoint.paused = false;
+    }
   }
 
   #forward(from: Port, count: number): void {

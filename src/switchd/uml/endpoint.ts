@@ -9,6 +9,15 @@ import { BATCH, FrameSlots, type FrameTransfer, type SendEnd } from './frame-slo
 
 /** Frames that wait for a receiver. */
 export const BACKLOG_FRAMES = 256;
+/** From here on a receiver slows down who sends to it alone, so that neither loses anything; */
+const HIGH_MARK = BACKLOG_FRAMES - 2 * BATCH;
+/** until this is left. */
+const LOW_MARK = BATCH;
+/** A receiver that needs longer for that is none to wait for: what is too much for it is dropped, */
+export const PATIENCE_MS = 10;
+/** for so long at first, and twice as long each time: one that never reads takes a hundredth of others' time. */
+const IMPATIENCE_MS = 50;
+const IMPATIENCE_MS_MAX = 1000;
 
 export class Endpoint implements Outlet {
   readonly fd: number;
@@ -17,10 +26,14 @@ export class Endpoint implements Outlet {
   readonly #epoll: Epoll;
   readonly #pending = new Int32Array(BATCH);
   #pendingCount = 0;
+  #receiving = EPOLLIN;
   #port: Port | undefined;
   #backlog: FrameSlots | undefined;
   #first = 0;
   #waiting = 0;
+  /** Milliseconds, of performance.now(). */
+  #impatientUntil = 0;
+  #impatienceMs = IMPATIENCE_MS;
 
   /** Takes the descriptor over. */
   constructor(kind: 'socket' | 'device', fd: number, transfer: FrameTransfer, epoll: Epoll) {
@@ -34,6 +47,33 @@ export class Endpoint implements Outlet {
   /** The port that it is the outlet of: where losses are counted. */
   set port(port: Port) {
     this.#port = port;
+  }
+
+  /** Who sends to it alone should wait. */
+  get isCongested(): boolean {
+    return this.#waiting >= HIGH_MARK && performance.now() >= this.#impatientUntil;
+  }
+
+  /** Who waits for it may go on. */
+  get isRelieved(): boolean {
+    return this.#waiting <= LOW_MARK;
+  }
+
+  /** Nobody should wait for it for a while. */
+  giveUp(): void {
+    this.#impatientUntil = performance.now() + this.#impatienceMs;
+    this.#impatienceMs = Math.min(2 * this.#impatienceMs, IMPATIENCE_MS_MAX);
+  }
+
+  /** It was worth waiting for. */
+  keepUp(): void {
+    this.#impatienceMs = IMPATIENCE_MS;
+  }
+
+  /** Stops or resumes receiving. */
+  set paused(paused: boolean) {
+    this.#receiving = paused ? 0 : EPOLLIN;
+    this.#epoll.change(this.fd, this.#receiving | (this.#waiting > 0 ? EPOLLOUT : 0));
   }
 
   /** Frames that are there, into the arena. Gives their number. */
@@ -77,7 +117,7 @@ export class Endpoint implements Outlet {
         this.#shift(count - sent);
       }
     }
-    this.#epoll.change(this.fd, EPOLLIN);
+    this.#epoll.change(this.fd, this.#receiving);
   }
 
   close(): void {
@@ -99,7 +139,7 @@ export class Endpoint implements Outlet {
     if (this.#waiting === BACKLOG_FRAMES) return false;
     this.#backlog ??= new FrameSlots(BACKLOG_FRAMES);
     this.#backlog.put((this.#first + this.#waiting) % BACKLOG_FRAMES, frame);
-    if (this.#waiting++ === 0) this.#epoll.change(this.fd, EPOLLIN | EPOLLOUT);
+    if (this.#waiting++ === 0) this.#epoll.change(this.fd, this.#receiving | EPOLLOUT);
     return true;
   }
 
