@@ -1,4 +1,5 @@
 /** The composition root: connects the parts to a daemon. Nothing but the entry points imports it. */
+import { randomUUID } from 'node:crypto';
 import * as fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
@@ -98,7 +99,8 @@ async function assemble(options: DaemonOptions, undo: (() => Promise<void> | voi
   const fabric =
     parts.fabric ?? (await startSwitch({ onError, onPortFault: (fault) => log.warn(fault, 'a port') }));
   undo.push(() => fabric.close());
-  const jobs = createJobs({ db: store.db, redisUrl, onError });
+  const prefix = redisUrl === undefined ? undefined : redisPrefix(home);
+  const jobs = createJobs({ db: store.db, redisUrl, prefix, onError });
   undo.push(() => jobs.close());
   const library = parts.library ?? imageLibrary(home.file('images'));
   const createWorker = parts.createWorker ?? machineWorker;
@@ -149,6 +151,19 @@ async function assemble(options: DaemonOptions, undo: (() => Promise<void> | voi
       return closed;
     },
   };
+}
+
+/** Names the state folder among those whose daemons share a Redis: made once at random, and moves with the folder. */
+function redisPrefix(home: Home): string {
+  const file = home.file('redis-prefix');
+  try {
+    return fs.readFileSync(file, 'utf8').trim();
+  } catch (error) {
+    if (systemErrorCode(error) !== 'ENOENT') throw error;
+  }
+  const prefix = `umlaut-${randomUUID()}`;
+  fs.writeFileSync(file, `${prefix}\n`, { mode: 0o600 });
+  return prefix;
 }
 
 /** The API's URL. `port_in_use`, `invalid_input`. */

@@ -85,6 +85,8 @@ describe('umlaut vm', () => {
     const more = ['--label', 'role=web', '--label', 'x=1=2', '--append', 'quiet', '--start'];
     const { status, stdout } = await run([...args, ...more], {
       'POST /v1/vms': [{ status: 201, body: sampleVm() }],
+      [`POST /v1/vms/${sampleVm().id}/start`]: [{ status: 202, body: sampleOperation() }],
+      [`GET /v1/vms/${sampleVm().id}`]: [{ status: 200, body: sampleVm() }],
     });
     expect({ status, stdout }).toEqual({ status: 0, stdout: 'web-1\n' });
     expect(daemon?.asked[0]?.body).toEqual({
@@ -94,8 +96,20 @@ describe('umlaut vm', () => {
       disks: [{ disk: 'data' }],
       nics: [{ network: 'a' }, { network: 'b' }],
       labels: { role: 'web', x: '1=2' },
-      start: true,
+      start: false,
     });
+  });
+
+  it('fails when the VM that it has created does not start', async () => {
+    const error = { code: 'image_corrupt', detail: 'vmlinuz differs', remedy: 'Import it again.' } as const;
+    const { status, stderr } = await run(['vm', 'create', 'web-1', '--start'], {
+      'POST /v1/vms': [{ status: 201, body: sampleVm() }],
+      [`POST /v1/vms/${sampleVm().id}/start`]: [
+        { status: 202, body: sampleOperation({ status: 'failed', error }) },
+      ],
+    });
+    expect(status).toBe(1);
+    expect(stderr).toContain('vmlinuz differs');
   });
 
   it('waits for the end of a power verb', async () => {

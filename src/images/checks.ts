@@ -27,7 +27,7 @@ export function checkAppend(append: string): void {
 export function checkPart(part: PartName, file: string): void {
   const { start, sizeBytes } = readStart(part, file);
   if (sizeBytes === 0) throw badImage(part, `${file} is empty`, 'give a file with content');
-  if (part === 'kernel') checkKernel(file, start);
+  if (part === 'kernel') checkKernel(file, start, sizeBytes);
   if (part === 'disk') checkDisk(file, start);
 }
 
@@ -62,14 +62,26 @@ function badImage(part: PartName, detail: string, remedy: string): AppError {
 }
 
 /** A bzImage has "HdrS" at 0x202 (Linux boot protocol), an ELF its magic, a multiboot kernel 0x1badb002 in its first 8 KiB. */
-function checkKernel(file: string, start: Buffer): void {
+function checkKernel(file: string, start: Buffer, sizeBytes: number): void {
   const bzImage = start.length > 0x206 && start.toString('latin1', 0x202, 0x206) === 'HdrS';
+  if (bzImage) checkBzImageSize(file, start, sizeBytes);
   const elf = start.toString('latin1', 0, 4) === '\x7fELF';
   const multiboot = start.indexOf(Buffer.from([0x02, 0xb0, 0xad, 0x1b])) >= 0;
   if (bzImage || elf || multiboot) return;
   throw new AppError('bad_kernel', `${file} is not a kernel: neither a bzImage nor an ELF nor multiboot`, {
     field: 'kernel',
     remedy: 'give an x86 Linux bzImage (vmlinuz), an ELF with a PVH note or a multiboot ELF',
+  });
+}
+
+/** The setup header's setup_sects (0: 4) and syssize, in units of 16 bytes, give the least size (Linux boot protocol). */
+function checkBzImageSize(file: string, start: Buffer, sizeBytes: number): void {
+  const setupSectors = start[0x1f1] || 4;
+  const expected = (setupSectors + 1) * 512 + start.readUInt32LE(0x1f4) * 16;
+  if (sizeBytes >= expected) return;
+  throw new AppError('image_truncated', `${file} is a bzImage of ${expected} bytes and has ${sizeBytes}`, {
+    field: 'kernel',
+    remedy: 'copy it again',
   });
 }
 

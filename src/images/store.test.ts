@@ -17,6 +17,9 @@ function fixture(): Fixture {
   const kernel = path.join(folder, 'vmlinuz');
   const bytes = Buffer.from(pattern(5000, 1));
   bytes.write('HdrS', 0x202);
+  // setup_sects and syssize: 512 bytes of boot sector, 512 of setup, 3968 of kernel.
+  bytes[0x1f1] = 1;
+  bytes.writeUInt32LE(248, 0x1f4);
   fs.writeFileSync(kernel, bytes);
   const initrd = path.join(folder, 'initrd.img');
   fs.writeFileSync(initrd, pattern(3000, 2));
@@ -82,6 +85,14 @@ describe('import', () => {
 
   it.each<[string, string, string, (fixture: Fixture) => Partial<ImageSources>]>([
     ['a kernel that is none', 'bad_kernel', 'kernel', ({ sources }) => ({ kernel: sources.disk })],
+    [
+      'a kernel that was not copied to its end',
+      'image_truncated',
+      'kernel',
+      ({ folder, sources }) => ({
+        kernel: written(folder, fs.readFileSync(sources.kernel).subarray(0, 4900).toString('latin1')),
+      }),
+    ],
     ['a missing kernel', 'not_found', 'kernel', ({ folder }) => ({ kernel: `${folder}/none` })],
     ['a missing disk', 'not_found', 'disk', ({ folder }) => ({ disk: `${folder}/none` })],
     ['a folder as disk', 'bad_image', 'disk', ({ folder }) => ({ disk: folder })],

@@ -4,6 +4,7 @@ import * as net from 'node:net';
 import * as path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { openDatabase } from '../../src/db/index.ts';
+import { haveRedisServer, startRedis } from '../../src/scheduler/testing/redis-server.ts';
 import { startHarness, tempDir } from './support/harness.ts';
 
 const MIGRATIONS = path.resolve(import.meta.dirname, '../../migrations');
@@ -70,6 +71,30 @@ describe('a daemon that is started again', () => {
     expect((await second.get('/v1/backups')).body.items).toEqual([]);
     expect(fs.readdirSync(path.join(left, 'backups'))).toEqual([]);
     first.farm.of('web-2').end({ reason: 'halt' });
+  });
+});
+
+describe.skipIf(!haveRedisServer())('daemons that share a Redis', () => {
+  it('have keys of their own there, and find them again', async () => {
+    const redis = await startRedis();
+    onTestFinished(() => redis.stop());
+    const [one, other] = [
+      await startHarness({ redisUrl: redis.url }),
+      await startHarness({ redisUrl: redis.url }),
+    ];
+    const prefix = (home: string): string => fs.readFileSync(path.join(home, 'redis-prefix'), 'utf8');
+    const before = prefix(one.home);
+    expect(prefix(other.home)).not.toBe(before);
+    for (const harness of [one, other]) {
+      await harness.runVm('web-1');
+      await harness.operate('/v1/vms/web-1/backups', { name: 'monday' });
+    }
+    expect((await one.get('/v1/backups')).body.items).toHaveLength(1);
+    await one.daemon.close();
+    const again = await startHarness({ home: one.home, redisUrl: redis.url });
+    expect(prefix(again.home)).toBe(before);
+    await again.daemon.close();
+    await other.daemon.close();
   });
 });
 

@@ -53,8 +53,12 @@ function registerCreate(vm: Command, io: Io): void {
         context.print(plan, () => `would make VM ${plan.vm.name}, ${formatBytes(plan.vm.memory_bytes)}\n`);
         return;
       }
-      const made = await context.client.createVm(body);
-      context.print(made, () => `${made.name}\n`);
+      const made = await context.client.createVm({ ...body, start: false });
+      // Started in a request of its own, whose failure is this command's.
+      const started = options.start === true;
+      if (started) await context.finish(await context.client.startVm(made.id), true);
+      const vm = started ? await context.client.getVm(made.id) : made;
+      context.print(vm, () => `${vm.name}\n`);
     });
 }
 
@@ -254,7 +258,8 @@ function vmFields(vm: Vm): string {
     ['created', vm.created_at],
     ['started', vm.started_at ?? ''],
   ];
-  if (vm.cause !== null) fields.push(['cause', `${vm.cause.detail} (${vm.cause.code})`]);
+  if (vm.cause !== null)
+    fields.push(['cause', `${vm.cause.detail.replaceAll('\n', '; ')} (${vm.cause.code})`]);
   for (const disk of vm.disks) {
     const size = `${formatBytes(disk.size_bytes)}, ${formatBytes(disk.allocated_bytes)} on the host`;
     fields.push([disk.device ?? 'disk', `${disk.name}, ${disk.format}, ${size}`]);
