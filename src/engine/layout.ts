@@ -212,7 +212,10 @@ export const TLB = {
   INVALID: -1n,
 } as const;
 
-/** Cache from RIP to micro-ops, flushed with the TLB: {rip i64, mode u32, uop address u32}. */
+/**
+ * Cache from RIP to micro-ops, flushed with the TLB: {rip i64, mode u32, uop address u32}. The upper half of the
+ * slots is for RIPs with the sign bit: a kernel's global pages stay there when an address space is changed.
+ */
 export const JUMP_CACHE = {
   BASE: 0x40000,
   ENTRIES: 4096,

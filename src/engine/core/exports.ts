@@ -94,7 +94,7 @@ export interface BlockExports {
   invalidateRange(ramOffset: number, length: number): number;
   /** Forgets all blocks (the arena is full or the machine was reset) and re-enables fast stores. */
   flushBlocks(): void;
-  /** Address of the jump cache slot of a RIP: BASE + ENTRY_SIZE * ((rip ^ rip >> 12) & (ENTRIES - 1)) on the low 32 bits. */
+  /** Address of the jump cache slot of a RIP: the low 32 bits' rip ^ rip >> 12 choose in the half of rip's sign. */
   jumpCacheSlot(rip: bigint): number;
 }
 

@@ -45,8 +45,15 @@ export function pushJumpCacheSlot(w: FunctionWriter, rip: number): void {
   w.i32(12);
   w.op('i32.shr_u');
   w.op('i32.xor');
-  w.i32(JUMP_CACHE.ENTRIES - 1);
+  w.i32(JUMP_CACHE.ENTRIES / 2 - 1);
   w.op('i32.and');
+  w.get(rip);
+  w.i64(63n);
+  w.op('i64.shr_u');
+  w.op('i32.wrap_i64');
+  w.i32(Math.log2(JUMP_CACHE.ENTRIES / 2));
+  w.op('i32.shl');
+  w.op('i32.or');
   w.i32(Math.log2(JUMP_CACHE.ENTRY_SIZE));
   w.op('i32.shl');
 }

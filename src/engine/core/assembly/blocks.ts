@@ -47,7 +47,9 @@ function linearRip(offset: i64, mode: u32): i64 {
 /** Address of the jump cache slot of a RIP. */
 export function jumpCacheSlot(offset: i64): usize {
   const low = <u32>offset;
-  return JUMP_CACHE_BASE + <usize>((low ^ (low >>> 12)) & (JUMP_CACHE_ENTRIES - 1)) * JUMP_CACHE_ENTRY_SIZE;
+  const half = JUMP_CACHE_ENTRIES / 2;
+  const slot = ((low ^ (low >>> 12)) & (half - 1)) + <u32>(<u64>offset >>> 63) * half;
+  return JUMP_CACHE_BASE + <usize>slot * JUMP_CACHE_ENTRY_SIZE;
 }
 
 function hashSlot(ramAt: u32, mode: u32): usize {

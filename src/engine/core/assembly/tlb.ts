@@ -48,8 +48,11 @@ const slotInfo: usize = memory.data(3072);
 /** Hashed sets of 2 MiB and 1 GiB regions with large-page translations in the TLB (4,096 bits each). */
 const largeRegions: usize = memory.data(512);
 const hugeRegions: usize = memory.data(512);
-/** Hashed set of linear pages that the jump cache has entries for. */
-const executedPages: usize = memory.data(512);
+/** Hashed sets of linear pages that the halves of the jump cache have entries for. */
+const executedLow: usize = memory.data(512);
+const executedHigh: usize = memory.data(512);
+/** The upper half of the jump cache has entries for pages that are not global. */
+let highIsLocal = false;
 
 let indexMask: i32 = TLB_ENTRIES - 1;
 
@@ -101,15 +104,39 @@ function clearEntry(entry: usize): void {
   store<i64>(entry, -1, TLB_EXEC_TAG);
 }
 
-/** Empties the cache from RIP to micro-ops. The filler is no valid mode. */
-export function flushJumpCache(): void {
-  memory.fill(JUMP_CACHE_BASE, 0xff, JUMP_CACHE_ENTRIES * JUMP_CACHE_ENTRY_SIZE);
-  memory.fill(executedPages, 0, 512);
+const JUMP_CACHE_HALF: i32 = (JUMP_CACHE_ENTRIES / 2) * JUMP_CACHE_ENTRY_SIZE;
+
+function flushLowJumps(): void {
+  memory.fill(JUMP_CACHE_BASE, 0xff, JUMP_CACHE_HALF);
+  memory.fill(executedLow, 0, 512);
+}
+function flushHighJumps(): void {
+  memory.fill(JUMP_CACHE_BASE + JUMP_CACHE_HALF, 0xff, JUMP_CACHE_HALF);
+  memory.fill(executedHigh, 0, 512);
+  highIsLocal = false;
 }
 
-/** Remembers that the jump cache depends on the translation of a linear page. */
+/** Empties the cache from RIP to micro-ops. The filler is no valid mode. */
+export function flushJumpCache(): void {
+  flushLowJumps();
+  flushHighJumps();
+}
+
+/** Whether the page that was just translated for execution is global. */
+function isGlobal(address: i64): bool {
+  const entry = entryOf(address, currentBank());
+  if (load<i64>(entry, TLB_EXEC_TAG) != (address & PAGE_MASK)) return false;
+  return (load<u8>(slotInfo + (<u32>(entry - TLB_BASE) >>> TLB_ENTRY_SHIFT)) & 1) != 0;
+}
+
+/** Remembers that the jump cache depends on the translation of a linear page, which is in the TLB. */
 export function noteExecuted(address: i64): void {
-  setBit(executedPages, regionHash(address, 12));
+  if (address < 0) {
+    setBit(executedHigh, regionHash(address, 12));
+    if (!isGlobal(address)) highIsLocal = true;
+  } else {
+    setBit(executedLow, regionHash(address, 12));
+  }
 }
 
 /** Drops all translations, global ones too, and the jump cache. */
@@ -135,7 +162,8 @@ export function flushTlbNonGlobal(): void {
     }
   }
   store<u32>(STATE_TLB_FILLS, kept);
-  flushJumpCache();
+  flushLowJumps();
+  if (highIsLocal) flushHighJumps();
 }
 
 /** Drops the parts of large pages around an address: INVLPG drops the whole page's translations. */
@@ -171,7 +199,9 @@ export function flushTlbPage(address: i64): void {
   }
   const large = hasBit(largeRegions, regionHash(page, 22)) || hasBit(hugeRegions, regionHash(page, 30));
   if (large) flushLarge(page);
-  if (large || hasBit(executedPages, regionHash(page, 12))) flushJumpCache();
+  const hash = regionHash(page, 12);
+  if (large || hasBit(executedLow, hash)) flushLowJumps();
+  if (large || hasBit(executedHigh, hash)) flushHighJumps();
 }
 
 /** Takes fast stores to a RAM page away in all banks, because it now holds translated code. */
