@@ -19,7 +19,7 @@ export interface CpuOptions {
 }
 
 /** Where compiling a region pays for itself: a compilation costs about as much as 10,000 interpreted blocks. */
-const JIT_THRESHOLD = 3000;
+const JIT_THRESHOLD = 1500;
 
 const CORE_FILE = new URL('../../build/core.wasm', import.meta.url);
 
