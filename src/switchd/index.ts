@@ -36,7 +36,7 @@ export interface Attachment {
 
 /** All methods fail with AppError; `unreachable` when the switch's thread is gone. */
 export interface SwitchHandle {
-  /** `invalid_input`, `already_exists`. */
+  /** `invalid_input`; `already_exists`, also for a control socket that another switch serves. */
   createNetwork(options: NetworkOptions): Promise<void>;
   /** `not_found`, `in_use`. */
   deleteNetwork(networkId: string): Promise<void>;
@@ -120,6 +120,8 @@ class SwitchClient implements SwitchHandle {
   }
 
   async close(): Promise<void> {
+    // So that control sockets are removed, and their threads are not cut off.
+    if (this.#ended === undefined) await this.#request({ type: 'close' }).catch(() => undefined);
     this.#closing = true;
     await this.#worker.terminate();
   }

@@ -7,6 +7,7 @@ import { openSwitchPort } from './port-rings.ts';
 import type { AttachOptions, LeaseInfo, MacInfo, NetworkOptions, PortInfo } from './protocol.ts';
 import { Gateway } from './services/gateway.ts';
 import { checkLabel, networkSettings, stationMac } from './settings.ts';
+import { UML_PORT, UmlTrunk } from './uml/uml-trunk.ts';
 import { formatIp, formatMac, formatStation } from './wire/address.ts';
 
 interface Station extends Inlet {
@@ -24,6 +25,7 @@ export class Network {
   readonly #gateway: Gateway;
   readonly #gatewayMac: string;
   readonly #stations = new Map<string, Station>();
+  #uml: UmlTrunk | undefined;
 
   /** Throws AppError `invalid_input`. */
   constructor(options: NetworkOptions, pump: Pump) {
@@ -44,6 +46,16 @@ export class Network {
 
   get isEmpty(): boolean {
     return this.#stations.size === 0;
+  }
+
+  /** Opens the control socket. `onFault`: it is gone again, with its clients. Rejects with AppError. */
+  async openUmlSocket(path: string, onFault: (portId: string, detail: string) => void): Promise<void> {
+    this.#uml = await UmlTrunk.open(path, this.#segment, this.#pump, (detail) => onFault(UML_PORT, detail));
+  }
+
+  /** Removes the control socket. */
+  async close(): Promise<void> {
+    await this.#uml?.close();
   }
 
   /** Plugs a VM in. `onFault` is called, with the port unplugged, when its ring turns out broken. */
@@ -105,7 +117,7 @@ export class Network {
     return {
       id: port.id,
       name: station?.name ?? null,
-      mac: station?.mac ?? this.#gatewayMac,
+      mac: station?.mac ?? (port.id === UML_PORT ? '' : this.#gatewayMac),
       droppedBeforeSwitch: station?.input.dropped ?? 0,
       ...port.counters,
     };
@@ -117,7 +129,7 @@ export class Network {
   }
 
   #checkFree(portId: string, mac: string): void {
-    const isTaken = this.#stations.has(portId) || portId === this.#gateway.port.id;
+    const isTaken = this.#stations.has(portId) || portId === this.#gateway.port.id || portId === UML_PORT;
     if (isTaken)
       throw new AppError('already_exists', `port ${portId} is plugged in already`, { field: 'portId' });
     const macs = [...this.#stations.values()].map((station) => station.mac);

@@ -33,11 +33,14 @@ export function createPortRings(ringBytes = RING_BYTES_DEFAULT): SharedArrayBuff
   return allocateRings(ringBytes);
 }
 
-/** Opens the switch's end. Throws RangeError when the memory is no port's. */
-export function openSwitchPort(memory: SharedArrayBuffer): SwitchPort {
+/**
+ * Opens the switch's end. `wake` is for a VM's end that sleeps elsewhere than on the ring (RingConsumer.arm).
+ * Throws RangeError when the memory is no port's.
+ */
+export function openSwitchPort(memory: SharedArrayBuffer, wake?: () => void): SwitchPort {
   return {
     input: new RingConsumer(ringViews(memory, 'vm')),
-    output: new RingProducer(ringViews(memory, 'switch')),
+    output: new RingProducer(ringViews(memory, 'switch'), wake),
   };
 }
 

@@ -20,6 +20,11 @@ export interface NetworkOptions {
   readonly leaseSeconds?: number | undefined;
   /** Every frame goes to every port. */
   readonly hub?: boolean | undefined;
+  /**
+   * Path of a Unix socket, for this user alone, on which processes that speak uml_switch's protocol join the network. Its
+   * folder has to be there, and to be closed to others. The port `uml` is the trunk to them.
+   */
+  readonly umlSocket?: string | undefined;
 }
 
 export interface AttachOptions {
@@ -44,6 +49,7 @@ export interface PortInfo extends PortCounters {
   readonly id: string;
   /** Host name of what is plugged in; null for the network's own gateway. */
   readonly name: string | null;
+  /** Empty for a trunk, behind which there are stations of any address. */
   readonly mac: string;
   /** Frames that the VM's end dropped because the switch did not keep up, modulo 2^32. */
   readonly droppedBeforeSwitch: number;
@@ -62,6 +68,7 @@ export type SwitchRequest =
   | { readonly type: 'delete-network'; readonly networkId: string }
   | { readonly type: 'attach'; readonly options: AttachOptions; readonly ring: SharedArrayBuffer }
   | { readonly type: 'detach'; readonly networkId: string; readonly portId: string }
+  | { readonly type: 'close' }
   | { readonly type: 'leases'; readonly networkId: string }
   | { readonly type: 'ports'; readonly networkId: string }
   | { readonly type: 'mac-table'; readonly networkId: string };

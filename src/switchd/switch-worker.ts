@@ -13,14 +13,14 @@ function post(message: FromSwitch): void {
 
 const ethernet = new Switch((fault) => post({ type: 'port-fault', fault }));
 
-function answer({ id, request }: ToSwitch): FromSwitch {
+async function answer({ id, request }: ToSwitch): Promise<FromSwitch> {
   try {
-    return { type: 'reply', id, result: ethernet.handle(request) };
+    return { type: 'reply', id, result: await ethernet.handle(request) };
   } catch (error) {
     return { type: 'reply-error', id, error: toAppError(error).toPlain() };
   }
 }
 
 // The listener also keeps the thread alive: pending Atomics.waitAsync calls do not.
-port.on('message', (message: ToSwitch) => post(answer(message)));
+port.on('message', (message: ToSwitch) => void answer(message).then(post));
 post({ type: 'ready' });

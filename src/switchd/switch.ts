@@ -16,7 +16,7 @@ export class Switch {
     this.#onPortFault = onPortFault;
   }
 
-  /** The result of a request, as plain data. Throws AppError. */
+  /** The result of a request, as plain data, or a promise of it. Throws or rejects with AppError. */
   handle(request: SwitchRequest): unknown {
     switch (request.type) {
       case 'create-network':
@@ -30,6 +30,8 @@ export class Switch {
       }
       case 'detach':
         return this.#networks.get(request.networkId)?.detach(request.portId);
+      case 'close':
+        return Promise.all([...this.#networks.values()].map((network) => network.close()));
       case 'leases':
         return this.#network(request.networkId).leases();
       case 'ports':
@@ -39,7 +41,7 @@ export class Switch {
     }
   }
 
-  #create(options: NetworkOptions): void {
+  async #create(options: NetworkOptions): Promise<void> {
     if (this.#networks.has(options.id)) {
       throw new AppError('already_exists', `there is a network ${options.id} already`, { field: 'id' });
     }
@@ -47,15 +49,28 @@ export class Switch {
       const remedy = 'Delete one that is not used.';
       throw new AppError('quota_exceeded', `there are ${NETWORKS_MAX} networks already`, { remedy });
     }
-    this.#networks.set(options.id, new Network(options, this.#pump));
+    const network = new Network(options, this.#pump);
+    this.#networks.set(options.id, network);
+    if (options.umlSocket === undefined) return;
+    const { id: networkId, umlSocket } = options;
+    try {
+      await network.openUmlSocket(umlSocket, (portId, detail) =>
+        this.#onPortFault({ networkId, portId, detail }),
+      );
+    } catch (error) {
+      this.#networks.delete(networkId);
+      throw error;
+    }
   }
 
-  #delete(id: string): void {
-    if (!this.#network(id).isEmpty) {
+  async #delete(id: string): Promise<void> {
+    const network = this.#network(id);
+    if (!network.isEmpty) {
       const remedy = 'Remove the network cards that are on it first.';
       throw new AppError('in_use', `network ${id} has VMs on it`, { remedy });
     }
     this.#networks.delete(id);
+    await network.close();
   }
 
   #network(id: string): Network {

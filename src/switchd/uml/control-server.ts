@@ -3,7 +3,7 @@
  * and the port lives until it is closed. Each client gets a data socket of its own that is connected to the client's, as in
  * vde_switch: nobody else can send to it, and a full receiver can be waited for.
  */
-import { lstat, unlink } from 'node:fs/promises';
+import { chmod, lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { AppError } from '../../contracts/errors.ts';
 import { parseRequest, printableName } from './control-request.ts';
@@ -29,6 +29,8 @@ export type UmlSwitchEvent =
 export interface UmlSwitchOptions {
   /** Of the control socket. */
   readonly path: string;
+  /** Permissions of the control socket; what the process's umask leaves when missing. */
+  readonly mode?: number | undefined;
   readonly hub?: boolean | undefined;
   /** TAP devices that are ports too. */
   readonly taps?: readonly string[] | undefined;
@@ -73,6 +75,7 @@ export class UmlSwitch {
     try {
       for (const device of options.taps ?? []) await made.#addTap(device);
       await made.#listen();
+      if (options.mode !== undefined) await chmod(options.path, options.mode);
     } catch (error) {
       await made.#data.close();
       throw error;

@@ -4,9 +4,10 @@ import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { cpioArchive } from '../../images/cpio.ts';
 import { requireTool, skipTest } from '../../../test/support/tools.ts';
+import { startSwitch } from '../index.ts';
 import { UmlSwitch } from './control-server.ts';
 
 const BOOT_MS = 60_000;
@@ -56,7 +57,12 @@ function writeInitrd(busybox: string): void {
 }
 
 /** Boots until the guest says `awaited`; gives all that it said. */
-async function boot(name: string, awaited: string, args: readonly string[]): Promise<string> {
+async function boot(
+  name: string,
+  awaited: string,
+  args: readonly string[],
+  control = join(folder, 'ctl'),
+): Promise<string> {
   const uml = requireTool('linux.uml', 'user-mode-linux');
   const setarch = requireTool('setarch', 'util-linux');
   const machine = [
@@ -66,7 +72,7 @@ async function boot(name: string, awaited: string, args: readonly string[]): Pro
     `initrd=${join(folder, 'initrd')}`,
     'root=/dev/ram0',
   ];
-  const consoles = ['con=null', 'con0=null,fd:1', 'ssl=null', `eth0=daemon,,unix,${join(folder, 'ctl')}`];
+  const consoles = ['con=null', 'con0=null,fd:1', 'ssl=null', `eth0=daemon,,unix,${control}`];
   // Without randomized addresses, with which UML sometimes has no memory.
   const guest = spawn(setarch, ['-R', uml, ...machine, ...consoles, ...args], {
     cwd: folder,
@@ -93,13 +99,33 @@ async function boot(name: string, awaited: string, args: readonly string[]): Pro
   });
 }
 
-test('two machines of linux.uml with eth0=daemon ping each other', { timeout: 3 * BOOT_MS }, async () => {
+/** The busybox for the initial RAM disk. */
+function staticBusybox(): string {
   const busybox = requireTool('busybox', 'busybox-static');
-  if (spawnSync('ldd', [busybox]).status === 0)
+  if (spawnSync('ldd', [busybox]).status === 0) {
     skipTest('busybox is not static (Debian package busybox-static)');
-  writeInitrd(busybox);
+  }
+  return busybox;
+}
+
+test('two machines of linux.uml with eth0=daemon ping each other', { timeout: 3 * BOOT_MS }, async () => {
+  writeInitrd(staticBusybox());
   await boot('one', 'GUEST-UP', ['ip=10.9.0.1']);
   const said = await boot('two', 'GUEST-DONE', ['ip=10.9.0.2', 'ping=10.9.0.1']);
   expect(said).toContain('3 packets transmitted, 3 packets received, 0% packet loss');
   expect(await ethernet.ports()).toHaveLength(2);
+});
+
+test('linux.uml joins a network and pings its gateway', { timeout: 3 * BOOT_MS }, async () => {
+  writeInitrd(staticBusybox());
+  const umlSocket = join(folder, 'net.ctl');
+  const handle = await startSwitch({
+    onError: (error) => {
+      throw error;
+    },
+  });
+  onTestFinished(() => handle.close());
+  await handle.createNetwork({ id: 'net', name: 'lab', subnet: '10.77.0.0/24', umlSocket });
+  const said = await boot('three', 'GUEST-DONE', ['ip=10.77.0.50', 'ping=10.77.0.1'], umlSocket);
+  expect(said).toContain('3 packets transmitted, 3 packets received, 0% packet loss');
 });
