@@ -224,7 +224,8 @@ export class Machine {
       this.#boot();
       this.#isResetting = false;
       this.#options.onReboot?.();
-      if (!this.#isStopped) this.#loop.start();
+      // the listener may have ended the machine
+      if (!this.#isEnded && !this.#isStopped) this.#loop.start();
     } catch (error) {
       this.#fail(error);
     }
