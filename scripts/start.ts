@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Client } from '../src/cli/client.ts';
 import { portOf } from '../src/cli/commands/daemon.ts';
-import { DEFAULT_URL, defaultHome } from '../src/cli/home.ts';
+import { DEFAULT_URL, defaultHome, defaultUmlDir } from '../src/cli/home.ts';
 import { followOperation } from '../src/cli/progress.ts';
 import type { Image, Vm } from '../src/contracts/api/index.ts';
 import { toAppError } from '../src/contracts/errors.ts';
@@ -95,7 +95,7 @@ function report(error: unknown): void {
 
 async function start(): Promise<void> {
   const options = readOptions();
-  const daemon = await startDaemon(options);
+  const daemon = await startDaemon({ ...options, umlDir: defaultUmlDir(process.env) });
   const ended = new Promise<void>((settle) => {
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => settle());
   });

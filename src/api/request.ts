@@ -1,5 +1,5 @@
 /** What the API keeps of a request beside Fastify's own. */
-import type { FastifyRequest } from 'fastify';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { AppError } from '../contracts/errors.ts';
 import type { Principal } from '../vmm/index.ts';
 
@@ -39,10 +39,11 @@ export function unauthenticated(detail: string): AppError {
   });
 }
 
-/** Aborted when the client goes away before its answer. */
-export function clientGone(request: FastifyRequest): AbortSignal {
+/** Aborted when the client goes away before its answer, and after the answer, when nobody listens any more. */
+export function clientGone(reply: FastifyReply): AbortSignal {
   const gone = new AbortController();
-  request.raw.socket.once('close', () => gone.abort());
+  // Of the answer and not of its connection, which serves many requests.
+  reply.raw.once('close', () => gone.abort());
   return gone.signal;
 }
 

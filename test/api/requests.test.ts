@@ -168,6 +168,27 @@ describe('bad input', () => {
   });
 });
 
+describe('waiting', () => {
+  it('leaves nothing behind on the connection', async () => {
+    const api = await startHarness();
+    await api.createVm({ name: 'web-1' });
+    const warnings: Error[] = [];
+    const listen = (warning: Error): void => void warnings.push(warning);
+    process.on('warning', listen);
+    // One connection for all: fetch keeps it.
+    const headers = { authorization: `Bearer ${api.token}` };
+    for (let i = 0; i < 12; i++) {
+      const response = await fetch(`${api.daemon.url}/v1/vms/web-1/wait?state=created&timeout=1`, {
+        headers,
+      });
+      expect(response.status).toBe(200);
+      await response.text();
+    }
+    process.off('warning', listen);
+    expect(warnings).toEqual([]);
+  });
+});
+
 describe('an idempotency key', () => {
   it('gives the first answer again, once the thing is done', async () => {
     const api = await startHarness();

@@ -45,9 +45,9 @@ export const operationRoutes: RouteGroup = (app, { operations }) => {
       querystring: OperationWaitQuery,
       response: { 200: Operation, ...problems },
     },
-    handler: (request) => {
+    handler: (request, reply) => {
       const timeoutMs = request.query.timeout * 1000;
-      return operations.wait(principalOf(request), request.params.operation, timeoutMs, clientGone(request));
+      return operations.wait(principalOf(request), request.params.operation, timeoutMs, clientGone(reply));
     },
   });
 

@@ -107,9 +107,9 @@ export const vmRoutes: RouteGroup = (app, services) => {
       querystring: VmWaitQuery,
       response: { 200: Vm, ...problems },
     },
-    handler: (request) => {
+    handler: (request, reply) => {
       const { state, timeout } = request.query;
-      return vms.wait(principalOf(request), request.params.vm, state, timeout * 1000, clientGone(request));
+      return vms.wait(principalOf(request), request.params.vm, state, timeout * 1000, clientGone(reply));
     },
   });
 
