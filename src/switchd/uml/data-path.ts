@@ -154,7 +154,8 @@ export class DataPath {
     this.#forward(known.port, count);
     this.#pauseFor(known, count);
     // A device that was removed: it would be ready for ever.
-    if (count === 0 && (events & EPOLLIN) === 0) this.leave(known.id);
+    const isGone = known.endpoint.kind === 'device' && count === 0 && (events & EPOLLIN) === 0;
+    if (isGone) this.leave(known.id);
   }
 
   /** The last frame's receiver stands for all of the batch. */

@@ -21,7 +21,7 @@ const IMPATIENCE_MS_MAX = 1000;
 
 export class Endpoint implements Outlet {
   readonly fd: number;
-  readonly #kind: 'socket' | 'device';
+  readonly kind: 'socket' | 'device';
   readonly #transfer: FrameTransfer;
   readonly #epoll: Epoll;
   readonly #pending = new Int32Array(BATCH);
@@ -38,7 +38,7 @@ export class Endpoint implements Outlet {
   /** Takes the descriptor over. */
   constructor(kind: 'socket' | 'device', fd: number, transfer: FrameTransfer, epoll: Epoll) {
     this.fd = fd;
-    this.#kind = kind;
+    this.kind = kind;
     this.#transfer = transfer;
     this.#epoll = epoll;
     epoll.add(fd, EPOLLIN);
@@ -79,7 +79,7 @@ export class Endpoint implements Outlet {
   /** Frames that are there, into the arena. Gives their number. */
   receive(): number {
     const transfer = this.#transfer;
-    return this.#kind === 'socket' ? transfer.receive(this.fd) : transfer.receiveFromDevice(this.fd);
+    return this.kind === 'socket' ? transfer.receive(this.fd) : transfer.receiveFromDevice(this.fd);
   }
 
   /** Only for frames in the arena. */
@@ -130,7 +130,7 @@ export class Endpoint implements Outlet {
 
   #send(from: FrameSlots, slots: Int32Array, count: number): { sent: number; end: SendEnd } {
     const transfer = this.#transfer;
-    return this.#kind === 'socket'
+    return this.kind === 'socket'
       ? transfer.send(this.fd, from, slots, count)
       : transfer.sendToDevice(this.fd, from, slots, count);
   }
