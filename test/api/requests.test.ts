@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import * as fs from 'node:fs';
+import * as http from 'node:http';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { ROUTES } from '../../src/contracts/api/index.ts';
@@ -175,15 +177,17 @@ describe('waiting', () => {
     const warnings: Error[] = [];
     const listen = (warning: Error): void => void warnings.push(warning);
     process.on('warning', listen);
-    // One connection for all: fetch keeps it.
-    const headers = { authorization: `Bearer ${api.token}` };
+    const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+    const options = { agent, headers: { authorization: `Bearer ${api.token}` } };
     for (let i = 0; i < 12; i++) {
-      const response = await fetch(`${api.daemon.url}/v1/vms/web-1/wait?state=created&timeout=1`, {
-        headers,
-      });
-      expect(response.status).toBe(200);
-      await response.text();
+      const request = http.get(`${api.daemon.url}/v1/vms/web-1/wait?state=created&timeout=1`, options);
+      const [response] = (await once(request, 'response')) as [http.IncomingMessage];
+      expect(response.statusCode).toBe(200);
+      await once(response.resume(), 'end');
     }
+    agent.destroy();
+    // Warnings are told in a later turn.
+    await new Promise((resolve) => setImmediate(resolve));
     process.off('warning', listen);
     expect(warnings).toEqual([]);
   });
