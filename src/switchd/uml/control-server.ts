@@ -96,8 +96,11 @@ export class UmlSwitch {
 
   async #close(): Promise<void> {
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    for (const client of this.#clients) client.destroy();
-    await closed;
+    // The server's end does not mean that of its connections: no event comes after this switch's end.
+    const clients = [...this.#clients];
+    const gone = clients.map((client) => new Promise<void>((resolve) => client.once('close', resolve)));
+    for (const client of clients) client.destroy();
+    await Promise.all([closed, ...gone]);
     await this.#data.close();
   }
 

@@ -16,7 +16,7 @@ const LOW_MARK = BATCH;
 /** A receiver that needs longer for that is none to wait for: what is too much for it is dropped, */
 export const PATIENCE_MS = 10;
 /** for so long at first, and twice as long each time: one that never reads takes a hundredth of others' time. */
-const IMPATIENCE_MS = 50;
+const IMPATIENCE_MS = 5;
 const IMPATIENCE_MS_MAX = 1000;
 
 export class Endpoint implements Outlet {
