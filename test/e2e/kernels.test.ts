@@ -3,7 +3,7 @@
  * The packages come by apt, into build/test-kernels; what apt cannot deliver is skipped by name.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
@@ -55,6 +55,9 @@ async function kernelFile(metaPackage: string, suite: string): Promise<string> {
     if (name === undefined) throw new AppError('job_failed', `apt-cache names no kernel for ${metaPackage}`);
     const [file] = await apt.download([name], () => {});
     await runTool('dpkg-deb', ['-x', file!, join(folder, 'root')]);
+    // only the kernel is wanted: modules take a hundred times its room
+    for (const rest of [file!, join(folder, 'root/lib'), join(folder, 'root/usr')])
+      rmSync(rest, { recursive: true, force: true });
     writeFileSync(join(folder, 'complete'), '');
   }
   return join(boot, readdirSync(boot).find((entry) => entry.startsWith('vmlinuz-'))!);
