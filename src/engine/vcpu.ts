@@ -18,7 +18,7 @@ export interface CpuOptions {
   readonly jitThreshold?: number | undefined;
 }
 
-/** Where compiling a region pays for itself: a compilation costs about as much as 10,000 interpreted blocks. */
+/** Lower, and a kernel's boot compiles more than it wins; higher, and short programs stay interpreted. */
 const JIT_THRESHOLD = 1500;
 
 const CORE_FILE = new URL('../../build/core.wasm', import.meta.url);
