@@ -16,7 +16,12 @@ export interface CpuOptions {
   readonly tlbEntries?: number;
   /** Executions of a block before its region is compiled; 0 = interpreter alone. Default JIT_THRESHOLD. */
   readonly jitThreshold?: number | undefined;
+  /** Bytes of WebAssembly that compiled regions may have before all are dropped. Default JIT_CODE_BYTES. */
+  readonly jitCodeBytes?: number;
 }
+
+/** V8's machine code is several times as large. */
+const JIT_CODE_BYTES = 24 << 20;
 
 /** Lower, and a kernel's boot compiles more than it wins; higher, and short programs stay interpreted. */
 const JIT_THRESHOLD = 1500;
@@ -66,6 +71,7 @@ class Vcpu implements Cpu {
   readonly #view: DataView;
   readonly #decoder: BlockDecoder;
   readonly #jit: Jit;
+  readonly #jitCodeBytes: number;
   /** Somebody asked the present `run` to return. */
   #interrupted = false;
 
@@ -76,6 +82,7 @@ class Vcpu implements Cpu {
     const core = new WebAssembly.Instance(engine.core, { env: { memory, ...this.#imports(hooks) } });
     this.#core = core.exports as unknown as CoreExports;
     const threshold = options.jitThreshold ?? JIT_THRESHOLD;
+    this.#jitCodeBytes = options.jitCodeBytes ?? JIT_CODE_BYTES;
     this.#decoder = new BlockDecoder(memory, map, threshold);
     this.#jit = new Jit(memory, map, this.#core, engine.coreBytes, this.#decoder, tlbEntries, threshold);
     const interpreter = new WebAssembly.Instance(engine.interpreter, {
@@ -202,6 +209,7 @@ class Vcpu implements Cpu {
       }
       if (reason === EXIT.HOT) {
         this.#noteHot();
+        if (this.#jit.codeBytes > this.#jitCodeBytes) this.#flushBlocks();
         continue;
       }
       if (reason !== EXIT.BUDGET || this.#interrupted || this.#u64(STATE.ICOUNT) >= limit) return reason;

@@ -45,6 +45,8 @@ export class Jit {
   /** Blocks to compile. */
   readonly #queue: { readonly header: number; readonly graph: FlowGraph }[] = [];
   readonly #threshold: number;
+  /** Bytes of the modules since `clear`. */
+  codeBytes = 0;
   #used = 0;
 
   constructor(
@@ -73,6 +75,7 @@ export class Jit {
   clear(): void {
     for (let n = 0; n < this.#used; n++) this.table.set(n, null);
     this.#used = 0;
+    this.codeBytes = 0;
     this.#queue.length = 0;
   }
 
@@ -141,6 +144,7 @@ export class Jit {
     this.stats.regions += headers.length;
     this.stats.modules += 1;
     this.stats.moduleBytes += bytes.length;
+    this.codeBytes += bytes.length;
   }
 
   /** Headers for the bytes that the region was made from; false when there is no room for them. */

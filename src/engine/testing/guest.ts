@@ -14,6 +14,7 @@ export const SETTINGS: readonly CpuOptions[] = [
   { tlbEntries: 16, jitThreshold: 0 },
   { tlbEntries: 1024, jitThreshold: 1 },
   { tlbEntries: 16, jitThreshold: 1 },
+  { tlbEntries: 1024, jitThreshold: 1, jitCodeBytes: 4096 },
 ];
 
 export const RAM_BYTES = 8 << 20;
