@@ -1,5 +1,4 @@
 /** Moves, extensions, address computation, conditional moves, exchanges. */
-import { STATE } from '../layout.ts';
 import { defineUop } from './define.ts';
 import type { Emitter, Width } from './emitter.ts';
 import { signExtend } from './flags.ts';
@@ -193,20 +192,3 @@ function byteSwap(e: Emitter, width: 32 | 64): void {
   w.i64(32n);
   w.op('i64.rotl');
 }
-
-/** Pushes RIP + IMM as an address: RIP-relative operands. IMM is relative to the page. */
-defineUop('lea.rip', (e) =>
-  e.setReg('a', 64, () => {
-    e.nextRip();
-    e.imm();
-    e.w.op('i64.add');
-  }),
-);
-
-/** An i64 state field into a register and back, for segment selectors, control state and the like. */
-defineUop('mov.selector', (e) =>
-  e.setReg('a', 64, () => {
-    e.reg('b', 16);
-  }),
-);
-defineUop('zero.temp', (e) => e.setFixed(STATE.TEMP0, 64, () => e.w.i64(0n)));
