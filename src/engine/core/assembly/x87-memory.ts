@@ -62,40 +62,6 @@ import { FAULT } from './state';
 import { currentBank } from './tlb';
 import { x87LoadDecimal, x87StoreDecimal } from './x87-decimal';
 
-const WRITE: i32 = 0x100;
-const INVALID: i32 = 0x200;
-const ENVIRONMENT: i32 = 0x400;
-
-/**
- * Operand size in bytes of a memory form, | 0x100 for instructions that store, | 0x200 for undefined ones,
- * | 0x400 for those of `x87LoadEnvironment` and `x87StoreEnvironment` (size of the 32-bit layout).
- * @param code ((opcode & 7) << 3) | modrm.reg
- */
-export function x87MemoryKind(code: i32): i32 {
-  const escape = code >> 3;
-  const reg = code & 7;
-  if (!(escape & 1)) return escape == 4 ? 8 : escape == 6 ? 2 : 4;
-  if (escape == 1) {
-    if (reg == 1) return INVALID;
-    if (reg == 4) return 28 | ENVIRONMENT;
-    if (reg == 6) return 28 | ENVIRONMENT | WRITE;
-    if (reg == 5) return 2;
-    return reg == 7 ? 2 | WRITE : reg == 0 ? 4 : 4 | WRITE;
-  }
-  if (escape == 3) {
-    if (reg == 4 || reg == 6) return INVALID;
-    return reg == 5 ? 10 : reg == 7 ? 10 | WRITE : reg == 0 ? 4 : 4 | WRITE;
-  }
-  if (escape == 5) {
-    if (reg == 5) return INVALID;
-    if (reg == 4) return 108 | ENVIRONMENT;
-    if (reg == 6) return 108 | ENVIRONMENT | WRITE;
-    return reg == 7 ? 2 | WRITE : reg == 0 ? 8 : 8 | WRITE;
-  }
-  if (reg < 4) return reg == 0 ? 2 : 2 | WRITE;
-  return reg == 4 ? 10 : reg == 5 ? 8 : reg == 6 ? 10 | WRITE : 8 | WRITE;
-}
-
 /** Pushes A, converted from a narrower format. A denormal is pushed even if DE is not masked. */
 function pushConverted(): void {
   if (!x87CanPush()) return;

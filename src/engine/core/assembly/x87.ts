@@ -66,7 +66,6 @@ import { x87SineCosine, x87Tangent } from './x87-trigonometric';
 export { x87Wait, x87UpdateSummary } from './x87-state';
 export {
   x87LoadEnvironment,
-  x87MemoryKind,
   x87MemoryRead,
   x87MemoryWrite,
   x87StoreEnvironment,
