@@ -10,4 +10,5 @@ export * from './network.ts';
 export * from './operation.ts';
 export * from './routes.ts';
 export * from './token.ts';
+export * from './transport.ts';
 export * from './vm.ts';
