@@ -11,6 +11,13 @@ export type Engine = 'umlaut' | 'qemu';
 /** Seconds and checksum of each program of a run. */
 export type Timing = ReadonlyMap<string, { readonly seconds: number; readonly result: string }>;
 
+/** The same disk for both engines: a copy-on-write file over a raw one, and a qcow2 overlay over it. */
+export interface BenchDisk {
+  readonly file: string;
+  readonly cow: string;
+  readonly qcow2: string;
+}
+
 const KERNEL_PACKAGE = 'linux-image-cloud-amd64';
 const FIRST_LINE = 'FIRST-LINE-OF-INIT';
 const TIMEOUT_MS = 600_000;
@@ -53,8 +60,8 @@ export class BenchKit {
     return new BenchKit(folder, join(unpacked, 'boot', name), readFileSync(busybox));
   }
 
-  /** An initial RAM disk with busybox and an /init of these commands. */
-  #initrd(name: string, commands: string, files: readonly CpioEntry[] = []): string {
+  /** An initial RAM disk with busybox and an /init of these commands, in which `$B` is busybox. */
+  initrd(name: string, commands: string, files: readonly CpioEntry[] = []): string {
     const init = `#!/bin/busybox sh\nB=/bin/busybox\n${commands}\n$B poweroff -f\n`;
     const entries: CpioEntry[] = [
       ...['bin', 'dev', 'proc', 'sys', 'tmp'].map((path): CpioEntry => ({ kind: 'folder', path })),
@@ -67,7 +74,12 @@ export class BenchKit {
     return file;
   }
 
-  #command(engine: Engine, initrd: string): [string, string[]] {
+  /** lib/modules/RELEASE of the kernel. */
+  get modules(): string {
+    return join(this.#folder, 'root/lib/modules', this.kernelVersion);
+  }
+
+  #command(engine: Engine, initrd: string, disks: readonly BenchDisk[]): [string, string[]] {
     const append = 'console=ttyS0 quiet panic=-1';
     if (engine === 'umlaut') {
       const umlaut = join(root, 'bin/umlaut.mjs');
@@ -84,6 +96,7 @@ export class BenchKit {
           append,
           '--memory',
           '256M',
+          ...disks.flatMap(({ file, cow }) => ['--disk', `${file},cow=${cow}`]),
         ],
       ];
     }
@@ -104,12 +117,17 @@ export class BenchKit {
           '-no-reboot',
         ],
         ...['-kernel', this.#kernel, '-initrd', initrd, '-append', append],
+        ...disks.flatMap(({ qcow2 }) => [
+          '-drive',
+          `if=virtio,file=${qcow2},format=qcow2,cache=writeback,discard=unmap`,
+        ]),
       ],
     ];
   }
 
-  #run(engine: Engine, initrd: string): string {
-    const [command, args] = this.#command(engine, initrd);
+  /** Boots, and returns what the guest printed until it powered off. */
+  run(engine: Engine, initrd: string, disks: readonly BenchDisk[] = []): string {
+    const [command, args] = this.#command(engine, initrd, disks);
     const result = spawnSync(command, args, {
       encoding: 'latin1',
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -121,9 +139,9 @@ export class BenchKit {
 
   /** From the start of the emulator until the guest's /init has run its first line and powered off at once. */
   bootSeconds(engine: Engine): number {
-    const initrd = this.#initrd('boot', `$B echo ${FIRST_LINE}`);
+    const initrd = this.initrd('boot', `$B echo ${FIRST_LINE}`);
     const started = performance.now();
-    const output = this.#run(engine, initrd);
+    const output = this.run(engine, initrd);
     const seconds = (performance.now() - started) / 1000;
     if (!output.includes(FIRST_LINE)) throw new Error(`${engine} did not reach /init`);
     return seconds;
@@ -155,7 +173,7 @@ export class BenchKit {
       executable: true,
     };
     const mounts = '$B mount -t proc proc /proc; $B mount -t devtmpfs dev /dev';
-    return parse(this.#run(engine, this.#initrd('suite', `${mounts}; /bin/suite`, [suite])));
+    return parse(this.run(engine, this.initrd('suite', `${mounts}; /bin/suite`, [suite])));
   }
 }
 
