@@ -1,8 +1,8 @@
 /**
  * How fast a guest reads and writes a copy-on-write disk, next to QEMU's TCG with a qcow2 overlay over the same backing
  * file: virtio-blk, cache mode writeback, same kernel, same program (storage-guest.c). Run with
- * `node bench/storage-guest.bench.ts [--runs N] [--mib N] [--only umlaut|qemu]`; needs gcc and libc6-dev. Runs take turns,
- * files are in the host's page cache, each figure is the median.
+ * `node bench/storage-guest.bench.ts [--runs N] [--mib N] [--random N] [--only umlaut|qemu] [--job NAME]`; needs gcc and
+ * libc6-dev. Runs take turns, files are in the host's page cache, each figure is the median.
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -19,15 +19,15 @@ const { values } = parseArgs({
   options: {
     runs: { type: 'string', default: '3' },
     mib: { type: 'string', default: '128' },
-    random: { type: 'string', default: '16384' },
+    random: { type: 'string', default: '32768' },
     only: { type: 'string' },
+    job: { type: 'string', default: '' },
   },
 });
 const runs = Number(values.runs);
 const mib = Number(values.mib);
 const random = Number(values.random);
-/** Sequential measurements cover the disk's first half. */
-const DISK_MIB = mib * 2;
+const DISK_MIB = mib * 3;
 
 interface Measurement {
   readonly operations: number;
@@ -66,7 +66,7 @@ async function initrd(kit: BenchKit): Promise<string> {
     '$B mount -t proc proc /proc; $B mount -t sysfs sysfs /sys; $B mount -t devtmpfs dev /dev',
     load,
     'while [ ! -b /dev/vda ]; do $B sleep 0.1; done',
-    `/bin/bench /dev/vda ${mib} ${random}`,
+    `/bin/bench /dev/vda ${mib} ${random} ${values.job}`,
   ].join('\n');
   return kit.initrd('storage-guest', commands, entries);
 }
@@ -120,7 +120,9 @@ async function main(): Promise<void> {
   const image = await initrd(kit);
   const content = randomBytes(1 << 20);
   writeFileSync(at('base.raw'), Buffer.concat(Array.from({ length: DISK_MIB }, () => content)));
-  const engines = (['umlaut', 'qemu'] as const).filter((one) => values.only === undefined || values.only === one);
+  const engines = (['umlaut', 'qemu'] as const).filter(
+    (one) => values.only === undefined || values.only === one,
+  );
   const all = { umlaut: [] as Map<string, Measurement>[], qemu: [] as Map<string, Measurement>[] };
   for (let run = 1; run <= runs; run++) {
     for (const engine of engines) {

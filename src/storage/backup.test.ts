@@ -7,7 +7,7 @@ import { requireTool, skipTest } from '../../test/support/tools.ts';
 import { BACKUP_CHUNK_BYTES, type BackupRun, beginBackup } from './backup.ts';
 import { openDisk } from './disk.ts';
 import { GuestDisk } from './guest-disk.ts';
-import { hostFile } from './host-file.ts';
+import { hostFile, SYNC_BYTES_MAX } from './host-file.ts';
 import { RawVolume } from './raw-volume.ts';
 import { copyDisk } from './restore.ts';
 
@@ -93,7 +93,7 @@ describe('an online backup', () => {
 
   it('has each write that was under way as a whole or not at all', async () => {
     const { disk, model, target } = fixture();
-    const bytes = new Uint8Array(1 << 20).fill(3);
+    const bytes = new Uint8Array(SYNC_BYTES_MAX + 4096).fill(3);
     const underWay = disk.write(0, [bytes]);
     expect(underWay).toBeInstanceOf(Promise);
     const run = beginBackup([disk], [target]);

@@ -1,18 +1,20 @@
 /**
- * A file of the host as the disks use it: vectored reads and writes at an offset. Small requests are
- * done synchronously, because a request that the page cache answers costs about a microsecond that way
- * and tens of microseconds through the thread pool; larger ones, and all `background` ones, go to the pool.
- * Only the VM's own worker waits for a small request that misses the page cache.
+ * A file of the host as the disks use it: vectored reads and writes at an offset. What the page cache answers is done
+ * synchronously, because it costs a microsecond and the copy that way and tens of microseconds through the thread pool. A read that
+ * the page cache does not have, requests that are very large, and all `background` ones go to the pool, where several are done at once.
  */
 import * as fs from 'node:fs';
 import { AppError } from '../contracts/errors.ts';
 import { BlockError, type MaybePromise } from '../engine/backends.ts';
 import { errnoOf, messageOf } from './errors.ts';
 import { type HoleResult, lockFile, makeHole, seekEnd } from './libc.ts';
+import { CANNOT, readCached, WOULD_WAIT, writeShared } from './shared-io.ts';
 import { fillZeros, sliceVectors, totalBytes } from './vectors.ts';
 
-/** Up to this many bytes a request is done synchronously. */
-export const SYNC_BYTES_MAX = 64 * 1024;
+/** Up to this many bytes a request is done synchronously: a quarter of a millisecond of copying. */
+export const SYNC_BYTES_MAX = 1 << 20;
+/** Up to this many bytes a read is done synchronously even where nobody knows whether the page cache has it. */
+const BLIND_READ_BYTES_MAX = 64 * 1024;
 
 export interface HostFile {
   /** Fills `into` from `offset` on; bytes past the end of the file are zeros. */
@@ -66,26 +68,33 @@ export function hostFile(fd: number): HostFile {
   };
 }
 
-function readNow(fd: number, offset: number, into: readonly Uint8Array[], length: number): void {
+function readNow(
+  fd: number,
+  offset: number,
+  into: readonly Uint8Array[],
+  length: number,
+): MaybePromise<void> {
   let done = 0;
   let rest = into;
   while (done < length) {
-    let count: number;
-    try {
-      count =
-        rest.length === 1
-          ? fs.readSync(fd, rest[0]!, 0, rest[0]!.length, offset + done)
-          : fs.readvSync(fd, rest, offset + done);
-    } catch (error) {
-      throw blockError(error, 'read');
-    }
+    const count = readPart(fd, offset + done, rest, length - done);
+    if (count < 0) return readAsync(fd, offset + done, rest, length - done);
     done += count;
     if (done === length) return;
     rest = sliceVectors(into, done, length - done);
-    if (count === 0) {
-      fillZeros(rest);
-      return;
-    }
+    if (count === 0) return fillZeros(rest);
+  }
+}
+
+/** Bytes read, 0 at the end of the file; negative when it is for the thread pool to read them. */
+function readPart(fd: number, offset: number, into: readonly Uint8Array[], length: number): number {
+  try {
+    const count = readCached(fd, into, offset);
+    if (count !== CANNOT) return count;
+    if (length > BLIND_READ_BYTES_MAX) return WOULD_WAIT;
+    return into.length === 1 ? fs.readSync(fd, into[0]!, 0, length, offset) : fs.readvSync(fd, into, offset);
+  } catch (error) {
+    throw blockError(error, 'read');
   }
 }
 
@@ -93,15 +102,20 @@ function writeNow(fd: number, offset: number, from: readonly Uint8Array[], lengt
   let done = 0;
   let rest = from;
   while (done < length) {
-    try {
-      done +=
-        rest.length === 1
-          ? fs.writeSync(fd, rest[0]!, 0, rest[0]!.length, offset + done)
-          : fs.writevSync(fd, rest, offset + done);
-    } catch (error) {
-      throw blockError(error, 'write');
-    }
+    done += writePart(fd, offset + done, rest, length - done);
     if (done < length) rest = sliceVectors(from, done, length - done);
+  }
+}
+
+function writePart(fd: number, offset: number, from: readonly Uint8Array[], length: number): number {
+  try {
+    const count = writeShared(fd, from, offset);
+    if (count >= 0) return count;
+    return from.length === 1
+      ? fs.writeSync(fd, from[0]!, 0, length, offset)
+      : fs.writevSync(fd, from, offset);
+  } catch (error) {
+    throw blockError(error, 'write');
   }
 }
 

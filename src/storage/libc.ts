@@ -40,7 +40,7 @@ function libc(): Libc {
 }
 
 /** errno's name for the last failed call of this thread. */
-function lastErrno(): string {
+export function lastErrno(): string {
   const value = koffi.errno();
   for (const [name, code] of Object.entries(koffi.os.errno)) if (code === value) return name;
   return 'EIO';

@@ -39,12 +39,17 @@ export class Chain {
   /** Appends a buffer; returns why it cannot be appended, undefined if it was. */
   append(gpa: number, length: number, writable: boolean): string | undefined {
     if (length === 0) return undefined;
-    if (this.#segments === SEGMENTS_MAX) return `chain of more than ${SEGMENTS_MAX} buffers`;
-    if (this.#memory.ramOffset(gpa, length) < 0) return 'buffer outside RAM';
-    if (!writable && this.writableBytes > 0) return 'readable buffer after a writable one';
-    this.#addresses[this.#segments] = gpa;
-    this.#lengths[this.#segments] = length;
-    this.#segments++;
+    const last = this.#segments - 1;
+    if (last >= 0 && this.#joins(last, gpa, length, writable)) {
+      this.#lengths[last] += length;
+    } else {
+      if (this.#segments === SEGMENTS_MAX) return `chain of more than ${SEGMENTS_MAX} buffers`;
+      if (this.#memory.ramOffset(gpa, length) < 0) return 'buffer outside RAM';
+      if (!writable && this.writableBytes > 0) return 'readable buffer after a writable one';
+      this.#addresses[this.#segments] = gpa;
+      this.#lengths[this.#segments] = length;
+      this.#segments++;
+    }
     if (writable) {
       this.writableBytes += length;
     } else {
@@ -52,6 +57,14 @@ export class Chain {
       this.#readable = this.#segments;
     }
     return undefined;
+  }
+
+  /** Whether a buffer goes on where segment `last` ends, in RAM and in direction: fewer views, and longer ones. */
+  #joins(last: number, gpa: number, length: number, writable: boolean): boolean {
+    const start = this.#addresses[last];
+    const before = this.#lengths[last];
+    if (start + before !== gpa || writable !== this.writableBytes > 0) return false;
+    return this.#memory.ramOffset(start, before + length) >= 0;
   }
 
   /** Views of the readable bytes from `offset` on. */
