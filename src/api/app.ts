@@ -12,6 +12,7 @@ import { installOpenApi } from './plugins/openapi.ts';
 import { installProblems } from './plugins/problem.ts';
 import { backupRoutes } from './routes/backups.ts';
 import { consoleRoutes } from './routes/consoles.ts';
+import { deviceRoutes } from './routes/devices.ts';
 import { diskRoutes } from './routes/disks.ts';
 import { eventRoutes } from './routes/events.ts';
 import { hostRoutes } from './routes/host.ts';
@@ -30,6 +31,7 @@ const RATE_LIMIT: RateLimit = { burst: 1000, perSecond: 200 };
 const GROUPS = [
   hostRoutes,
   vmRoutes,
+  deviceRoutes,
   mconsoleRoutes,
   consoleRoutes,
   diskRoutes,

@@ -1,5 +1,6 @@
 /** What the API keeps of a request beside Fastify's own. */
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Vm } from '../contracts/api/index.ts';
 import { AppError } from '../contracts/errors.ts';
 import type { Principal } from '../vmm/index.ts';
 
@@ -22,6 +23,12 @@ export function setPrincipal(request: FastifyRequest, who: Principal): void {
 
 export function findPrincipal(request: FastifyRequest): Principal | undefined {
   return principals.get(request);
+}
+
+/** The VM's version is its ETag. */
+export function withEtag(reply: FastifyReply, vm: Vm): Vm {
+  reply.header('etag', `"${vm.version}"`);
+  return vm;
 }
 
 /** Of a route that is not public. */

@@ -4,6 +4,7 @@ import type { z } from 'zod';
 import {
   ApiInfo,
   type AttachDisk,
+  type AttachNicInput,
   Backup,
   type BackupCreate,
   BackupPage,
@@ -77,6 +78,10 @@ export class Client {
   cadVm = (vm: string): Promise<Vm> => this.#post(Vm, path`/v1/vms/${vm}/cad`);
   sysrqVm = (vm: string, letter: string): Promise<Vm> =>
     this.#post(Vm, path`/v1/vms/${vm}/sysrq`, { letter });
+  attachNic = (vm: string, body: AttachNicInput): Promise<Vm> =>
+    this.#post(Vm, path`/v1/vms/${vm}/nics`, body);
+  detachNic = (vm: string, device: string): Promise<Vm> =>
+    this.#transport.call(Vm, path`/v1/vms/${vm}/nics/${device}`, { method: 'DELETE' });
   attachDisk = (vm: string, body: AttachDisk): Promise<Vm> => this.#post(Vm, path`/v1/vms/${vm}/disks`, body);
   detachDisk = (vm: string, device: string): Promise<Vm> =>
     this.#transport.call(Vm, path`/v1/vms/${vm}/disks/${device}`, { method: 'DELETE' });

@@ -2,7 +2,7 @@
  * Messages between the supervisor (daemon's main thread) and a VM's worker thread.
  * Requests carry an `id` and are answered by exactly one `reply`; events come unasked.
  */
-import type { MachineConfig } from './machine.ts';
+import type { DiskConfig, MachineConfig, NicConfig } from './machine.ts';
 
 /** `workerData` of a VM's worker. */
 export interface MachineWorkerData {
@@ -29,10 +29,16 @@ export type MachineRequest =
   | { readonly type: 'power-button' }
   /** The kernel's SysRq handler: a break on ttyS0, then the letter. */
   | { readonly type: 'sysrq'; readonly letter: string }
-  /** Point-in-time copy of all disks to `files` (one per disk, in order of `config.disks`), while the guest runs on. */
+  /** Point-in-time copy of all disks to `files` (one per disk, in the order of their device names), while the guest runs on. */
   | { readonly type: 'backup'; readonly backupId: string; readonly files: readonly string[] }
   | { readonly type: 'cancel-backup'; readonly backupId: string }
-  | { readonly type: 'stats' };
+  | { readonly type: 'stats' }
+  /** Plugs a disk in; the guest finds it by itself. */
+  | { readonly type: 'attach-disk'; readonly disk: DiskConfig }
+  /** Plugs a network card in; `ring` is its end of a switch port. */
+  | { readonly type: 'attach-nic'; readonly nic: NicConfig; readonly ring: SharedArrayBuffer }
+  /** Asks the guest to let go of a disk or network card; answered when `device-gone` has been told. Error `guest_not_responding`. */
+  | { readonly type: 'detach'; readonly device: string };
 
 export type ToMachine =
   | { readonly type: 'request'; readonly id: number; readonly request: MachineRequest }
@@ -80,6 +86,8 @@ export type FromMachine =
   | { readonly type: 'panicked' }
   /** What a guest's program wrote to /dev/virtio-ports/umlaut.notify; `dropped` before it were too many. */
   | { readonly type: 'notification'; readonly bytes: Uint8Array; readonly dropped: number }
+  /** The guest has let go of a device that it was asked for, perhaps later than anybody waited; its file is closed. */
+  | { readonly type: 'device-gone'; readonly device: string }
   | { readonly type: 'console-output'; readonly console: ConsoleName; readonly bytes: Uint8Array }
   | {
       readonly type: 'backup-progress';

@@ -1,5 +1,6 @@
 /** A machine with its disks, switch ports and consoles: what a VM's worker holds, and `umlaut boot` too. */
 import { AppError } from '../contracts/errors.ts';
+import type { NicConfig } from '../contracts/machine.ts';
 import type {
   ConsoleName,
   FromMachine,
@@ -12,9 +13,10 @@ import type { CharPort, NicPort } from '../engine/backends.ts';
 import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
 import type { JitStats } from '../engine/cpu.ts';
 import { createCpu } from '../engine/vcpu.ts';
-import { type BackupRun, beginBackup, type GuestDisk, openDisk } from '../storage/index.ts';
+import { type BackupRun, beginBackup } from '../storage/index.ts';
 import { openNicPort } from '../switchd/port-rings.ts';
 import { ConsoleQueue } from './console-queue.ts';
+import { MachineDevices } from './machine-devices.ts';
 import { NOTIFY_PORT_NAME, NotifyPort } from './notify-port.ts';
 
 const SERIALS = ['ttyS0', 'ttyS1', 'ttyS2', 'ttyS3'] as const;
@@ -29,26 +31,10 @@ export class RunStateError extends Error {
   }
 }
 
-/** Opens in order; what is open is closed again when one fails. */
-function openAll<Config, Opened extends { close(): unknown }>(
-  configs: readonly Config[],
-  open: (config: Config) => Opened,
-): Opened[] {
-  const opened: Opened[] = [];
-  try {
-    for (const config of configs) opened.push(open(config));
-    return opened;
-  } catch (error) {
-    for (const done of opened) void done.close();
-    throw error;
-  }
-}
-
 export class MachineHost {
   readonly #data: MachineWorkerData;
   readonly #post: (message: FromMachine) => void;
-  readonly #disks: readonly GuestDisk[];
-  readonly #nics: readonly NicPort[];
+  readonly #devices: MachineDevices;
   readonly #consoles = new Map<ConsoleName, ConsoleQueue>();
   readonly #machine: Machine;
   readonly #backups = new Map<string, BackupRun>();
@@ -70,12 +56,12 @@ export class MachineHost {
     checkMemory(config.memoryBytes);
     const kernel = readNamed(readFile, config.kernel, 'kernel');
     const initrd = config.initrd === undefined ? undefined : readNamed(readFile, config.initrd, 'initrd');
-    this.#disks = openAll(config.disks, openDisk);
-    this.#nics = data.nicRings.map((rings) => openNicPort(rings));
+    this.#devices = new MachineDevices(data, (device) => post({ type: 'device-gone', device }));
     try {
       this.#machine = this.#makeMachine(kernel, initrd);
+      this.#devices.joined(this.#machine);
     } catch (error) {
-      void this.#closeBackends();
+      void this.#devices.close();
       throw error instanceof RangeError ? outOfMemory(error, config.memoryBytes) : error;
     }
   }
@@ -89,8 +75,7 @@ export class MachineHost {
       commandLine: config.append,
       serials: SERIALS.map((name) => this.#console(name)),
       virtio: {
-        disks: this.#disks.map((backend, index) => ({ backend, serial: config.disks[index]!.device })),
-        nics: this.#nics.map((port, index) => ({ port, mac: config.nics[index]!.mac })),
+        ...this.#devices.options,
         consoles: [
           ...VIRTIO_CONSOLES.map((name) => ({ port: this.#console(name), console: true })),
           { port: this.#notifyPort(), console: false, name: NOTIFY_PORT_NAME },
@@ -125,12 +110,7 @@ export class MachineHost {
   async close(): Promise<void> {
     this.#machine.halt();
     await Promise.all([...this.#backups.values()].map((backup) => backup.cancel()));
-    await this.#closeBackends();
-  }
-
-  async #closeBackends(): Promise<void> {
-    for (const nic of this.#nics) nic.close();
-    await Promise.all(this.#disks.map((disk) => disk.close()));
+    await this.#devices.close();
   }
 
   /** Bytes for a console; false when the sender should wait. Those for one that does not exist are dropped. */
@@ -173,6 +153,12 @@ export class MachineHost {
         return this.#backups.get(request.backupId)?.cancel();
       case 'stats':
         return this.stats();
+      case 'attach-disk':
+        return this.#devices.attachDisk(request.disk);
+      case 'attach-nic':
+        return this.attachNic(request.nic, openNicPort(request.ring));
+      case 'detach':
+        return this.#detach(request.device);
     }
   }
 
@@ -186,9 +172,24 @@ export class MachineHost {
     this.#machine.sysRq(letter);
   }
 
+  /** Plugs a network card in whose cable is `port`. AppErrors: `conflict`, `quota_exceeded`. */
+  attachNic(nic: NicConfig, port: NicPort): void {
+    this.#devices.attachNic(nic, port);
+  }
+
+  #detach(device: string): Promise<void> {
+    if (this.#backups.size > 0) {
+      throw new AppError('conflict', 'a backup of the VM goes on', {
+        field: 'device',
+        remedy: 'wait for its end, or cancel it',
+      });
+    }
+    return this.#devices.detach(device);
+  }
+
   /** Begins a backup; the reply says that it has begun, the rest comes as events. */
   #backup(backupId: string, files: readonly string[]): void {
-    const run = beginBackup(this.#disks, files, (doneBytes, totalBytes) =>
+    const run = beginBackup(this.#devices.disks, files, (doneBytes, totalBytes) =>
       this.#post({ type: 'backup-progress', backupId, doneBytes, totalBytes }),
     );
     this.#backups.set(backupId, run);
@@ -217,14 +218,7 @@ export class MachineHost {
       instructions: this.#machine.instructions,
       wallSeconds: (performance.now() - this.#startMs) / 1000,
       cpuSeconds: (user + system) / 1e6,
-      disks: this.#disks.map((disk) => disk.stats),
-      nics: this.#machine.virtio.nics.map(({ handle: { counters } }, index) => ({
-        device: this.#data.config.nics[index]!.device,
-        rxFrames: counters.rxFrames,
-        rxBytes: counters.rxBytes,
-        txFrames: counters.txFrames,
-        txBytes: counters.txBytes,
-      })),
+      ...this.#devices.stats(),
     };
   }
 }

@@ -8,6 +8,7 @@ import { HostPaths } from './host-paths.ts';
 import { Operations } from './operations.ts';
 import type { ImageLibrary, Log, MachineFactory, NetworkSwitch } from './ports.ts';
 import { Backups } from './services/backups.ts';
+import { Devices } from './services/devices.ts';
 import { Disks } from './services/disks.ts';
 import { Idempotency } from './services/idempotency.ts';
 import { Images } from './services/images.ts';
@@ -46,6 +47,7 @@ export interface Services {
   readonly disks: Disks;
   readonly supervisor: Supervisor;
   readonly vms: Vms;
+  readonly devices: Devices;
   readonly backups: Backups;
   readonly tokens: Tokens;
   readonly tickets: Tickets;
@@ -83,6 +85,7 @@ export class Manager {
     const networks = new Networks({ store, events, fabric, portsInUse });
     const vms = new Vms({ store, events, home, admission, operations, images, networks, disks, supervisor });
     const backups = new Backups({ store, events, home, admission, operations, disks, vms, supervisor, log });
+    const devices = new Devices({ store, events, networks, disks, supervisor, vms });
     this.services = {
       home,
       admission,
@@ -93,6 +96,7 @@ export class Manager {
       disks,
       supervisor,
       vms,
+      devices,
       backups,
       tokens: new Tokens(store, events),
       tickets: new Tickets(),

@@ -53,13 +53,67 @@ describe('disks', () => {
     });
     await api.operate('/v1/vms/one/start');
     expect(api.farm.of('one').data.config.disks.map((disk) => disk.device)).toEqual(['ubd0', 'ubd1']);
-    await api.delete('/v1/vms/one/disks/ubd1').expect(409);
     await api.operate('/v1/vms/one/halt');
     await api.delete('/v1/vms/one/disks/ubd7').expect(404);
     expect((await api.delete('/v1/vms/one/disks/ubd1').expect(200)).body.disks).toHaveLength(1);
     await api.post('/v1/vms/two/disks', { disk: 'data', device: 'ubd5' }).expect(200);
     await api.delete('/v1/vms/two').expect(204);
     expect((await api.get('/v1/disks/data').expect(200)).body).toMatchObject({ vm_id: null });
+  });
+});
+
+describe('a VM that runs', () => {
+  async function prepare() {
+    const api = await startHarness();
+    await api.post('/v1/disks', { name: 'data', size_bytes: MIB }).expect(201);
+    await api.runVm('web');
+    return { api, machine: api.farm.of('web') };
+  }
+
+  it('gets disks and network cards, and its configuration keeps them', async () => {
+    const { api, machine } = await prepare();
+    await api.post('/v1/vms/web/disks', { disk: 'data' }).expect(200);
+    expect(machine.requests.at(-1)).toMatchObject({ type: 'attach-disk', disk: { device: 'ubd1' } });
+    const { body } = await api.post('/v1/vms/web/nics', { network: 'default' }).expect(200);
+    const { mac } = body.nics[1];
+    expect(machine.requests.at(-1)).toMatchObject({ type: 'attach-nic', nic: { device: 'eth1', mac } });
+    await api.operate('/v1/vms/web/halt');
+    await api.operate('/v1/vms/web/start');
+    const { disks, nics } = api.farm.of('web').data.config;
+    expect([...disks, ...nics].map(({ device }) => device)).toEqual(['ubd0', 'ubd1', 'eth0', 'eth1']);
+  });
+
+  it('is asked to let go of them, and they go when it has', async () => {
+    const { api, machine } = await prepare();
+    await api.post('/v1/vms/web/disks', { disk: 'data' }).expect(200);
+    await api.post('/v1/vms/web/nics', {}).expect(200);
+    expect((await api.delete('/v1/vms/web/disks/ubd1').expect(200)).body.disks).toHaveLength(1);
+    expect((await api.delete('/v1/vms/web/nics/eth1').expect(200)).body.nics).toHaveLength(1);
+    expect(machine.requests.filter(({ type }) => type === 'detach')).toHaveLength(2);
+    await api.delete('/v1/vms/web/disks/ubd1').expect(404);
+    await api.delete('/v1/vms/web/nics/eth1').expect(404);
+    expect((await api.delete('/v1/vms/web/disks/ubd0').expect(409)).body).toMatchObject({ code: 'in_use' });
+  });
+
+  it('keeps a disk that its guest holds on to, until it lets go after all', async () => {
+    const { api, machine } = await prepare();
+    await api.post('/v1/vms/web/disks', { disk: 'data' }).expect(200);
+    api.farm.holdDevices = true;
+    expect((await api.delete('/v1/vms/web/disks/ubd1').expect(504)).body.code).toBe('guest_not_responding');
+    expect((await api.vm('web')).disks).toHaveLength(2);
+    machine.say({ type: 'device-gone', device: 'ubd1' });
+    expect((await api.vm('web')).disks).toHaveLength(1);
+  });
+
+  it('is as it was when its machine cannot take a device', async () => {
+    const { api } = await prepare();
+    api.farm.refuseDisks = 'in_use';
+    await api.post('/v1/vms/web/disks', { disk: 'data' }).expect(409);
+    expect((await api.vm('web')).disks).toHaveLength(1);
+    expect((await api.get('/v1/disks/data').expect(200)).body).toMatchObject({ vm_id: null });
+    await api.post('/v1/vms/web/nics', { network: 'none' }).expect(404);
+    await api.post('/v1/vms/web/nics', { device: 'eth0' }).expect(409);
+    expect((await api.vm('web')).nics).toHaveLength(1);
   });
 });
 
@@ -124,8 +178,11 @@ describe('mconsole config and remove', () => {
       device: 'ubd2',
     });
     await api.operate('/v1/vms/web-1/start');
-    expect(await command('config ubd3=data')).toMatchObject({ err: -16 });
+    expect(await command('config ubd3=data')).toMatchObject({ err: 0 });
+    api.farm.holdDevices = true;
     expect(await command('remove ubd2')).toMatchObject({ err: -16, text: 'Device is currently open' });
+    api.farm.holdDevices = false;
+    expect(await command('remove ubd2')).toMatchObject({ err: 0 });
   });
 
   it('answer for networks, memory and lines', async () => {

@@ -1,10 +1,7 @@
-import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import {
-  AttachDisk,
   MconsoleSysrq,
   Operation,
-  Ref,
   Vm,
   VmCreate,
   VmListQuery,
@@ -16,16 +13,11 @@ import {
 } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import { runVerb, sysrqKey } from '../../mconsole/index.ts';
-import { clientGone, ifMatch, principalOf } from '../request.ts';
+import { clientGone, ifMatch, principalOf, withEtag } from '../request.ts';
 import { type Api, address, Flag, NoBody, NoContent, problems, type RouteGroup, VmParams } from '../route.ts';
 import { accepted } from './operations.ts';
 
 const tags = ['vms'];
-
-function withEtag(reply: FastifyReply, vm: Vm): Vm {
-  reply.header('etag', `"${vm.version}"`);
-  return vm;
-}
 
 export const vmRoutes: RouteGroup = (app, services) => {
   const { vms } = services;
@@ -140,33 +132,6 @@ export const vmRoutes: RouteGroup = (app, services) => {
   }
 
   installActions(app, services);
-
-  app.route({
-    ...address('attachDisk'),
-    schema: {
-      operationId: 'attachDisk',
-      tags,
-      params: VmParams,
-      body: AttachDisk,
-      response: { 200: Vm, ...problems },
-    },
-    handler: async (request, reply) =>
-      withEtag(reply, await vms.attachDisk(principalOf(request), request.params.vm, request.body)),
-  });
-
-  app.route({
-    ...address('detachDisk'),
-    schema: {
-      operationId: 'detachDisk',
-      tags,
-      params: z.object({ vm: Ref, device: z.string().max(20) }),
-      response: { 200: Vm, ...problems },
-    },
-    handler: async (request, reply) => {
-      const { vm, device } = request.params;
-      return withEtag(reply, await vms.detachDisk(principalOf(request), vm, device));
-    },
-  });
 };
 
 /** Verbs that are done at once; what mconsole refuses is a conflict here. */

@@ -58,7 +58,7 @@ function registerChanges(disk: Command, io: Io): void {
     .argument('<disk>')
     .option('--device <device>', 'ubd0 to ubd15; the first free one when missing')
     .option('--read-only')
-    .description('give a disk to a VM that is off')
+    .description('give a disk to a VM; a guest that runs finds it by itself')
     .action(async (vm: string, name: string, { device, readOnly }: AttachOptions, command: Command) => {
       const context = new CommandContext(command, io);
       const now = await context.client.attachDisk(vm, {
@@ -72,7 +72,7 @@ function registerChanges(disk: Command, io: Io): void {
     .command('detach')
     .argument('<vm>')
     .argument('<device>', 'ubd1, …')
-    .description('take a disk from a VM that is off; its data stays')
+    .description('take a disk from a VM, once its guest has let go of it; its data stays')
     .action(async (vm: string, device: string, _options: object, command: Command) => {
       const context = new CommandContext(command, io);
       const now = await context.client.detachDisk(vm, device);

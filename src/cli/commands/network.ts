@@ -1,6 +1,6 @@
 /** `umlaut network …` */
 import type { Command } from 'commander';
-import type { Network } from '../../contracts/api/index.ts';
+import type { Network, Nic } from '../../contracts/api/index.ts';
 import { CommandContext } from '../context.ts';
 import { formatAge, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
@@ -41,6 +41,46 @@ export function registerNetwork(program: Command, io: Io): void {
       await context.client.deleteNetwork(name);
       context.print({ deleted: name }, () => `${name} deleted\n`);
     });
+  registerCards(network, io);
+}
+
+interface AttachOptions {
+  readonly device?: string;
+  readonly mac?: string;
+}
+
+function registerCards(network: Command, io: Io): void {
+  network
+    .command('attach')
+    .argument('<vm>')
+    .argument('<network>')
+    .option('--device <device>', 'eth0 to eth7; the first free one when missing')
+    .option('--mac <mac>', 'its address; one of its own when missing')
+    .description('give a VM a network card; a guest that runs finds it by itself')
+    .action(async (vm: string, name: string, { device, mac }: AttachOptions, command: Command) => {
+      const context = new CommandContext(command, io);
+      const now = await context.client.attachNic(vm, {
+        network: name,
+        ...(device !== undefined && { device }),
+        ...(mac !== undefined && { mac }),
+      });
+      context.print(now, () => nicTable(now.nics));
+    });
+  network
+    .command('detach')
+    .argument('<vm>')
+    .argument('<device>', 'eth1, …')
+    .description('take a network card from a VM, once its guest has let go of it')
+    .action(async (vm: string, device: string, _options: object, command: Command) => {
+      const context = new CommandContext(command, io);
+      const now = await context.client.detachNic(vm, device);
+      context.print(now, () => nicTable(now.nics));
+    });
+}
+
+function nicTable(nics: readonly Nic[]): string {
+  const rows = nics.map(({ device, network, mac, addresses }) => [device, network, mac, addresses.join(' ')]);
+  return formatTable(['DEVICE', 'NETWORK', 'MAC', 'ADDRESSES'], rows);
 }
 
 function networkTable(networks: readonly Network[]): string {

@@ -30,6 +30,8 @@ export const ROUTES = [
   { operationId: 'sysrqVm', method: 'POST', path: '/v1/vms/{vm}/sysrq', status: 200 },
   { operationId: 'attachDisk', method: 'POST', path: '/v1/vms/{vm}/disks', status: 200 },
   { operationId: 'detachDisk', method: 'DELETE', path: '/v1/vms/{vm}/disks/{device}', status: 200 },
+  { operationId: 'attachNic', method: 'POST', path: '/v1/vms/{vm}/nics', status: 200 },
+  { operationId: 'detachNic', method: 'DELETE', path: '/v1/vms/{vm}/nics/{device}', status: 200 },
 
   { operationId: 'mconsole', method: 'POST', path: '/v1/vms/{vm}/mconsole', status: 200 },
   { operationId: 'mconsoleVersion', method: 'POST', path: '/v1/vms/{vm}/mconsole/version', status: 200 },

@@ -71,6 +71,16 @@ export const NicCreate = z.strictObject({
     .optional(),
 });
 
+/** Plugs a network card in; `device` is the first free one when missing. */
+export const AttachNic = NicCreate.extend({
+  device: z
+    .string()
+    .regex(/^eth\d$/, 'write it as eth0')
+    .optional(),
+});
+export type AttachNic = z.infer<typeof AttachNic>;
+export type AttachNicInput = z.input<typeof AttachNic>;
+
 export const VmCreate = z.strictObject({
   name: Name.optional().meta({ description: 'Made up when missing' }),
   image: Ref.default('default'),

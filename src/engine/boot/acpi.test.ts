@@ -7,6 +7,7 @@ const memory = testMemory();
 const rsdp = writeAcpiTables(memory, {
   cpus: 1,
   pciRoutes: [{ slot: 1, pin: 0, gsi: 17 }],
+  pciSlots: [1, 31],
   pciWindow: { first: 0xc000_0000, last: 0xfebf_ffff },
 });
 const sum = (at: number, length: number): number =>
@@ -45,6 +46,13 @@ test('the MADT lists one processor, the IOAPIC and where the timer is wired', ()
     entries.push([...bytes.subarray(i, i + bytes[i + 1]!)]);
   expect(entries.map(([type]) => type)).toEqual([0, 1, 2, 2, 4]);
   expect(entries[2]).toEqual([2, 10, 0, 0, 2, 0, 0, 0, 0, 0]);
+});
+
+test('the DSDT has each slot that can be hot-plugged, and the method of their event', () => {
+  const at = tables().get('DSDT')!;
+  const names = text(at, memory.readU32(at + 4));
+  for (const name of ['S01_', 'S1F_', '_EJ0', 'PCNT', '_GPE', '_E01']) expect(names).toContain(name);
+  expect(names).not.toContain('S02_');
 });
 
 test('package lengths count themselves in one, two and three bytes', () => {

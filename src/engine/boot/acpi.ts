@@ -7,6 +7,7 @@ import { LAPIC_BASE } from '../devices/apic/lapic.ts';
 import { ACPI_PM, SCI_IRQ } from '../devices/isa/acpi-pm.ts';
 import { FW_CFG_BYTES, FW_CFG_PORT } from '../devices/isa/fw-cfg.ts';
 import { PVPANIC_PORT } from '../devices/isa/pvpanic.ts';
+import { PCI_HOTPLUG } from '../devices/pci/index.ts';
 import { UART_PORTS } from '../devices/isa/uart16550.ts';
 import type { GuestMemory } from '../machine/guest-memory.ts';
 import * as aml from './aml.ts';
@@ -22,6 +23,8 @@ export interface PciInterruptRoute {
 export interface AcpiOptions {
   readonly cpus: number;
   readonly pciRoutes: readonly PciInterruptRoute[];
+  /** Slots that devices can be plugged into and taken out of while the guest runs. */
+  readonly pciSlots: readonly number[];
   /** Physical addresses that PCI memory BARs may take. */
   readonly pciWindow: { readonly first: number; readonly last: number };
 }
@@ -198,10 +201,49 @@ function dsdtTerms(options: AcpiOptions): aml.Aml {
       fwCfg,
       pvPanic,
     ),
+    ...gpeMethod(),
   ];
 }
 
-function pciHost({ pciRoutes, pciWindow }: AcpiOptions): aml.Aml {
+/** Values of Notify: look at the device; let go of it. */
+const DEVICE_CHECK = 1;
+const EJECT_REQUEST = 3;
+
+const slotName = (slot: number): string => `S${slot.toString(16).toUpperCase().padStart(2, '0')}_`;
+
+/** The slots' devices and the methods that tell the guest of changes in them. */
+function hotplugTerms(slots: readonly number[]): aml.Aml[] {
+  const mask = (slot: number): aml.Aml => aml.integer(2 ** slot);
+  const devices = slots.map((slot) =>
+    aml.device(
+      slotName(slot),
+      aml.name('_ADR', aml.integer(slot * 0x1_0000)),
+      aml.name('_SUN', aml.integer(slot)),
+      aml.method('_EJ0', 1, aml.store(mask(slot), aml.named('PEJT'))),
+    ),
+  );
+  const tell = (register: string, local: aml.Aml, value: number): aml.Aml[] => [
+    aml.store(aml.named(register), local),
+    ...slots.map((slot) => aml.when(aml.and(local, mask(slot)), aml.notify(slotName(slot), value))),
+  ];
+  return [
+    aml.dwordRegister('PHPR', PCI_HOTPLUG.BASE, ['PADD', 'PREM', 'PEJT']),
+    ...devices,
+    aml.method(
+      'PCNT',
+      0,
+      ...tell('PADD', aml.local(0), DEVICE_CHECK),
+      ...tell('PREM', aml.local(1), EJECT_REQUEST),
+    ),
+  ];
+}
+
+const gpeMethod = (): aml.Aml => {
+  const level = PCI_HOTPLUG.GPE.toString(16).toUpperCase().padStart(2, '0');
+  return aml.scope('\\_GPE', aml.method(`_E${level}`, 0, aml.named('\\_SB.PCI0.PCNT')));
+};
+
+function pciHost({ pciRoutes, pciWindow, pciSlots }: AcpiOptions): aml.Aml {
   const routes = pciRoutes.map(({ slot, pin, gsi }) =>
     aml.packageOf(aml.integer(slot * 0x1_0000 + 0xffff), aml.integer(pin), aml.integer(0), aml.integer(gsi)),
   );
@@ -221,5 +263,6 @@ function pciHost({ pciRoutes, pciWindow }: AcpiOptions): aml.Aml {
       ),
     ),
     aml.name('_PRT', aml.packageOf(...routes)),
+    ...hotplugTerms(pciSlots),
   );
 }

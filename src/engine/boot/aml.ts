@@ -7,13 +7,14 @@ const ascii = (text: string): number[] => [...text].map((letter) => letter.charC
 /** A four-letter name segment, padded with underscores. */
 const segment = (name: string): number[] => ascii(name.padEnd(4, '_'));
 
-/** A name path: `\_SB`, `PCI0`, … with at most two segments. */
+/** A name path: `\_SB`, `PCI0`, `\_SB.PCI0.PCNT`, … */
 function path(name: string): number[] {
   const isRoot = name.startsWith('\\');
   const segments = (isRoot ? name.slice(1) : name).split('.');
   const prefix = isRoot ? [0x5c] : [];
   if (segments.length === 1) return [...prefix, ...segment(segments[0]!)];
-  return [...prefix, 0x2e, ...segments.flatMap(segment)];
+  if (segments.length === 2) return [...prefix, 0x2e, ...segments.flatMap(segment)];
+  return [...prefix, 0x2f, segments.length, ...segments.flatMap(segment)];
 }
 
 /** PkgLength: the length counts its own bytes. */
@@ -61,6 +62,30 @@ export const packageOf = (...elements: Aml[]): Aml => [
   0x12,
   ...withLength([elements.length, ...elements.flat()]),
 ];
+
+/** An operation region in I/O space, and its dwords by name, in order. */
+export const dwordRegister = (region: string, port: number, names: readonly string[]): Aml => [
+  ...[0x5b, 0x80, ...path(region), 1, ...integer(port), ...integer(names.length * 4)],
+  // access by dwords, no lock, writes as zeros
+  ...[0x5b, 0x81],
+  ...withLength([...path(region), 0x43, ...names.flatMap((field) => [...segment(field), 32])]),
+];
+
+/** A method with `count` arguments, serialized. */
+export const method = (target: string, count: number, ...terms: Aml[]): Aml => [
+  0x14,
+  ...withLength([...path(target), count | 8, ...terms.flat()]),
+];
+export const local = (index: number): Aml => [0x60 + index];
+/** The value of a name, or the call of a method without arguments. */
+export const named = (target: string): Aml => path(target);
+export const store = (value: Aml, target: Aml): Aml => [0x70, ...value, ...target];
+export const and = (left: Aml, right: Aml): Aml => [0x7b, ...left, ...right, 0];
+export const when = (condition: Aml, ...terms: Aml[]): Aml => [
+  0xa0,
+  ...withLength([...condition, ...terms.flat()]),
+];
+export const notify = (target: string, value: number): Aml => [0x86, ...path(target), ...integer(value)];
 
 /** A resource template of the given descriptors, with its end tag. */
 export function resources(...descriptors: Aml[]): Aml {

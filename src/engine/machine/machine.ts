@@ -8,8 +8,25 @@ import { BootError } from '../boot/errors.ts';
 import { loadKernel } from '../boot/load-kernel.ts';
 import type { Cpu, CpuHooks, JitStats } from '../cpu.ts';
 import { FW_CFG_KEY } from '../devices/isa/fw-cfg.ts';
-import { createPciBus, INTX_ROUTES, PCI_WINDOW, type PciBus } from '../devices/pci/index.ts';
-import { createVirtioDevices, type VirtioDevices, type VirtioOptions } from '../devices/virtio/index.ts';
+import {
+  createPciBus,
+  INTX_ROUTES,
+  PCI_HOTPLUG,
+  PCI_SLOTS,
+  PCI_WINDOW,
+  type PciBus,
+  PciHotplug,
+} from '../devices/pci/index.ts';
+import {
+  type BlockHandle,
+  type BlockOptions,
+  createVirtioDevices,
+  type NetHandle,
+  type NetOptions,
+  type VirtioDevices,
+  type VirtioInstance,
+  type VirtioOptions,
+} from '../devices/virtio/index.ts';
 import { CPU, type MemoryMap, memoryMap, STATE } from '../layout.ts';
 import { Mainboard } from './board.ts';
 import type { MachineEvent } from './bus.ts';
@@ -55,6 +72,9 @@ export class Machine {
   readonly #board: Mainboard;
   readonly #cpu: Cpu;
   readonly #pci: PciBus;
+  readonly #hotplug: PciHotplug;
+  /** Slots that the guest was asked to let go of. */
+  readonly #removals = new Map<number, PromiseWithResolvers<void>>();
   readonly #legacy: LegacyDevices;
   readonly #loop: RunLoop;
   readonly #state: DataView;
@@ -90,6 +110,10 @@ export class Machine {
     this.#cpu = options.createCpu(memory, map, this.#board.cpuHooks);
     this.#legacy = plugLegacyDevices(this.#board, options);
     this.#pci = createPciBus(this.#board);
+    this.#hotplug = new PciHotplug(this.#board, {
+      raise: () => this.#legacy.acpi.raiseGpe(PCI_HOTPLUG.GPE),
+      ejected: (slot) => this.#ejected(slot),
+    });
     this.virtio = createVirtioDevices(this.#board, this.#pci, options.virtio);
     this.#loop = new RunLoop(this.#cpu, this.#board.clock, this.#board.interrupts, {
       sliceEnded: () => this.#flushSerials(),
@@ -153,17 +177,52 @@ export class Machine {
     this.#loop.wake();
   }
 
+  /** Plugs a disk in and tells the guest. RangeError when no slot is free. */
+  plugDisk(options: BlockOptions): VirtioInstance<BlockHandle> {
+    return this.#added(this.virtio.plugDisk(options));
+  }
+
+  /** Plugs a network card in and tells the guest. RangeError when no slot is free. */
+  plugNic(options: NetOptions): VirtioInstance<NetHandle> {
+    return this.#added(this.virtio.plugNic(options));
+  }
+
+  /**
+   * Asks the guest to let go of the device in a slot. Resolves when it has and the device is out; that can be never, and
+   * is at the next reset at the latest. Asking again reminds the guest.
+   */
+  unplug(slot: number): Promise<void> {
+    const removal = this.#removals.get(slot) ?? Promise.withResolvers<void>();
+    this.#removals.set(slot, removal);
+    this.#hotplug.remove(slot);
+    this.#loop.wake();
+    return removal.promise;
+  }
+
   /** A break on ttyS0, then the letter: Linux's SysRq over a serial console. */
   sysRq(letter: string): void {
     this.#legacy.serials[0]!.sendBreak(new TextEncoder().encode(letter));
     this.#loop.wake();
   }
 
+  #added<Handle>(instance: VirtioInstance<Handle>): VirtioInstance<Handle> {
+    this.#hotplug.added(instance.slot);
+    this.#loop.wake();
+    return instance;
+  }
+
+  #ejected(slot: number): void {
+    const removal = this.#removals.get(slot);
+    this.#removals.delete(slot);
+    void this.virtio.unplug(slot).then(() => removal?.resolve());
+  }
+
   #boot(): void {
     const { memory } = this.#board;
     const rsdp = writeAcpiTables(memory, {
       cpus: CPUS,
-      pciRoutes: INTX_ROUTES.filter(({ slot }) => this.#pci.device(slot) !== undefined),
+      pciRoutes: INTX_ROUTES.filter(({ slot }) => slot > 0),
+      pciSlots: Array.from({ length: PCI_SLOTS - 1 }, (_, index) => index + 1),
       pciWindow: { first: PCI_WINDOW.BASE, last: PCI_WINDOW.END - 1 },
     });
     const { kernel, initrd, commandLine } = this.#options;
@@ -216,7 +275,7 @@ export class Machine {
 
   async #bootAgain(): Promise<void> {
     try {
-      for (const device of [...this.#legacy.all, this.#pci]) device.reset();
+      for (const device of [...this.#legacy.all, this.#hotplug, this.#pci]) device.reset();
       this.#board.reset();
       // Requests that the guest left behind must not write into the new kernel.
       await this.virtio.settled();

@@ -3,6 +3,7 @@ import { type MconsoleResult, NICS_MAX } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import { parseUnit } from '../devices.ts';
 import { ERRNO, ok, refuse, type VerbContext } from '../verb.ts';
+import { removed } from './ubd.ts';
 
 const MAC = /^([0-9a-f][02468ace])(:[0-9a-f]{2}){5}$/i;
 
@@ -16,7 +17,7 @@ export async function queryEth({ services, who, vmId }: VerbContext, rest: strin
 }
 
 export async function setEth(context: VerbContext, rest: string, value: string): Promise<MconsoleResult> {
-  const { services, who, vmId, instance } = context;
+  const { services, who, vmId } = context;
   const parsed = parseUnit(rest, false);
   if (parsed === undefined || parsed.unit >= NICS_MAX) return refuse('Bad device number', ERRNO.EINVAL);
   if (parsed.flags !== '') return refuse("Expected '=' after device number", ERRNO.EINVAL);
@@ -25,9 +26,8 @@ export async function setEth(context: VerbContext, rest: string, value: string):
   const device = `eth${parsed.unit}`;
   const { nics } = await services.vms.get(who, vmId);
   if (nics.some((nic) => nic.device === device)) return refuse('Device already configured', ERRNO.EINVAL);
-  if (instance.hasMachine) return refuse('The VM is running: halt it to add a device', ERRNO.EBUSY);
   try {
-    await services.vms.attachNic(who, vmId, device, network, mac?.toLowerCase());
+    await services.devices.attachNic(who, vmId, { device, network, mac });
     return ok();
   } catch (error) {
     if (error instanceof AppError)
@@ -37,13 +37,11 @@ export async function setEth(context: VerbContext, rest: string, value: string):
 }
 
 export async function removeEth(context: VerbContext, rest: string): Promise<MconsoleResult> {
-  const { services, who, vmId, instance } = context;
+  const { services, who, vmId } = context;
   const parsed = parseUnit(rest, false);
   if (parsed === undefined) return refuse('Bad device number');
   const device = `eth${parsed.unit}`;
   const { nics } = await services.vms.get(who, vmId);
   if (!nics.some((nic) => nic.device === device)) return refuse("Device doesn't exist", ERRNO.ENODEV);
-  if (instance.hasMachine) return refuse('Device is currently open', ERRNO.EBUSY);
-  await services.vms.detachNic(who, vmId, device);
-  return ok();
+  return await removed(() => services.devices.detachNic(who, vmId, device));
 }

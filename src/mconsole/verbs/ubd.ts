@@ -37,14 +37,12 @@ export async function setUbd(context: VerbContext, rest: string, value: string):
   const { disks } = await services.vms.get(who, vmId);
   if (disks.some((disk) => disk.device === device))
     return refuse('Device is already configured', ERRNO.EBUSY);
-  if (context.instance.hasMachine) return refuse('The VM is running: halt it to add a device', ERRNO.EBUSY);
   try {
     if (first.startsWith('/')) {
-      const attach = services.disks.attachFile.bind(services.disks);
-      await services.vms.configure(who, vmId, device, (vm) => attach(vm, device, first, second, readOnly));
+      await services.devices.attachFile(who, vmId, device, first, second, readOnly);
     } else {
       if (second !== undefined) makeOverImage(context, first, second);
-      await services.vms.attachDisk(who, vmId, {
+      await services.devices.attachDisk(who, vmId, {
         disk: first,
         device,
         ...(readOnly ? { read_only: true } : {}),
@@ -57,7 +55,7 @@ export async function setUbd(context: VerbContext, rest: string, value: string):
 }
 
 export async function removeUbd(context: VerbContext, rest: string): Promise<MconsoleResult> {
-  const { services, who, vmId, instance } = context;
+  const { services, who, vmId } = context;
   const parsed = parseUnit(rest, true);
   if (parsed === undefined) return refuse("Couldn't parse device number");
   if (parsed.unit >= DISKS_MAX)
@@ -65,9 +63,20 @@ export async function removeUbd(context: VerbContext, rest: string): Promise<Mco
   const device = `ubd${parsed.unit}`;
   const { disks } = await services.vms.get(who, vmId);
   if (!disks.some((disk) => disk.device === device)) return refuse("Device doesn't exist", ERRNO.ENODEV);
-  if (instance.hasMachine) return refuse('Device is currently open', ERRNO.EBUSY);
-  await services.vms.detachDisk(who, vmId, device);
-  return ok();
+  return await removed(() => services.devices.detachDisk(who, vmId, device));
+}
+
+/** A device that the guest uses, or does not let go of, is open in UML's words. */
+export async function removed(detach: () => Promise<unknown>): Promise<MconsoleResult> {
+  try {
+    await detach();
+    return ok();
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    if (error.code === 'not_found') return refuse("Device doesn't exist", ERRNO.ENODEV);
+    const isOpen = error.code === 'in_use' || error.code === 'guest_not_responding';
+    return refuse(isOpen ? 'Device is currently open' : error.message, ERRNO.EBUSY);
+  }
 }
 
 /** `cow,backing`: as UML makes a COW file that is missing, so a disk of that name is made over the image. */

@@ -40,6 +40,8 @@ export interface InstanceHost {
   /** Its guest's kernel has panicked; `message` as it is on the console, if it is. */
   panicked(vmId: string, message: string | null): void;
   notified(vmId: string, bytes: Uint8Array, dropped: number): void;
+  /** The guest has let go of a device, which is closed. */
+  deviceGone(vmId: string, device: string): void;
 }
 
 interface Run {
@@ -173,6 +175,7 @@ export class Instance {
       panicked: () => this.#host.panicked(this.id, panicMessage(this.consoles)),
       notification: (bytes, dropped) => this.#host.notified(this.id, bytes, dropped),
       output: (console, bytes) => this.consoles.output(console, bytes),
+      deviceGone: (device) => this.#host.deviceGone(this.id, device),
     });
     const run = { link, started: started.promise };
     this.#run = run;

@@ -13,6 +13,7 @@ export interface MachineEvents {
   panicked(): void;
   notification(bytes: Uint8Array, dropped: number): void;
   output(console: string, bytes: Uint8Array): void;
+  deviceGone(device: string): void;
 }
 
 export interface BackupWatch {
@@ -132,6 +133,9 @@ export class MachineLink {
         break;
       case 'notification':
         this.#events.notification(message.bytes, message.dropped);
+        break;
+      case 'device-gone':
+        this.#events.deviceGone(message.device);
         break;
       case 'console-output':
         this.#events.output(message.console, message.bytes);

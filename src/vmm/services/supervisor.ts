@@ -1,8 +1,9 @@
 /** All VMs' instances: which there are, what their runs need, and what is written down of their states. */
 import { isUtf8 } from 'node:buffer';
+import { AppError } from '../../contracts/errors.ts';
 import type { MachineConfig } from '../../contracts/machine.ts';
 import type { MachineWorkerData } from '../../contracts/ports.ts';
-import type { Store, VmRow } from '../../db/index.ts';
+import type { NicRow, Store, VmRow } from '../../db/index.ts';
 import { notFound } from '../access.ts';
 import type { Admission } from '../admission.ts';
 import type { EventLog } from '../events.ts';
@@ -21,15 +22,18 @@ export interface SupervisorDeps {
   readonly log: Log;
 }
 
-type Attachment = Awaited<ReturnType<NetworkSwitch['attach']>>;
+interface PluggedNic {
+  readonly networkId: string;
+  readonly attachment: Awaited<ReturnType<NetworkSwitch['attach']>>;
+}
 
 export class Supervisor implements InstanceHost {
   readonly createWorker: MachineFactory;
   readonly log: Log;
   readonly #deps: SupervisorDeps;
   readonly #instances = new Map<string, Instance>();
-  /** Network ids of the NICs that are plugged in, one entry per NIC. */
-  readonly #plugged = new Map<string, readonly string[]>();
+  /** The network cards that are plugged into a network: by VM, by device. */
+  readonly #plugged = new Map<string, Map<string, PluggedNic>>();
   #closing = false;
 
   constructor(deps: SupervisorDeps) {
@@ -64,7 +68,8 @@ export class Supervisor implements InstanceHost {
   }
 
   portsInUse(networkId: string): number {
-    return [...this.#plugged.values()].flat().filter((id) => id === networkId).length;
+    const nics = [...this.#plugged.values()].flatMap((devices) => [...devices.values()]);
+    return nics.filter((nic) => nic.networkId === networkId).length;
   }
 
   /** At start: finds all VMs. Those that were running when an earlier process ended are halted now. */
@@ -117,7 +122,13 @@ export class Supervisor implements InstanceHost {
     const image = await this.#deps.library.use(vm.image_id);
     const disks = this.#deps.store.disks.ofVm(vmId).map((disk) => this.#deps.disks.config(disk));
     const nics = this.#deps.store.vms.nicsOf(vmId);
-    const attachments = await this.#plugIn(vm);
+    const nicRings: SharedArrayBuffer[] = [];
+    try {
+      for (const nic of nics) nicRings.push(await this.plugNic(vm, nic));
+    } catch (error) {
+      this.#unplugAll(vmId);
+      throw error;
+    }
     const config: MachineConfig = {
       name: vm.name,
       memoryBytes: vm.memory_bytes,
@@ -128,8 +139,31 @@ export class Supervisor implements InstanceHost {
       nics: nics.map((nic) => ({ device: nic.device, mac: nic.mac, network: nic.network_name })),
       debugExitPort: vm.debug_exit_port ?? undefined,
     };
-    const data: MachineWorkerData = { config, nicRings: attachments.map(({ ring }) => ring) };
-    return { data, release: () => this.#unplug(vmId, attachments) };
+    const data: MachineWorkerData = { config, nicRings };
+    return { data, release: () => this.#unplugAll(vmId) };
+  }
+
+  /** Plugs a VM's network card into its network; returns its end of the port. */
+  async plugNic(
+    vm: Pick<VmRow, 'id' | 'name'>,
+    nic: Pick<NicRow, 'device' | 'mac' | 'network_id'>,
+  ): Promise<SharedArrayBuffer> {
+    const { network_id: networkId, device, mac } = nic;
+    const portId = `${vm.id}/${device}`;
+    const attachment = await this.#deps.fabric.attach({ networkId, portId, name: vm.name, mac });
+    const devices = this.#plugged.get(vm.id) ?? new Map<string, PluggedNic>();
+    this.#plugged.set(vm.id, devices.set(device, { networkId, attachment }));
+    return attachment.ring;
+  }
+
+  /** Takes a network card out of its network, if it is in one. */
+  unplugNic(vmId: string, device: string): void {
+    const devices = this.#plugged.get(vmId);
+    const nic = devices?.get(device);
+    devices?.delete(device);
+    nic?.attachment.detach().catch((error: unknown) => {
+      this.log.warn({ vm: vmId, device, error: String(error) }, 'a network port could not be unplugged');
+    });
   }
 
   changed(vmId: string, { state, cause, end }: StateChange, wanted: boolean | undefined): void {
@@ -145,6 +179,28 @@ export class Supervisor implements InstanceHost {
         resource: { type: 'vm', id: vmId },
         data: { state, previous: vm.state, cause, ...(end === undefined ? {} : { end }) },
       });
+    });
+  }
+
+  /** What the guest has let go of is no longer part of the VM. */
+  deviceGone(vmId: string, device: string): void {
+    this.#deps.store.transaction(() => {
+      const vm = this.#row(vmId);
+      if (device.startsWith('ubd')) this.#deps.disks.detach(vm, device);
+      else this.removeNic(vm, device);
+    });
+    this.unplugNic(vmId, device);
+  }
+
+  /** Removes a network card from a VM's configuration. `not_found`. */
+  removeNic(vm: Pick<VmRow, 'id' | 'tenant'>, device: string): void {
+    const { store, events } = this.#deps;
+    store.transaction(() => {
+      if (!store.vms.removeNic(vm.id, device)) {
+        throw new AppError('not_found', `the VM has no ${device}`, { field: 'device' });
+      }
+      store.vms.touch(vm.id, Date.now());
+      events.append({ type: 'vm.updated', tenant: vm.tenant, resource: { type: 'vm', id: vm.id } });
     });
   }
 
@@ -168,33 +224,9 @@ export class Supervisor implements InstanceHost {
     this.#deps.events.append({ type: 'vm.notification', tenant, resource: { type: 'vm', id: vmId }, data });
   }
 
-  async #plugIn(vm: VmRow): Promise<Attachment[]> {
-    const attachments: Attachment[] = [];
-    const nics = this.#deps.store.vms.nicsOf(vm.id);
-    try {
-      for (const nic of nics) {
-        const { network_id: networkId, mac } = nic;
-        const portId = `${vm.id}/${nic.device}`;
-        attachments.push(await this.#deps.fabric.attach({ networkId, portId, name: vm.name, mac }));
-      }
-    } catch (error) {
-      this.#unplug(vm.id, attachments);
-      throw error;
-    }
-    this.#plugged.set(
-      vm.id,
-      nics.map((nic) => nic.network_id),
-    );
-    return attachments;
-  }
-
-  #unplug(vmId: string, attachments: readonly Attachment[]): void {
+  #unplugAll(vmId: string): void {
+    for (const device of this.#plugged.get(vmId)?.keys() ?? []) this.unplugNic(vmId, device);
     this.#plugged.delete(vmId);
-    for (const attachment of attachments) {
-      attachment.detach().catch((error: unknown) => {
-        this.log.warn({ vm: vmId, error: String(error) }, 'a network port could not be unplugged');
-      });
-    }
   }
 
   #row(vmId: string): VmRow {

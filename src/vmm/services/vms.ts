@@ -1,9 +1,7 @@
 /** VMs as their users see them: made, looked at, changed, deleted, and what can be done with them. */
 import * as fs from 'node:fs';
 import {
-  type AttachDisk,
   MEMORY_DEFAULT_BYTES,
-  NICS_MAX,
   type Operation,
   type OperationKind,
   type Page,
@@ -182,8 +180,7 @@ export class Vms {
         labels: JSON.stringify(record.labels),
         created_at: Date.now(),
       });
-      for (const { device, mac, networkId } of record.nics)
-        this.#insertNic(record.id, device, mac, networkId);
+      for (const { device, mac, networkId } of record.nics) this.insertNic(record.id, device, mac, networkId);
       events.append({
         type: 'vm.created',
         tenant: record.tenant,
@@ -292,55 +289,6 @@ export class Vms {
     return this.#operation('vm.shutdown', vm, task, true);
   }
 
-  attachDisk(who: Principal, ref: string, body: AttachDisk): Promise<Vm> {
-    return this.configure(who, ref, 'disks', (vm) => this.#deps.disks.attach(who, vm, body));
-  }
-
-  detachDisk(who: Principal, ref: string, device: string): Promise<Vm> {
-    return this.configure(who, ref, 'disks', (vm) => this.#deps.disks.detach(vm, device));
-  }
-
-  attachNic(
-    who: Principal,
-    ref: string,
-    device: string,
-    network: string,
-    mac: string | undefined,
-  ): Promise<Vm> {
-    return this.configure(who, ref, 'nics', (vm) => {
-      const nics = this.#deps.store.vms.nicsOf(vm.id);
-      if (nics.some((nic) => nic.device === device)) {
-        throw new AppError('conflict', `the VM has an ${device} already`, { field: 'device' });
-      }
-      if (nics.length >= NICS_MAX) throw new AppError('quota_exceeded', `a VM has at most ${NICS_MAX} NICs`);
-      const { id } = this.#deps.networks.find(network, 'network');
-      this.#insertNic(vm.id, device, mac ?? macFor(vm.id, device), id);
-      this.#touch(vm);
-    });
-  }
-
-  detachNic(who: Principal, ref: string, device: string): Promise<Vm> {
-    return this.configure(who, ref, 'nics', (vm) => {
-      if (!this.#deps.store.vms.removeNic(vm.id, device)) {
-        throw new AppError('not_found', `the VM has no ${device}`, { field: 'device' });
-      }
-      this.#touch(vm);
-    });
-  }
-
-  /** Changes a VM that does not run, in one transaction. */
-  async configure(who: Principal, ref: string, field: string, change: (vm: VmRow) => void): Promise<Vm> {
-    const { id } = this.find(who, ref);
-    await this.#deps.supervisor.get(id).exclusive(() =>
-      this.#deps.store.transaction(() => {
-        const vm = this.#row(id);
-        this.requireHalted(vm, field);
-        change(vm);
-      }),
-    );
-    return this.get(who, id);
-  }
-
   async stats(who: Principal, ref: string): Promise<VmStats> {
     const { instance } = this.#withMachine(who, ref);
     // INVARIANT: the machine answers a `stats` request with MachineStats.
@@ -430,7 +378,8 @@ export class Vms {
     this.#deps.admission.release(probe);
   }
 
-  #insertNic(vmId: string, device: string, mac: string, networkId: string): void {
+  /** Writes a network card down. `already_exists` for a MAC address that another has. */
+  insertNic(vmId: string, device: string, mac: string, networkId: string): void {
     if (this.#deps.store.vms.hasMac(mac)) {
       throw new AppError('already_exists', `another network interface has the MAC address ${mac}`, {
         field: 'mac',
@@ -443,11 +392,6 @@ export class Vms {
   #requireFreeName(tenant: string, name: string): void {
     const taken = this.#deps.store.vms.byName(name).some((vm) => vm.tenant === tenant);
     if (taken) throw nameTaken('VM', name);
-  }
-
-  #touch(vm: VmRow): void {
-    this.#deps.store.vms.touch(vm.id, Date.now());
-    this.#updated(vm);
   }
 
   #updated(vm: VmRow): void {

@@ -136,6 +136,19 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
         reply({ instructions: 42, wallSeconds: 2, cpuSeconds: 1, disks: [], nics: [] });
         break;
       case 'cad':
+      case 'attach-nic':
+        reply();
+        break;
+      case 'attach-disk':
+        if (this.#farm.refuseDisks === undefined) reply();
+        else fail(this.#farm.refuseDisks);
+        break;
+      case 'detach':
+        if (this.#farm.holdDevices) {
+          fail('guest_not_responding');
+          break;
+        }
+        this.say({ type: 'device-gone', device: request.device });
         reply();
         break;
     }
@@ -170,6 +183,10 @@ export class MachineFarm {
   onStart: 'run' | 'hang' | MachineEnd = 'run';
   holdBackups = false;
   failBackups: string | undefined;
+  /** What machines answer when a disk is plugged in; they take it when missing. */
+  refuseDisks: string | undefined;
+  /** Guests do not let go of devices. */
+  holdDevices = false;
 
   readonly factory: MachineFactory = (data) => {
     const machine = new FakeMachine(data, this);

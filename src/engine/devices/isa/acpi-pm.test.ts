@@ -52,3 +52,14 @@ test('the reset register resets', () => {
   board.out(ACPI_PM.RESET, ACPI_PM.RESET_VALUE);
   expect(board.events).toEqual([{ kind: 'reset' }]);
 });
+
+test('a general-purpose event raises the SCI while it is enabled, until its status is cleared', () => {
+  acpi.raiseGpe(1);
+  expect(board.ports.read(ACPI_PM.GPE0, 1)).toBe(2);
+  expect(board.interrupts.pending).toBe(false);
+  board.ports.write(ACPI_PM.GPE0 + 2, 1, 2);
+  expect(board.interrupts.acknowledge()).toBe(0x29);
+  board.ports.write(ACPI_PM.GPE0, 1, 2);
+  expect(board.ports.read(ACPI_PM.GPE0, 1)).toBe(0);
+  expect(board.ports.read(ACPI_PM.GPE0 + 2, 1)).toBe(2);
+});

@@ -19,6 +19,9 @@ export const ACPI_PM = {
   RESET_VALUE: 0x06,
 } as const;
 
+/** Status bytes come first, then the enable bytes. */
+const GPE_STATUS_BYTES = ACPI_PM.GPE0_BYTES / 2;
+
 /** The system control interrupt, level-triggered. */
 export const SCI_IRQ = 9;
 
@@ -90,6 +93,12 @@ export class AcpiPm implements Device {
     this.#sci.set(false);
   }
 
+  /** Raises general-purpose event `bit`; the guest's handler is the DSDT's method for it. */
+  raiseGpe(bit: number): void {
+    this.#gpe[bit >> 3]! |= 1 << (bit & 7);
+    this.#update();
+  }
+
   /** A press of the power button, which asks the guest to shut down. */
   pressPowerButton(): void {
     this.#status |= POWER_BUTTON;
@@ -129,8 +138,9 @@ export class AcpiPm implements Device {
   }
 
   #writeGpe(offset: number, value: number): void {
-    // No events are wired: status bits stay clear, enable bits are remembered.
-    if (offset >= ACPI_PM.GPE0_BYTES / 2) this.#gpe[offset] = value;
+    if (offset >= GPE_STATUS_BYTES) this.#gpe[offset] = value;
+    else this.#gpe[offset]! &= ~value;
+    this.#update();
   }
 
   #writeReset(value: number): void {
@@ -153,6 +163,8 @@ export class AcpiPm implements Device {
   }
 
   #update(): void {
-    this.#sci.set((this.#status & this.#enable) !== 0);
+    const [low, high, lowEnable, highEnable] = this.#gpe;
+    const gpe = (low! & lowEnable!) | (high! & highEnable!);
+    this.#sci.set((this.#status & this.#enable) !== 0 || gpe !== 0);
   }
 }

@@ -60,11 +60,17 @@ export interface VirtioOptions {
   readonly rng: boolean;
 }
 
+/** A machine's devices; disks and network cards come and go while it runs. */
 export interface VirtioDevices {
   readonly disks: readonly VirtioInstance<BlockHandle>[];
   readonly nics: readonly VirtioInstance<NetHandle>[];
   readonly console: VirtioInstance<ConsoleHandle> | undefined;
   readonly rng: VirtioInstance<{ readonly counters: RngCounters }> | undefined;
+  /** RangeError when no slot is free. */
+  plugDisk(options: BlockOptions): VirtioInstance<BlockHandle>;
+  plugNic(options: NetOptions): VirtioInstance<NetHandle>;
+  /** Takes the disk or network card out of its slot, and closes it. Resolves when it no longer touches guest memory. */
+  unplug(slot: number): Promise<void>;
   /** Resolves when no request of before a reset touches guest memory: wait for it before loading a kernel. */
   settled(): Promise<void>;
 }
@@ -80,5 +86,28 @@ export function createVirtioDevices(board: Board, bus: PciBus, options: VirtioOp
   const settled = async (): Promise<void> => {
     for (const disk of disks) await disk.settled();
   };
-  return { disks, nics, console, rng: entropy, settled };
+  const plugDisk = (disk: BlockOptions): VirtioInstance<BlockHandle> =>
+    keep(disks, plugVirtioDevice(board, bus, block, disk));
+  const plugNic = (nic: NetOptions): VirtioInstance<NetHandle> =>
+    keep(nics, plugVirtioDevice(board, bus, net, nic));
+  const unplug = async (slot: number): Promise<void> => {
+    const disk = drop(disks, slot);
+    drop(nics, slot);
+    bus.unplug(slot);
+    await disk?.settled();
+  };
+  return { disks, nics, console, rng: entropy, plugDisk, plugNic, unplug, settled };
+}
+
+function keep<Instance>(list: Instance[], instance: Instance): Instance {
+  list.push(instance);
+  return instance;
+}
+
+function drop<Instance extends { readonly slot: number }>(
+  list: Instance[],
+  slot: number,
+): Instance | undefined {
+  const at = list.findIndex((instance) => instance.slot === slot);
+  return at < 0 ? undefined : list.splice(at, 1)[0];
 }

@@ -1,0 +1,204 @@
+/** A machine's disks and network cards by their device names: opened at its start, plugged in and let go while it runs. */
+import { AppError } from '../contracts/errors.ts';
+import type { DiskConfig, NicConfig } from '../contracts/machine.ts';
+import type { MachineStats, MachineWorkerData } from '../contracts/ports.ts';
+import type { NicPort } from '../engine/backends.ts';
+import type { VirtioOptions } from '../engine/devices/virtio/index.ts';
+import type { Machine } from '../engine/machine/machine.ts';
+import { type GuestDisk, openDisk } from '../storage/index.ts';
+import { openNicPort } from '../switchd/port-rings.ts';
+
+/** How long a guest has to let go of a device before whoever asked is told. */
+export const DETACH_TIMEOUT_MS = 20_000;
+
+interface DiskSlot {
+  readonly backend: GuestDisk;
+  readonly slot: number;
+}
+interface NicSlot {
+  readonly port: NicPort;
+  readonly mac: string;
+  readonly slot: number;
+}
+
+/** Opens in order; what is open is closed again when one fails. */
+function openAll<Config, Opened extends { close(): unknown }>(
+  configs: readonly Config[],
+  open: (config: Config) => Opened,
+): Opened[] {
+  const opened: Opened[] = [];
+  try {
+    for (const config of configs) opened.push(open(config));
+    return opened;
+  } catch (error) {
+    for (const done of opened) void done.close();
+    throw error;
+  }
+}
+
+export class MachineDevices {
+  readonly #onGone: (device: string) => void;
+  readonly #disks = new Map<string, DiskSlot>();
+  readonly #nics = new Map<string, NicSlot>();
+  /** What the guest was asked to let go of. */
+  readonly #leaving = new Map<string, Promise<void>>();
+  #machine: Machine | undefined;
+
+  /**
+   * Opens everything, for a machine that has yet to be made. AppErrors as `openDisk`.
+   * @param onGone the guest has let go of a device, and it is closed
+   */
+  constructor({ config, nicRings }: MachineWorkerData, onGone: (device: string) => void) {
+    this.#onGone = onGone;
+    const disks = openAll(config.disks, openDisk);
+    for (const [index, { device }] of config.disks.entries()) {
+      this.#disks.set(device, { backend: disks[index]!, slot: -1 });
+    }
+    for (const [index, { device, mac }] of config.nics.entries()) {
+      this.#nics.set(device, { port: openNicPort(nicRings[index]!), mac, slot: -1 });
+    }
+  }
+
+  /** For the machine's constructor. */
+  get options(): Pick<VirtioOptions, 'disks' | 'nics'> {
+    return {
+      disks: [...this.#disks].map(([device, { backend }]) => ({ backend, serial: device })),
+      nics: [...this.#nics.values()].map(({ port, mac }) => ({ port, mac })),
+    };
+  }
+
+  /** The machine has been made with `options`. */
+  joined(machine: Machine): void {
+    this.#machine = machine;
+    const { disks, nics } = machine.virtio;
+    for (const [index, [device, disk]] of [...this.#disks].entries()) {
+      this.#disks.set(device, { ...disk, slot: disks[index]!.slot });
+    }
+    for (const [index, [device, nic]] of [...this.#nics].entries()) {
+      this.#nics.set(device, { ...nic, slot: nics[index]!.slot });
+    }
+  }
+
+  /** In the order of their device names. */
+  get disks(): GuestDisk[] {
+    return inOrder(this.#disks).map(([, { backend }]) => backend);
+  }
+
+  /** Plugs a disk in while the machine runs. AppErrors: `conflict`, `quota_exceeded`, as `openDisk`. */
+  attachDisk(config: DiskConfig): void {
+    this.#requireFree(config.device);
+    const backend = openDisk(config);
+    try {
+      const { slot } = this.#running().plugDisk({ backend, serial: config.device });
+      this.#disks.set(config.device, { backend, slot });
+    } catch (error) {
+      void backend.close();
+      throw noRoom(error, config.device);
+    }
+  }
+
+  /** As `attachDisk`, for a network card. */
+  attachNic({ device, mac }: NicConfig, port: NicPort): void {
+    this.#requireFree(device);
+    try {
+      const { slot } = this.#running().plugNic({ port, mac });
+      this.#nics.set(device, { port, mac, slot });
+    } catch (error) {
+      port.close();
+      throw noRoom(error, device);
+    }
+  }
+
+  /**
+   * Asks the guest to let go of a device; resolves when it has and the device is closed. AppErrors: `not_found`, `conflict`,
+   * `guest_not_responding` when it takes too long: the device goes when the guest lets go of it after all, or reboots.
+   */
+  async detach(device: string): Promise<void> {
+    const { slot } = this.#find(device);
+    const machine = this.#running();
+    if (machine.isStopped) {
+      throw new AppError('conflict', 'the VM is stopped: its guest cannot let go of a device', {
+        remedy: 'let it go on with go',
+      });
+    }
+    const gone = machine.unplug(slot);
+    if (!this.#leaving.has(device)) {
+      const leaving = gone.then(() => this.#gone(device));
+      this.#leaving.set(device, leaving);
+    }
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<'late'>((resolve) => {
+      timer = setTimeout(() => resolve('late'), DETACH_TIMEOUT_MS);
+    });
+    const result = await Promise.race([this.#leaving.get(device), late]);
+    clearTimeout(timer);
+    if (result === 'late') {
+      throw new AppError('guest_not_responding', `the guest did not let go of ${device} in time`, {
+        field: 'device',
+        remedy:
+          'it goes when the guest lets go of it or reboots; a guest that is still booting can be asked again',
+      });
+    }
+  }
+
+  stats(): Pick<MachineStats, 'disks' | 'nics'> {
+    const bySlot = new Map(this.#machine?.virtio.nics.map(({ slot, handle }) => [slot, handle.counters]));
+    return {
+      disks: this.disks.map((disk) => disk.stats),
+      nics: inOrder(this.#nics).flatMap(([device, { slot }]) => {
+        const counters = bySlot.get(slot);
+        if (counters === undefined) return [];
+        const { rxFrames, rxBytes, txFrames, txBytes } = counters;
+        return [{ device, rxFrames, rxBytes, txFrames, txBytes }];
+      }),
+    };
+  }
+
+  async close(): Promise<void> {
+    for (const { port } of this.#nics.values()) port.close();
+    await Promise.all([...this.#disks.values()].map(({ backend }) => backend.close()));
+  }
+
+  /** The card closes its port itself when it is taken out. */
+  async #gone(device: string): Promise<void> {
+    this.#leaving.delete(device);
+    const disk = this.#disks.get(device);
+    this.#disks.delete(device);
+    this.#nics.delete(device);
+    try {
+      await disk?.backend.close();
+    } finally {
+      this.#onGone(device);
+    }
+  }
+
+  #find(device: string): { readonly slot: number } {
+    const found = this.#disks.get(device) ?? this.#nics.get(device);
+    if (found !== undefined) return found;
+    throw new AppError('not_found', `the machine has no ${device}`, { field: 'device' });
+  }
+
+  #requireFree(device: string): void {
+    if (!this.#disks.has(device) && !this.#nics.has(device)) return;
+    throw new AppError('conflict', `the machine has a ${device} already`, { field: 'device' });
+  }
+
+  #running(): Machine {
+    // INVARIANT: requests come when the machine has been made.
+    return this.#machine!;
+  }
+}
+
+/** As the daemon's database lists them: ubd2 before ubd10. */
+function inOrder<T>(devices: ReadonlyMap<string, T>): [string, T][] {
+  return [...devices].sort(([a], [b]) => a.length - b.length || (a < b ? -1 : 1));
+}
+
+function noRoom(error: unknown, device: string): unknown {
+  if (!(error instanceof RangeError)) return error;
+  return new AppError('quota_exceeded', `the machine has no room for ${device}: ${error.message}`, {
+    field: 'device',
+    remedy: 'remove another device first',
+    cause: error,
+  });
+}

@@ -1,0 +1,174 @@
+/** Disks and network cards of VMs, attached and detached: in the configuration, and in the machine while it runs. */
+import { type AttachDisk, type AttachNic, NICS_MAX, type Vm } from '../../contracts/api/index.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { Store, VmRow } from '../../db/index.ts';
+import { type Principal, SYSTEM } from '../access.ts';
+import type { EventLog } from '../events.ts';
+import { macFor } from '../ids.ts';
+import type { MachineLink } from '../instance/machine-link.ts';
+import { DETACH_TIMEOUT_MS } from '../machine-devices.ts';
+import type { Disks } from './disks.ts';
+import type { Networks } from './networks.ts';
+import type { Supervisor } from './supervisor.ts';
+import type { Vms } from './vms.ts';
+
+/** The machine has its own limit, and says more. */
+const DETACH_REQUEST_TIMEOUT_MS = DETACH_TIMEOUT_MS + 10_000;
+/** What a guest boots from: without it there is nothing that could go on. */
+const BOOT_DISK = 'ubd0';
+
+export interface DeviceDeps {
+  readonly store: Store;
+  readonly events: EventLog;
+  readonly networks: Networks;
+  readonly disks: Disks;
+  readonly supervisor: Supervisor;
+  readonly vms: Vms;
+}
+
+export class Devices {
+  readonly #deps: DeviceDeps;
+
+  constructor(deps: DeviceDeps) {
+    this.#deps = deps;
+  }
+
+  /** AppErrors: what `Disks.attach` says, and what the machine says. */
+  attachDisk(who: Principal, ref: string, body: AttachDisk): Promise<Vm> {
+    return this.#attachDisk(who, ref, (vm) => this.#deps.disks.attach(who, vm, body));
+  }
+
+  /** A file of the operator's, as `Disks.attachFile`. */
+  attachFile(
+    who: Principal,
+    ref: string,
+    device: string,
+    file: string,
+    backing: string | undefined,
+    readOnly: boolean,
+  ): Promise<Vm> {
+    return this.#attachDisk(who, ref, (vm) =>
+      this.#deps.disks.attachFile(vm, device, file, backing, readOnly),
+    );
+  }
+
+  async attachNic(who: Principal, ref: string, body: AttachNic): Promise<Vm> {
+    const { vms, supervisor, store } = this.#deps;
+    const { id } = vms.find(who, ref);
+    await supervisor.get(id).exclusive(async () => {
+      const vm = this.#row(id);
+      const device = store.transaction(() => this.#recordNic(vm, body));
+      const link = this.#link(id);
+      if (link === undefined) return;
+      try {
+        // INVARIANT: it has just been written down.
+        const nic = store.vms.nicsOf(id).find((row) => row.device === device)!;
+        const ring = await supervisor.plugNic(vm, nic);
+        const config = { device, mac: nic.mac, network: nic.network_name };
+        await link.request({ type: 'attach-nic', nic: config, ring });
+      } catch (error) {
+        supervisor.unplugNic(id, device);
+        supervisor.removeNic(vm, device);
+        throw error;
+      }
+    });
+    return vms.get(who, id);
+  }
+
+  /** AppErrors: `not_found`, `in_use` for the disk that a running guest boots from, `guest_not_responding`. */
+  detachDisk(who: Principal, ref: string, device: string): Promise<Vm> {
+    return this.#detach(who, ref, device, (vm) => {
+      if (this.#deps.store.disks.ofVm(vm.id).some((disk) => disk.device === device)) return;
+      throw new AppError('not_found', `the VM has no ${device}`, { field: 'device' });
+    });
+  }
+
+  detachNic(who: Principal, ref: string, device: string): Promise<Vm> {
+    return this.#detach(who, ref, device, (vm) => {
+      if (this.#deps.store.vms.nicsOf(vm.id).some((nic) => nic.device === device)) return;
+      throw new AppError('not_found', `the VM has no ${device}`, { field: 'device' });
+    });
+  }
+
+  async #attachDisk(who: Principal, ref: string, record: (vm: VmRow) => void): Promise<Vm> {
+    const { vms, supervisor, store, disks } = this.#deps;
+    const { id } = vms.find(who, ref);
+    await supervisor.get(id).exclusive(async () => {
+      const vm = this.#row(id);
+      const before = new Set(store.disks.ofVm(id).map((disk) => disk.id));
+      store.transaction(() => record(vm));
+      const link = this.#link(id);
+      const added = store.disks.ofVm(id).find((disk) => !before.has(disk.id));
+      if (link === undefined || added === undefined) return;
+      try {
+        await link.request({ type: 'attach-disk', disk: disks.config(added) });
+      } catch (error) {
+        disks.detach(vm, added.device ?? '');
+        throw error;
+      }
+    });
+    return vms.get(who, id);
+  }
+
+  /** What the machine lets go of is taken from the configuration when it says so (`Supervisor.deviceGone`). */
+  async #detach(who: Principal, ref: string, device: string, check: (vm: VmRow) => void): Promise<Vm> {
+    const { vms, supervisor } = this.#deps;
+    const { id } = vms.find(who, ref);
+    const answer = await supervisor.get(id).exclusive(() => {
+      check(this.#row(id));
+      const link = this.#link(id);
+      if (link === undefined) {
+        supervisor.deviceGone(id, device);
+        return undefined;
+      }
+      if (device === BOOT_DISK) throw bootDisk();
+      const answered = link.request({ type: 'detach', device }, DETACH_REQUEST_TIMEOUT_MS);
+      // A guest takes its time, and other requests must come through meanwhile: it is waited for outside.
+      answered.catch(() => undefined);
+      return { answered };
+    });
+    await answer?.answered;
+    return vms.get(who, id);
+  }
+
+  #recordNic(vm: VmRow, { device: wanted, network, mac }: AttachNic): string {
+    const { store, events, vms, networks } = this.#deps;
+    const taken = new Set(store.vms.nicsOf(vm.id).map((nic) => nic.device));
+    const all = Array.from({ length: NICS_MAX }, (_, index) => `eth${index}`);
+    const device = wanted ?? all.find((name) => !taken.has(name));
+    if (device !== undefined && taken.has(device)) {
+      throw new AppError('conflict', `the VM has an ${device} already`, { field: 'device' });
+    }
+    if (device === undefined || taken.size >= NICS_MAX) {
+      throw new AppError('quota_exceeded', `a VM has at most ${NICS_MAX} network interfaces`, {
+        field: 'device',
+      });
+    }
+    vms.insertNic(
+      vm.id,
+      device,
+      mac?.toLowerCase() ?? macFor(vm.id, device),
+      networks.find(network, 'network').id,
+    );
+    store.vms.touch(vm.id, Date.now());
+    events.append({ type: 'vm.updated', tenant: vm.tenant, resource: { type: 'vm', id: vm.id } });
+    return device;
+  }
+
+  /** The machine, when there is one that could be changed. */
+  #link(vmId: string): MachineLink | undefined {
+    const instance = this.#deps.supervisor.get(vmId);
+    return instance.hasMachine ? instance.machine() : undefined;
+  }
+
+  #row(id: string): VmRow {
+    return this.#deps.vms.find(SYSTEM, id);
+  }
+}
+
+function bootDisk(): AppError {
+  return new AppError('in_use', `the guest runs from ${BOOT_DISK}`, {
+    field: 'device',
+    remedy: 'shut the VM down first',
+  });
+}
