@@ -33,12 +33,35 @@ export interface BlockBackend {
   close(): MaybePromise<void>;
 }
 
-/** One end of a virtual Ethernet cable: raw frames from the destination MAC on, without FCS. */
+/** What the guest's driver can finish itself in the frames that it receives. */
+export interface NicOffloads {
+  readonly checksum: boolean;
+  /** Large TCP segments, over IPv4 and IPv6. */
+  readonly tcp4: boolean;
+  readonly tcp6: boolean;
+}
+
+/**
+ * One end of a virtual Ethernet cable: raw frames from the destination MAC on, without FCS. With a frame go two words that
+ * say what its receiver has to finish, 0 and 0 for nothing (virtio 1.2 §5.1.6):
+ *   checksum: where the sum begins | where it goes, from there << 16
+ *   segmentation: bytes of payload per TCP segment | virtio's gso_type << 16
+ */
 export interface NicPort {
-  /** Sends a frame given as consecutive pieces, which may be views on guest memory: they are copied before it returns. */
-  send(pieces: readonly Uint8Array[]): void;
+  /**
+   * Sends a frame given as consecutive pieces, which may be views on guest memory: they are copied before it returns.
+   * False: there is no room now, and nothing was sent.
+   */
+  send(pieces: readonly Uint8Array[], checksum?: number, segmentation?: number): boolean;
+  /** `ready` is called, later, when there may be room after `send` found none. */
+  onWritable(ready: () => void): void;
   /** The next received frame, or undefined. The view is valid until the next call. */
   receive(): Uint8Array | undefined;
+  /** Of the frame that `receive` gave last. */
+  readonly checksum: number;
+  readonly segmentation: number;
+  /** What `receive` may leave to be finished; nothing at first. */
+  accept(offloads: NicOffloads): void;
   /** `ready` is called when `receive` has something after it had nothing. */
   onReadable(ready: () => void): void;
   close(): void;

@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest';
+import { checksumOf, checksumWord, GSO, segmentationOf, segmentationWord } from './offload/offload.ts';
+import { tcp4Frame } from './testing/tcp-frame.ts';
 import { createPortRings, openNicPort, openSwitchPort, RingCorruptError } from './port-rings.ts';
 import { FrameBuffer } from './ring/frame-buffer.ts';
 import { FRAME_BYTES_MAX, HEAD, ringViews, SKIP, TAIL } from './ring/layout.ts';
@@ -50,17 +52,42 @@ test('the positions may wrap at 2^32', () => {
   }
 });
 
-test('a full ring drops and counts, and takes frames again when there is room', () => {
+test('a full ring takes nothing, and tells when there is room again', async () => {
   const { nic, side } = port();
   const frame = new Uint8Array(60_000);
-  for (let i = 0; i < 6; i++) nic.send([frame]);
-  expect(side.input.dropped).toBe(2);
+  const room = Promise.withResolvers<void>();
+  nic.onWritable(room.resolve);
+  const taken = Array.from({ length: 6 }, () => nic.send([frame]));
+  expect(taken).toEqual([true, true, true, true, false, false]);
+  expect(side.input.dropped).toBe(0);
   side.input.next();
   side.input.release();
-  nic.send([frame]);
+  await room.promise;
+  expect(nic.send([frame])).toBe(true);
   let count = 0;
   while (side.input.next()) count++;
   expect(count).toBe(4);
+});
+
+test('offloads go with their frame, and the VM’s end finishes what its guest does not take', () => {
+  const { nic, side } = port();
+  const whole = tcp4Frame(4000);
+  nic.send([whole], checksumWord(34, 16), segmentationWord(GSO.TCP4, 1460));
+  expect(side.input.next()).toBe(true);
+  expect([checksumOf(side.input), segmentationOf(side.input)]).toEqual([34 | (16 << 16), 1460 | (1 << 16)]);
+  const toGuest = (): void => {
+    side.output.push(side.input);
+    side.output.publish();
+  };
+  toGuest();
+  const segments: Uint8Array[] = [];
+  for (let frame = nic.receive(); frame !== undefined; frame = nic.receive()) segments.push(frame.slice());
+  expect(segments.map(({ length }) => length)).toEqual([1514, 1514, 54 + 1080]);
+  expect([nic.checksum, nic.segmentation]).toEqual([0, 0]);
+  nic.accept({ checksum: true, tcp4: true, tcp6: false });
+  toGuest();
+  expect(nic.receive()).toEqual(whole);
+  expect([nic.checksum, nic.segmentation]).toEqual([34 | (16 << 16), 1460 | (1 << 16)]);
 });
 
 test('what is larger than a frame is dropped', () => {

@@ -2,23 +2,18 @@
  * A switch port as shared memory: a VM's worker thread holds one end, the switch's worker thread the other.
  * Both have an event loop: waiting is Atomics.waitAsync, and the other side notifies only who waits.
  */
+import type { NicOffloads, NicPort } from '../engine/backends.ts';
+import { checksumOf, GSO, segmentationOf } from './offload/offload.ts';
+import { Segmenter } from './offload/segmenter.ts';
 import { RingConsumer, RingCorruptError } from './ring/consumer.ts';
 import { allocateRings, RING_BYTES_DEFAULT, ringViews } from './ring/layout.ts';
-import { RingProducer } from './ring/producer.ts';
+import { type FrameSource, RingProducer } from './ring/producer.ts';
 
 export { RingCorruptError } from './ring/consumer.ts';
 export { FRAME_BYTES_MAX, FRAME_BYTES_MIN } from './ring/layout.ts';
 
-/** The VM's end. Structurally the engine's NicPort. */
-export interface RingNicPort {
-  /** Sends a frame given as consecutive pieces, which are copied. With a full ring the frame is dropped and counted. */
-  send(pieces: readonly Uint8Array[]): void;
-  /** The next received frame, a view on the ring that is valid until the next call; undefined when there is none. */
-  receive(): Uint8Array | undefined;
-  /** `ready` is called, always later, each time `receive` has something after it had nothing. */
-  onReadable(ready: () => void): void;
-  close(): void;
-}
+/** The VM's end, as the engine's devices take it. */
+export type RingNicPort = NicPort;
 
 /** The switch's end. */
 export interface SwitchPort {
@@ -49,10 +44,15 @@ export function openNicPort(memory: SharedArrayBuffer): RingNicPort {
   return new NicEnd(memory);
 }
 
-class NicEnd implements RingNicPort {
+class NicEnd implements NicPort {
+  checksum = 0;
+  segmentation = 0;
   readonly #output: RingProducer;
   readonly #input: RingConsumer;
+  #segmenter: Segmenter | undefined;
+  #accepted: NicOffloads = { checksum: false, tcp4: false, tcp6: false };
   #ready: (() => void) | undefined;
+  #writable: (() => void) | undefined;
   #waiting = false;
   #closed = false;
 
@@ -61,20 +61,53 @@ class NicEnd implements RingNicPort {
     this.#input = new RingConsumer(ringViews(memory, 'switch'));
   }
 
-  send(pieces: readonly Uint8Array[]): void {
-    if (this.#closed) return;
-    if (this.#output.pushPieces(pieces)) this.#output.publish();
+  send(pieces: readonly Uint8Array[], checksum = 0, segmentation = 0): boolean {
+    if (this.#closed) return true;
+    if (this.#output.pushPieces(pieces, checksum, segmentation)) {
+      this.#output.publish();
+      return true;
+    }
+    this.#output.waitForRoom(() => this.#writable?.());
+    return false;
+  }
+
+  onWritable(ready: () => void): void {
+    this.#writable = ready;
+  }
+
+  accept(offloads: NicOffloads): void {
+    this.#accepted = offloads;
   }
 
   receive(): Uint8Array | undefined {
     if (this.#closed) return undefined;
-    this.#input.release();
-    if (this.#next()) {
-      const { offset, length } = this.#input;
-      return this.#input.bytes.subarray(offset, offset + length);
+    for (;;) {
+      if (this.#segmenter?.next()) return this.#take(this.#segmenter.frame);
+      this.#input.release();
+      if (!this.#next()) {
+        this.#wait();
+        return undefined;
+      }
+      if (this.#acceptsCurrent()) return this.#take(this.#input);
+      this.#segmenter ??= new Segmenter();
+      this.#segmenter.begin(this.#input);
     }
-    this.#wait();
-    return undefined;
+  }
+
+  #take(frame: FrameSource): Uint8Array {
+    this.checksum = checksumOf(frame);
+    this.segmentation = segmentationOf(frame);
+    return frame.bytes.subarray(frame.offset, frame.offset + frame.length);
+  }
+
+  #acceptsCurrent(): boolean {
+    const checksum = checksumOf(this.#input);
+    const segmentation = segmentationOf(this.#input);
+    if ((checksum | segmentation) === 0) return true;
+    const { checksum: mayLack, tcp4, tcp6 } = this.#accepted;
+    if (segmentation === 0) return mayLack;
+    const isTcp4 = ((segmentation >>> 16) & ~GSO.ECN) === GSO.TCP4;
+    return mayLack && (isTcp4 ? tcp4 : tcp6);
   }
 
   onReadable(ready: () => void): void {
@@ -85,6 +118,7 @@ class NicEnd implements RingNicPort {
   close(): void {
     this.#closed = true;
     this.#ready = undefined;
+    this.#writable = undefined;
     this.#input.release();
     this.#input.close();
   }

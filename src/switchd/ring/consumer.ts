@@ -1,10 +1,11 @@
 /** The reading end of a ring. One per ring; used by one thread. Trusts nothing that the producer wrote. */
 import {
   DROPPED,
+  ENTRY_HEADER_BYTES,
   entryBytes,
   FRAME_BYTES_MAX,
   HEAD,
-  LENGTH_BYTES,
+  ROOM_WANTED,
   type RingViews,
   SKIP,
   TAIL,
@@ -70,7 +71,7 @@ export class RingConsumer implements FrameSource {
     const need = entryBytes(length);
     if (need > this.#size - at) throw new RingCorruptError('frame over the end');
     this.#advance(need, 'frame');
-    this.offset = at + LENGTH_BYTES;
+    this.offset = at + ENTRY_HEADER_BYTES;
     this.length = length;
     return true;
   }
@@ -79,7 +80,11 @@ export class RingConsumer implements FrameSource {
   release(): void {
     if (this.#released === this.#position) return;
     this.#released = this.#position;
-    Atomics.store(this.#header, TAIL, this.#position);
+    const header = this.#header;
+    Atomics.store(header, TAIL, this.#position);
+    // The producer sets ROOM_WANTED before it looks at TAIL a last time.
+    if (Atomics.load(header, ROOM_WANTED) === 0) return;
+    if (Atomics.exchange(header, ROOM_WANTED, 0) === 1) Atomics.notify(header, ROOM_WANTED);
   }
 
   /** Forgets everything in the ring, also what is broken. */

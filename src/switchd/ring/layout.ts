@@ -6,7 +6,9 @@
  *
  * Head and tail count bytes and wrap at 2^32; both are multiples of 8. An entry starts at a multiple of 8:
  *
- *   u32 length of the frame (0 … 65,550; all other bits zero, kept for offload flags) | frame | padding to 8
+ *   u32 length of the frame (0 … 65,550) | u32 checksum | u32 segmentation | frame | padding to 8
+ *
+ * `checksum` and `segmentation` are what the receiver has to finish (offload/offload.ts); 0 and 0 for a plain frame.
  *
  * A frame is never split. Where it does not fit before the end of the data, the producer writes SKIP in
  * place of a length and goes on at the start. Words are in host byte order (both ends are one process).
@@ -24,7 +26,8 @@ export const RING_BYTES_MAX = 64 * 1024 * 1024;
 /** Entry header in place of a length: the rest up to the end of the data is unused. */
 export const SKIP = 0xffff_ffff;
 
-export const LENGTH_BYTES = 4;
+/** In front of a frame: its length and two words of offloads. A frame is thus 4 bytes behind a multiple of 8. */
+export const ENTRY_HEADER_BYTES = 12;
 
 const HEADER_BYTES = 128;
 const HEADERS_BYTES = 2 * HEADER_BYTES;
@@ -33,6 +36,8 @@ const HEADERS_BYTES = 2 * HEADER_BYTES;
 export const HEAD = 0;
 /** Frames that the producer had to drop, modulo 2^32. */
 export const DROPPED = 1;
+/** 1 while the producer waits on this word for room. */
+export const ROOM_WANTED = 2;
 export const TAIL = 16;
 /** 1 while the consumer waits on this word for a notify. */
 export const WAITING = 17;
@@ -48,7 +53,7 @@ export interface RingViews {
 
 /** Bytes an entry takes for a frame of `length` bytes. */
 export function entryBytes(length: number): number {
-  return (length + LENGTH_BYTES + 7) & ~7;
+  return (length + ENTRY_HEADER_BYTES + 7) & ~7;
 }
 
 /** Makes the memory of a port. `ringBytes` is per direction and a power of two. Throws RangeError otherwise. */

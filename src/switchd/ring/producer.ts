@@ -1,10 +1,11 @@
 /** The writing end of a ring. One per ring; used by one thread. */
 import {
   DROPPED,
+  ENTRY_HEADER_BYTES,
   entryBytes,
   FRAME_BYTES_MAX,
   HEAD,
-  LENGTH_BYTES,
+  ROOM_WANTED,
   type RingViews,
   SKIP,
   TAIL,
@@ -14,7 +15,10 @@ import {
 /** Up to this size a loop over words beats the setup cost of TypedArray.prototype.set. */
 const WORD_COPY_BYTES_MAX = 256;
 
-/** A frame in memory, as a ring holds it: `offset` is 4 more than a multiple of 8 and `words` covers `bytes`. */
+/**
+ * A frame in memory, as a ring holds it: `offset` is 4 more than a multiple of 8 and `words` covers `bytes`. The two words
+ * before it are its offloads.
+ */
 export interface FrameSource {
   readonly words: Int32Array;
   readonly bytes: Uint8Array;
@@ -50,29 +54,35 @@ export class RingProducer {
     const { length, offset } = frame;
     const at = this.#reserve(length);
     if (at < 0) return false;
-    this.#words[at >> 2] = length;
+    const to = this.#words;
+    const from = frame.words;
+    let source = (offset >> 2) - 2;
+    let target = at >> 2;
+    to[target++] = length;
+    to[target++] = from[source++]!;
+    to[target++] = from[source++]!;
     if (length <= WORD_COPY_BYTES_MAX) {
-      const to = this.#words;
-      const from = frame.words;
       const count = (length + 3) >> 2;
-      let source = offset >> 2;
-      let target = (at >> 2) + 1;
       for (let i = 0; i < count; i++) to[target++] = from[source++]!;
     } else {
-      this.#bytes.set(frame.bytes.subarray(offset, offset + length), at + LENGTH_BYTES);
+      this.#bytes.set(frame.bytes.subarray(offset, offset + length), at + ENTRY_HEADER_BYTES);
     }
     this.#head = (this.#head + entryBytes(length)) | 0;
     return true;
   }
 
-  /** As `push`, from consecutive pieces. */
-  pushPieces(pieces: readonly Uint8Array[]): boolean {
+  /** As `push`, from consecutive pieces, but only when there is room: a frame that is too long is dropped. */
+  pushPieces(pieces: readonly Uint8Array[], checksum: number, segmentation: number): boolean {
     let length = 0;
     for (const piece of pieces) length += piece.length;
+    if (length <= FRAME_BYTES_MAX && !this.#hasRoom(this.#need(length))) return false;
     const at = this.#reserve(length);
-    if (at < 0) return false;
-    this.#words[at >> 2] = length;
-    let target = at + LENGTH_BYTES;
+    if (at < 0) return true;
+    const word = at >> 2;
+    this.#words[word] = length;
+    this.#words[word + 1] = checksum;
+    this.#words[word + 2] = segmentation;
+    let target = at + ENTRY_HEADER_BYTES;
     for (const piece of pieces) {
       this.#bytes.set(piece, target);
       target += piece.length;
@@ -91,21 +101,39 @@ export class RingProducer {
     if (Atomics.exchange(this.#header, WAITING, 0) === 1) this.#wake();
   }
 
-  /** Offset of the data of an entry for `length` bytes, after a SKIP where needed; −1 if it must be dropped. */
+  /** Calls `ready` once, later, when the consumer has made room since the last frame that found none, or may have. */
+  waitForRoom(ready: () => void): void {
+    const header = this.#header;
+    Atomics.store(header, ROOM_WANTED, 1);
+    // Looks again after the store: the consumer stores TAIL before it looks at ROOM_WANTED.
+    if (Atomics.load(header, TAIL) !== this.#tail) {
+      Atomics.store(header, ROOM_WANTED, 0);
+      queueMicrotask(ready);
+      return;
+    }
+    const result = Atomics.waitAsync(header, ROOM_WANTED, 1);
+    void (result.async ? result.value : Promise.resolve()).then(ready);
+  }
+
+  /** Offset of an entry for `length` bytes, after a SKIP where needed; −1 if it must be dropped. */
   #reserve(length: number): number {
     if (length > FRAME_BYTES_MAX) return this.#drop();
-    const need = entryBytes(length);
-    const mask = this.#size - 1;
-    let at = this.#head & mask;
+    if (!this.#hasRoom(this.#need(length))) return this.#drop();
+    let at = this.#head & (this.#size - 1);
     const toEnd = this.#size - at;
-    const total = need <= toEnd ? need : toEnd + need;
-    if (!this.#hasRoom(total)) return this.#drop();
-    if (need > toEnd) {
+    if (entryBytes(length) > toEnd) {
       this.#words[at >> 2] = SKIP | 0;
       this.#head = (this.#head + toEnd) | 0;
       at = 0;
     }
     return at;
+  }
+
+  /** Bytes of the ring that a frame takes, with the rest before the end where it does not fit in. */
+  #need(length: number): number {
+    const need = entryBytes(length);
+    const toEnd = this.#size - (this.#head & (this.#size - 1));
+    return need <= toEnd ? need : toEnd + need;
   }
 
   #hasRoom(bytes: number): boolean {

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { encodeRequest } from '../uml/control-request.ts';
-import { FrameTransfer } from '../uml/frame-slots.ts';
+import { FrameTransfer, SLOT_FRAME_BYTES_MAX } from '../uml/frame-slots.ts';
 import { connectSocket, Epoll, EPOLLIN, libc, openDatagramSocket, unixAddress } from '../uml/libc.ts';
 
 const WAIT_MS = 3000;
@@ -63,8 +63,8 @@ export class UmlClient {
 
   /** False: there was no room. */
   send(frame: Uint8Array): boolean {
-    const arena = this.#transfer.arena;
-    arena.bytes.set(frame.subarray(0, 1532), 4);
+    const arena = this.#transfer.arena.select(0);
+    arena.bytes.set(frame.subarray(0, SLOT_FRAME_BYTES_MAX), arena.offset);
     arena.lengths[0] = frame.length;
     return this.#transfer.send(this.#fd, arena, new Int32Array(1), 1).end === 'done';
   }

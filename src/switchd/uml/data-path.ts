@@ -6,6 +6,8 @@ import { randomBytes } from 'node:crypto';
 import { AppError } from '../../contracts/errors.ts';
 import type { Outlet, Port } from '../fabric/port.ts';
 import { Segment } from '../fabric/segment.ts';
+import { hasOffload } from '../offload/offload.ts';
+import { Segmenter } from '../offload/segmenter.ts';
 import { type RingConsumer, RingCorruptError } from '../ring/consumer.ts';
 import { Endpoint, PATIENCE_MS } from './endpoint.ts';
 import { BATCH, FrameTransfer } from './frame-slots.ts';
@@ -49,6 +51,7 @@ export class DataPath {
   readonly segment: Segment;
   readonly #epoll = new Epoll();
   readonly #transfer = new FrameTransfer();
+  readonly #segmenter = new Segmenter();
   readonly #byId = new Map<string, DataPort>();
   readonly #byFd = new Map<number, DataPort>();
   readonly #wakeFd: number;
@@ -191,19 +194,36 @@ export class DataPath {
     this.segment.flush();
   }
 
+  /** Into the arena, which has `count` frames, in the sizes that datagrams can have. Gives their number. */
+  #takeFromTrunk(input: RingConsumer, port: Port, count: number): number {
+    const { arena } = this.#transfer;
+    if (!hasOffload(input)) return arena.put(count, input) ? count + 1 : count;
+    let filled = count;
+    this.#segmenter.begin(input);
+    while (this.#segmenter.next()) {
+      if (filled === BATCH) {
+        this.#forward(port, filled);
+        filled = 0;
+      }
+      if (arena.put(filled, this.#segmenter.frame)) filled++;
+    }
+    if (filled < BATCH) return filled;
+    this.#forward(port, filled);
+    return 0;
+  }
+
   /** True when there is more, or there may be. */
   #serveTrunk(): boolean {
     const trunk = this.#trunk;
     if (trunk === undefined) return false;
-    let count = 0;
+    const { input, port } = trunk;
     try {
       let turns = 0;
-      for (; turns < BATCH && trunk.input.next(); turns++) {
-        if (this.#transfer.arena.put(count, trunk.input)) count++;
-      }
-      trunk.input.release();
-      this.#forward(trunk.port, count);
-      return turns === BATCH || !trunk.input.arm();
+      let count = 0;
+      for (; turns < BATCH && input.next(); turns++) count = this.#takeFromTrunk(input, port, count);
+      input.release();
+      this.#forward(port, count);
+      return turns === BATCH || !input.arm();
     } catch (error) {
       if (!(error instanceof RingCorruptError)) throw error;
       this.segment.remove(trunk.port);

@@ -1,6 +1,6 @@
 /** Frames in native memory, which the C library reads and writes: a slot each, laid out as in a ring. */
 import koffi from 'koffi';
-import { LENGTH_BYTES } from '../ring/layout.ts';
+import { ENTRY_HEADER_BYTES } from '../ring/layout.ts';
 import type { FrameSource } from '../ring/producer.ts';
 import { lastErrno, libc } from './libc.ts';
 
@@ -33,12 +33,14 @@ export class FrameSlots implements FrameSource {
     const memory = koffi.view(this.#block, count * SLOT_BYTES);
     this.words = new Int32Array(memory);
     this.bytes = new Uint8Array(memory);
+    // Also the words of offloads, which stay 0.
+    this.bytes.fill(0);
     this.lengths = new Int32Array(count);
   }
 
   select(slot: number): this {
     this.slot = slot;
-    this.offset = slot * SLOT_BYTES + LENGTH_BYTES;
+    this.offset = slot * SLOT_BYTES + ENTRY_HEADER_BYTES;
     this.length = this.lengths[slot]!;
     return this;
   }
@@ -47,13 +49,13 @@ export class FrameSlots implements FrameSource {
   put(slot: number, frame: FrameSource): boolean {
     if (frame.length > SLOT_FRAME_BYTES_MAX) return false;
     const from = frame.bytes.subarray(frame.offset, frame.offset + frame.length);
-    this.bytes.set(from, slot * SLOT_BYTES + LENGTH_BYTES);
+    this.bytes.set(from, slot * SLOT_BYTES + ENTRY_HEADER_BYTES);
     this.lengths[slot] = frame.length;
     return true;
   }
 
   address(slot: number): bigint {
-    return this.#block + BigInt(slot * SLOT_BYTES + LENGTH_BYTES);
+    return this.#block + BigInt(slot * SLOT_BYTES + ENTRY_HEADER_BYTES);
   }
 
   free(): void {

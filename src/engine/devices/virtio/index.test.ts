@@ -16,7 +16,16 @@ const backend = {
   close() {},
 };
 const charPort = { output() {}, input: () => new Uint8Array(0), onReadable() {} };
-const nicPort = { send() {}, receive: () => undefined, onReadable() {}, close() {} };
+const nicPort = {
+  send: () => true,
+  onWritable() {},
+  receive: () => undefined,
+  checksum: 0,
+  segmentation: 0,
+  accept() {},
+  onReadable() {},
+  close() {},
+};
 
 test('devices take slots in the order given', () => {
   const board = fakeBoard();

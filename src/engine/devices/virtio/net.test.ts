@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { NicPort } from '../../backends.ts';
+import type { NicOffloads, NicPort } from '../../backends.ts';
 import { createPciBus } from '../pci/index.ts';
 import { plugVirtioDevice, VIRTIO_DEVICES } from './index.ts';
 import { Driver, type DriverOptions } from './testing/driver.ts';
@@ -12,11 +12,33 @@ const MAC = [0x02, 0, 0, 0, 0, 0x01];
 
 class FakePort implements NicPort {
   readonly sent: Uint8Array[] = [];
+  /** Of each frame sent. */
+  readonly offloads: [checksum: number, segmentation: number][] = [];
+  checksum = 0;
+  segmentation = 0;
+  accepted: NicOffloads | undefined;
+  /** False: there is no room. */
+  hasRoom = true;
   readonly #frames: Uint8Array[] = [];
   #ready = (): void => {};
 
-  send(pieces: readonly Uint8Array[]): void {
+  #writable = (): void => {};
+
+  send(pieces: readonly Uint8Array[], checksum = 0, segmentation = 0): boolean {
+    if (!this.hasRoom) return false;
     this.sent.push(new Uint8Array(pieces.flatMap((piece) => [...piece])));
+    this.offloads.push([checksum, segmentation]);
+    return true;
+  }
+  onWritable(ready: () => void): void {
+    this.#writable = ready;
+  }
+  accept(offloads: NicOffloads): void {
+    this.accepted = offloads;
+  }
+  makeRoom(): void {
+    this.hasRoom = true;
+    this.#writable();
   }
   receive(): Uint8Array | undefined {
     return this.#frames.shift();
@@ -106,6 +128,116 @@ describe('transmit', () => {
     expect(counters.txDropped).toBe(1);
     expect(tx.takeUsed()).toHaveLength(1);
     expect(instance.transport.faults).toBe(0);
+  });
+});
+
+/** struct virtio_net_hdr_v1. */
+function header(flags: number, kind: number, size: number, start: number, offset: number): Uint8Array {
+  const bytes = new Uint8Array(HEADER_BYTES);
+  const view = new DataView(bytes.buffer);
+  bytes[0] = flags;
+  bytes[1] = kind;
+  view.setUint16(4, size, true);
+  view.setUint16(6, start, true);
+  view.setUint16(8, offset, true);
+  return bytes;
+}
+
+describe('offloads', () => {
+  const [CSUM, GUEST_CSUM, GUEST_OFFLOADS, GUEST_TSO4, GUEST_TSO6] = [0, 1, 2, 7, 8];
+  const [HOST_TSO4, HOST_TSO6] = [11, 12];
+  const all = [CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, HOST_TSO4, HOST_TSO6];
+
+  test.each([
+    ['a checksum', header(1, 0, 0, 34, 6), [34 | (6 << 16), 0]],
+    ['a TCP segment over IPv4', header(1, 1, 1460, 34, 16), [34 | (16 << 16), 1460 | (1 << 16)]],
+    [
+      'a TCP segment over IPv6 with ECN',
+      header(1, 0x84, 1440, 54, 16),
+      [54 | (16 << 16), 1440 | (0x84 << 16)],
+    ],
+  ])('%s goes with the frame', (_name, head, words) => {
+    const { driver, port, tx } = setup({ features: all });
+    tx.submit([driver.readable(new Uint8Array([...head, ...frame(2000)]))]);
+    expect(port.sent).toEqual([frame(2000)]);
+    expect(port.offloads).toEqual([words]);
+  });
+
+  test.each([
+    ['a checksum beyond the frame', header(1, 0, 0, 1990, 10)],
+    ['a checksum within the Ethernet header', header(1, 0, 0, 12, 6)],
+    ['a segment of another protocol', header(1, 3, 1400, 34, 6)],
+    ['a segment without a checksum', header(0, 1, 1460, 34, 16)],
+    ['segments of no size', header(1, 1, 0, 34, 16)],
+  ])('%s is dropped', (_name, head) => {
+    const { driver, port, tx, counters } = setup({ features: all });
+    tx.submit([driver.readable(new Uint8Array([...head, ...frame(1999)]))]);
+    expect(port.sent).toEqual([]);
+    expect(counters.txDropped).toBe(1);
+  });
+
+  test('what was not negotiated is dropped', () => {
+    const { driver, port, tx } = setup({ features: [CSUM, HOST_TSO6] });
+    tx.submit([driver.readable(new Uint8Array([...header(1, 1, 1460, 34, 16), ...frame(2000)]))]);
+    expect(port.sent).toEqual([]);
+    const plain = setup({ features: [] });
+    plain.tx.submit([plain.driver.readable(new Uint8Array([...header(1, 0, 0, 34, 16), ...frame(2000)]))]);
+    expect(plain.port.sent).toEqual([]);
+  });
+
+  test('a received frame tells the driver what is left to do', () => {
+    const { driver, port, rx } = setup({ features: [...all, MRG_RXBUF] });
+    const buffer = driver.writable(4000);
+    rx.submit([buffer]);
+    port.checksum = 34 | (16 << 16);
+    port.segmentation = 1460 | (1 << 16);
+    port.deliver(frame(3000));
+    const expected = header(1, 1, 1460, 34, 16);
+    expected[2] = 54;
+    expected[10] = 1;
+    expect(driver.bytes(buffer).subarray(0, HEADER_BYTES)).toEqual(expected);
+  });
+
+  test('the port knows what the driver takes, until the reset', () => {
+    const { driver, port, bus } = setup({ features: [GUEST_CSUM, GUEST_TSO6] });
+    expect(port.accepted).toEqual({ checksum: true, tcp4: false, tcp6: true });
+    expect(driver.offered()).toEqual(expect.arrayContaining([...all, GUEST_OFFLOADS]));
+    bus.reset();
+    expect(port.accepted).toEqual({ checksum: false, tcp4: false, tcp6: false });
+  });
+
+  test('the driver can stop taking them while it runs', () => {
+    const { driver, port, ctrl } = setup({ features: [...all, ...CTRL, GUEST_OFFLOADS] });
+    const command = (...bytes: number[]): unknown =>
+      ctrl.submit([driver.readable(Uint8Array.from(bytes)), driver.writable(1)]);
+    command(5, 0, 1 << GUEST_CSUM, 0, 0, 0, 0, 0, 0, 0);
+    expect(port.accepted).toEqual({ checksum: true, tcp4: false, tcp6: false });
+    command(5, 0, 0x82, 1, 0, 0, 0, 0, 0, 0);
+    expect(port.accepted).toEqual({ checksum: true, tcp4: true, tcp6: true });
+  });
+
+  test('a frame waits for room in the port, and nothing is lost', () => {
+    const { driver, port, tx, counters } = setup();
+    port.hasRoom = false;
+    for (const length of [60, 61, 62]) {
+      tx.submit([driver.readable(new Uint8Array([...new Uint8Array(HEADER_BYTES), ...frame(length)]))]);
+    }
+    expect(tx.takeUsed()).toEqual([]);
+    port.makeRoom();
+    expect(port.sent.map(({ length }) => length)).toEqual([60, 61, 62]);
+    expect(tx.takeUsed()).toHaveLength(3);
+    expect(counters).toMatchObject({ txFrames: 3, txDropped: 0 });
+  });
+
+  test('a frame that waited for room when the device was reset is gone', () => {
+    const { driver, port, tx } = setup();
+    port.hasRoom = false;
+    tx.submit([driver.readable(new Uint8Array([...new Uint8Array(HEADER_BYTES), ...frame(60)]))]);
+    driver.status = 0;
+    driver.start({ queueSize: 16 });
+    port.makeRoom();
+    expect(port.sent).toEqual([]);
+    expect(driver.queues[1].takeUsed()).toEqual([]);
   });
 });
 

@@ -1,16 +1,26 @@
 /**
- * Network device (virtio 1.2, 5.1) over a NicPort: mergeable receive buffers, a control queue for the
- * receive filter, no offloads: a frame that asks for one is dropped and counted.
+ * Network device (virtio 1.2, 5.1) over a NicPort: mergeable receive buffers, a control queue, and in both directions
+ * checksums left open and TCP segments of up to 64 KiB. What one of two guests cannot finish, the port finishes.
  */
-import type { NicPort } from '../../backends.ts';
+import type { NicOffloads, NicPort } from '../../backends.ts';
 import type { TimerHandle } from '../../machine/bus.ts';
 import type { Chain } from './chain.ts';
 import { defineVirtioDevice, type VirtioHost, type VirtioModel } from './device.ts';
 import { ReceiveFilter } from './net-filter.ts';
+import { readOffload, writeOffload } from './net-header.ts';
 
 const FEATURE = {
+  CSUM: 0,
+  GUEST_CSUM: 1,
+  CTRL_GUEST_OFFLOADS: 2,
   MTU: 3,
   MAC: 5,
+  GUEST_TSO4: 7,
+  GUEST_TSO6: 8,
+  GUEST_ECN: 9,
+  HOST_TSO4: 11,
+  HOST_TSO6: 12,
+  HOST_ECN: 13,
   MRG_RXBUF: 15,
   STATUS: 16,
   CTRL_VQ: 17,
@@ -21,7 +31,18 @@ const CONFIG = { MAC: 0, STATUS: 6, MAX_QUEUE_PAIRS: 8, MTU: 10, BYTES: 12 } as 
 const LINK_UP = 1;
 const QUEUE = { RECEIVE: 0, TRANSMIT: 1, CONTROL: 2 } as const;
 /** struct virtio_net_hdr, always with num_buffers since VERSION_1 is negotiated. */
-const HEADER = { FLAGS: 0, GSO_TYPE: 1, NUM_BUFFERS: 10, BYTES: 12 } as const;
+const HEADER = { NUM_BUFFERS: 10, BYTES: 12 } as const;
+const OFFLOADS = [
+  FEATURE.CSUM,
+  FEATURE.GUEST_CSUM,
+  FEATURE.CTRL_GUEST_OFFLOADS,
+  FEATURE.GUEST_TSO4,
+  FEATURE.GUEST_TSO6,
+  FEATURE.GUEST_ECN,
+  FEATURE.HOST_TSO4,
+  FEATURE.HOST_TSO6,
+  FEATURE.HOST_ECN,
+];
 /** Ethernet header; the longest frame is that, a VLAN tag and the largest MTU. */
 const FRAME_BYTES_MIN = 14;
 const FRAME_BYTES_MAX = 65535 + 18;
@@ -34,6 +55,8 @@ const CONTROL = {
   MAC: 1,
   MAC_TABLE_SET: 0,
   MAC_ADDR_SET: 1,
+  GUEST_OFFLOADS: 5,
+  GUEST_OFFLOADS_SET: 0,
   OK: 0,
   ERR: 1,
 } as const;
@@ -86,6 +109,8 @@ class NetModel implements VirtioModel, NetHandle {
   readonly #claimed: Chain[] = [];
   /** A frame taken from the port that waits for buffers. */
   #waiting: Uint8Array | undefined;
+  /** A frame taken from the driver that waits for room in the port. */
+  #held: Chain | undefined;
   #burst: TimerHandle | undefined;
   #linkUp = true;
   #closed = false;
@@ -96,13 +121,23 @@ class NetModel implements VirtioModel, NetHandle {
     this.#mac = parseMac(mac);
     const control = [FEATURE.CTRL_VQ, FEATURE.CTRL_RX, FEATURE.CTRL_MAC_ADDR];
     const optional = mtu === undefined ? [] : [FEATURE.MTU];
-    this.features = [FEATURE.MAC, FEATURE.STATUS, FEATURE.MRG_RXBUF, ...control, ...optional];
+    this.features = [FEATURE.MAC, FEATURE.STATUS, FEATURE.MRG_RXBUF, ...OFFLOADS, ...control, ...optional];
     const view = new DataView(this.config.buffer);
     view.setUint16(CONFIG.MAX_QUEUE_PAIRS, 1, true);
     view.setUint16(CONFIG.MTU, mtu ?? 0, true);
     view.setUint16(CONFIG.STATUS, LINK_UP, true);
     this.config.set(this.#mac, CONFIG.MAC);
     port.onReadable(() => this.#receive());
+    port.onWritable(() => this.#transmit());
+  }
+
+  activate(): void {
+    const has = (feature: number): boolean => this.#host.has(feature);
+    this.#accept({
+      checksum: has(FEATURE.GUEST_CSUM),
+      tcp4: has(FEATURE.GUEST_TSO4),
+      tcp6: has(FEATURE.GUEST_TSO6),
+    });
   }
 
   setLink(up: boolean): void {
@@ -120,7 +155,10 @@ class NetModel implements VirtioModel, NetHandle {
   reset(): undefined {
     this.#burst?.cancel();
     this.#burst = undefined;
+    this.#held = undefined;
+    this.#waiting = undefined;
     this.#filter.reset();
+    this.#accept({ checksum: false, tcp4: false, tcp6: false });
     this.config.set(this.#mac, CONFIG.MAC);
   }
 
@@ -129,27 +167,49 @@ class NetModel implements VirtioModel, NetHandle {
     this.#port.close();
   }
 
+  /** A frame in `#waiting` stays as it is: it came under what was accepted before, which a driver copes with. */
+  #accept(offloads: NicOffloads): void {
+    this.#port.accept(offloads);
+  }
+
+  /** Moves frames from the driver to the port while that has room. */
   #transmit(): void {
+    if (this.#closed || !this.#host.live) return;
     const queue = this.#host.queue(QUEUE.TRANSMIT);
-    for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
-      this.#send(chain);
+    let chain = this.#held ?? queue.pop();
+    this.#held = undefined;
+    for (; chain !== undefined; chain = queue.pop()) {
+      if (!this.#send(chain)) {
+        this.#held = chain;
+        break;
+      }
       queue.put(chain, 0);
     }
     queue.publish();
   }
 
-  #send(chain: Chain): void {
+  /** False: it has to wait. */
+  #send(chain: Chain): boolean {
     const header = this.#transmitHeader;
     const bytes = chain.readableBytes - HEADER.BYTES;
     const inRange = bytes >= FRAME_BYTES_MIN && bytes <= FRAME_BYTES_MAX;
     chain.read(0, header);
-    if (!inRange || header[HEADER.FLAGS] !== 0 || header[HEADER.GSO_TYPE] !== 0 || !this.#linkUp) {
+    const offload = inRange && this.#linkUp ? readOffload(header, bytes, this.#mayLeave()) : undefined;
+    if (offload === undefined) {
       this.counters.txDropped++;
-      return;
+      return true;
     }
-    this.#port.send(chain.readableViews(HEADER.BYTES));
+    const views = chain.readableViews(HEADER.BYTES);
+    if (!this.#port.send(views, offload.checksum, offload.segmentation)) return false;
     this.counters.txFrames++;
     this.counters.txBytes += bytes;
+    return true;
+  }
+
+  /** What the driver may leave to us. */
+  #mayLeave(): NicOffloads {
+    const has = (feature: number): boolean => this.#host.has(feature);
+    return { checksum: has(FEATURE.CSUM), tcp4: has(FEATURE.HOST_TSO4), tcp6: has(FEATURE.HOST_TSO6) };
   }
 
   /** Moves frames from the port to the driver while both have something. */
@@ -222,6 +282,7 @@ class NetModel implements VirtioModel, NetHandle {
 
   #fill(frame: Uint8Array): void {
     const queue = this.#host.queue(QUEUE.RECEIVE);
+    writeOffload(this.#receiveHeader, this.#port, this.#host.has(FEATURE.GUEST_ECN));
     this.#receiveHeader[HEADER.NUM_BUFFERS] = this.#claimed.length & 0xff;
     this.#receiveHeader[HEADER.NUM_BUFFERS + 1] = this.#claimed.length >> 8;
     let done = 0;
@@ -255,10 +316,24 @@ class NetModel implements VirtioModel, NetHandle {
       else return false;
       return true;
     }
+    if (kind === CONTROL.GUEST_OFFLOADS) return this.#setOffloads(command, body);
     if (kind !== CONTROL.MAC) return false;
     if (command === CONTROL.MAC_TABLE_SET) return this.#filter.setTables(body);
     if (command !== CONTROL.MAC_ADDR_SET || body.length < 6) return false;
     this.config.set(body.subarray(0, 6), CONFIG.MAC);
+    return true;
+  }
+
+  /** 5.1.6.5.6: a set of the GUEST_ feature bits that were negotiated. */
+  #setOffloads(command: number, body: Uint8Array): boolean {
+    if (command !== CONTROL.GUEST_OFFLOADS_SET || body.length < 8) return false;
+    const wanted = (feature: number): boolean =>
+      (body[feature >> 3] & (1 << (feature & 7))) !== 0 && this.#host.has(feature);
+    this.#accept({
+      checksum: wanted(FEATURE.GUEST_CSUM),
+      tcp4: wanted(FEATURE.GUEST_TSO4),
+      tcp6: wanted(FEATURE.GUEST_TSO6),
+    });
     return true;
   }
 }
