@@ -40,6 +40,47 @@ describe.each(SETTINGS)(
       expect(g.rip).toBe(BigInt(PLACE.code) + 26n);
     });
 
+    it('keeps the flags of an addition through shifts by CL = 0', () => {
+      const g = guest(
+        `
+      bf 20 00 00 00 ; mov edi, 0x20
+      b8 ff ff ff 7f ; again: mov eax, 0x7fffffff
+      31 c9          ; xor ecx, ecx
+      83 c0 01       ; add eax, 1
+      d3 e2          ; shl edx, cl
+      9c             ; pushf
+      5b             ; pop rbx
+      0f 9c c0       ; setl al
+      ff cf          ; dec edi
+      75 eb          ; jnz again
+      f4             ; hlt
+    `,
+      );
+      g.untilHalt();
+      expect(g.reg('rbx') & ARITHMETIC).toBe(FLAG.PF | FLAG.AF | FLAG.SF | FLAG.OF);
+      expect(g.reg('rax')).toBe(0x8000_0000n);
+    });
+
+    it('keeps the flags through a double shift by CL = 0, and all but ZF through LAR', () => {
+      const g = guest(
+        `
+      bf 20 00 00 00 ; mov edi, 0x20
+      b8 ff ff ff ff ; again: mov eax, -1
+      31 c9          ; xor ecx, ecx
+      83 c0 02       ; add eax, 2
+      0f a5 d6       ; shld esi, edx, cl
+      0f 02 d0       ; lar edx, ax
+      9c             ; pushf
+      5b             ; pop rbx
+      ff cf          ; dec edi
+      75 eb          ; jnz again
+      f4             ; hlt
+    `,
+      );
+      g.untilHalt();
+      expect(g.reg('rbx') & ARITHMETIC).toBe(FLAG.CF | FLAG.AF);
+    });
+
     it('stops at the budget and goes on', () => {
       const g = guest(
         `

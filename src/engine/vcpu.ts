@@ -18,6 +18,8 @@ export interface CpuOptions {
   readonly jitThreshold?: number | undefined;
   /** Bytes of WebAssembly that compiled regions may have before all are dropped. Default JIT_CODE_BYTES. */
   readonly jitCodeBytes?: number;
+  /** Instructions of a decoded block at most. With 1 and no compiler `run` can stop behind every instruction. */
+  readonly blockInstructions?: number;
 }
 
 /** V8's machine code is several times as large. */
@@ -83,7 +85,7 @@ class Vcpu implements Cpu {
     this.#core = core.exports as unknown as CoreExports;
     const threshold = options.jitThreshold ?? JIT_THRESHOLD;
     this.#jitCodeBytes = options.jitCodeBytes ?? JIT_CODE_BYTES;
-    this.#decoder = new BlockDecoder(memory, map, threshold);
+    this.#decoder = new BlockDecoder(memory, map, threshold, options.blockInstructions);
     this.#jit = new Jit(memory, map, this.#core, engine.coreBytes, this.#decoder, tlbEntries, threshold);
     const interpreter = new WebAssembly.Instance(engine.interpreter, {
       env: { memory, regions: this.#jit.table },

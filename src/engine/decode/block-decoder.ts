@@ -19,16 +19,26 @@ export class BlockDecoder {
   readonly #out: UopWriter;
   readonly #map: MemoryMap;
   readonly #heat: number;
+  readonly #maxInstructions: number;
   #free: number;
 
-  /** @param heat executions of a block before the compiler hears of it, 0 = never */
-  constructor(memory: WebAssembly.Memory, map: MemoryMap, heat: number) {
+  /**
+   * @param heat executions of a block before the compiler hears of it, 0 = never
+   * @param maxInstructions where blocks end at the latest
+   */
+  constructor(
+    memory: WebAssembly.Memory,
+    map: MemoryMap,
+    heat: number,
+    maxInstructions: number = MAX_INSTRUCTIONS,
+  ) {
     this.#ram = new Uint8Array(memory.buffer, map.ram, map.ramBytes);
     this.#view = new DataView(memory.buffer);
     this.#out = new UopWriter(memory.buffer);
     this.#map = map;
     this.#free = map.uopArena;
     this.#heat = heat;
+    this.#maxInstructions = maxInstructions;
   }
 
   /** Room in the arena for `bytes`; undefined when it is full. */
@@ -90,7 +100,7 @@ export class BlockDecoder {
 
   /** Decodes instructions until the block ends; returns how many. */
   #instructions(code: CodeBytes, mode: number): number {
-    const limit = mode & MODE.SINGLE_STEP ? 1 : MAX_INSTRUCTIONS;
+    const limit = mode & MODE.SINGLE_STEP ? 1 : this.#maxInstructions;
     let shadow = false;
     for (let done = 0; ; done++) {
       const first = this.#out.count;

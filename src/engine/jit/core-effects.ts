@@ -33,8 +33,9 @@ const EFFECTS: ReadonlyMap<string, CoreEffects> = new Map([
     NONE,
   ),
   ...list('getFlags pushf', READS_FLAGS),
-  ...list('shiftDouble setArithmeticFlags comiF64 comiF32 lar lsl', WRITES_FLAGS),
-  ...list('rotateCarryLeft rotateCarryRight', FLAGS),
+  ...list('setArithmeticFlags', WRITES_FLAGS),
+  // These leave some flags, or in some cases all, as they were.
+  ...list('shiftDouble comiF64 comiF32 lar lsl rotateCarryLeft rotateCarryRight', FLAGS),
 ]);
 
 export function coreEffects(name: string): CoreEffects {

@@ -8,7 +8,7 @@
 import type { CoreExports } from '../core/exports.ts';
 import type { JitStats } from '../cpu.ts';
 import type { BlockDecoder } from '../decode/index.ts';
-import { BLOCK, type MemoryMap, UOP } from '../layout.ts';
+import { BLOCK, type MemoryMap, MODE, UOP } from '../layout.ts';
 import { uopNumber } from '../uops/index.ts';
 import { exportedFunctions } from '../wasm/module-reader.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
@@ -86,9 +86,11 @@ export class Jit {
   request(header: number, page: (relative: number) => number): void {
     const view = this.#view;
     view.setUint32(header + BLOCK.HEAT, NEVER, true);
-    if (view.getUint32(header + BLOCK.PAGE2, true) !== BLOCK.NO_PAGE) return;
-    const started = performance.now();
     const mode = view.getUint32(header + BLOCK.MODE, true);
+    // A trap follows each instruction; one that lies in two pages is a block by itself.
+    if ((mode & MODE.SINGLE_STEP) !== 0 || view.getUint32(header + BLOCK.PAGE2, true) !== BLOCK.NO_PAGE)
+      return;
+    const started = performance.now();
     const entry = view.getUint32(header + BLOCK.PHYS, true) & 4095;
     const graph = buildFlowGraph(
       { ram: this.#ram, page, executed: (at) => this.#isWarm(at, mode) },

@@ -145,6 +145,12 @@ export class LazyFlags implements FlagRecorder {
     this.#operands(width, a, one, value, add ? 'add' : 'sub');
   }
 
+  conditionally(change: Push): void {
+    const before = this.known;
+    change();
+    if (this.known !== before) this.known = 'unknown';
+  }
+
   setCarry(value: number): void {
     this.#w.get(value);
     this.#w.set(this.#cf);

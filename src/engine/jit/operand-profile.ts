@@ -26,6 +26,9 @@ const NO_FLAGS: FlagRecorder = {
   sub() {},
   logic() {},
   step() {},
+  conditionally(change: Push) {
+    change();
+  },
   setCarry() {},
   pushCarry() {},
   pushCondition() {},

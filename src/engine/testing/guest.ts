@@ -67,6 +67,8 @@ const TSS_LIMIT = 0x67n;
 const HANDLER_BYTES = 16;
 const HLT = 0xf4;
 const RFLAGS_FIXED = 2n;
+/** Instructions at a time: what has become hot is compiled when the CPU is entered again. */
+const SLICE = 20;
 
 export interface GuestOptions extends CpuOptions {
   readonly arenaBytes?: number;
@@ -239,7 +241,7 @@ export class Guest {
   untilHalt(limit = 1_000_000): number {
     const begin = this.cpu.instructions;
     for (let turns = 0; turns < limit; turns++) {
-      const reason = this.cpu.run(limit);
+      const reason = this.cpu.run(SLICE);
       if (reason === EXIT.HALT) return this.cpu.instructions - begin;
       if (reason !== EXIT.BUDGET || this.cpu.instructions - begin >= limit) break;
     }

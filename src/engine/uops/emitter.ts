@@ -24,6 +24,8 @@ export interface FlagRecorder {
   step(width: Width, add: boolean, a: number, one: number, value: number): void;
   /** Sets CF to the i32 boolean in a local; the others stay. */
   setCarry(value: number): void;
+  /** Emits code that sets flags and is not always run: within an `if`. */
+  conditionally(change: Push): void;
   /** Pushes CF as i64 0 or 1. */
   pushCarry(): void;
   /** Pushes condition code 0…15 (the low nibble of Jcc, SETcc, CMOVcc) as i32 0 or 1. */

@@ -269,6 +269,10 @@ export class EagerFlags implements FlagRecorder {
     this.#e = e;
   }
 
+  conditionally(change: Push): void {
+    change();
+  }
+
   add(width: Width, a: number, b: number, sum: number): void {
     flagsAdd(this.#e, width, a, b, sum);
   }

@@ -168,7 +168,7 @@ for (const [name, shift] of Object.entries(SHIFTS)) {
       e.w.i64(0n);
       e.w.op('i64.ne');
       e.w.if();
-      shift(e, width);
+      e.flags.conditionally(() => shift(e, width));
       e.w.end();
       e.setReg('a', width, () => e.w.get(e.i64[RESULT]));
     });

@@ -1,0 +1,15 @@
+/** Processors that generated programs are tried on. */
+import type { CpuOptions } from '../../src/engine/vcpu.ts';
+
+/** What the others are compared with: it can stop behind each instruction. */
+export const REFERENCE: CpuOptions = { jitThreshold: 0, blockInstructions: 1 };
+
+export const SETTINGS: Readonly<Record<string, CpuOptions>> = {
+  interpreter: { jitThreshold: 0 },
+  'interpreter, small TLB': { jitThreshold: 0, tlbEntries: 16 },
+  compiler: { jitThreshold: 1 },
+  'compiler, small TLB': { jitThreshold: 1, tlbEntries: 16 },
+  'compiler, room for a few regions': { jitThreshold: 1, jitCodeBytes: 16 << 10 },
+  'compiler, where warm': { jitThreshold: 40 },
+  default: {},
+};
