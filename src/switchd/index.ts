@@ -13,12 +13,24 @@ import type {
   NetworkOptions,
   PortFault,
   PortInfo,
+  PortSettings,
   SwitchRequest,
   ToSwitch,
 } from './protocol.ts';
 
+export { DROP_CAUSES, type DropCause } from './fabric/drop-cause.ts';
 export type { RingNicPort } from './port-rings.ts';
-export type { AttachOptions, LeaseInfo, MacInfo, NetworkOptions, PortFault, PortInfo } from './protocol.ts';
+export type {
+  AttachOptions,
+  LeaseInfo,
+  MacInfo,
+  NetworkOptions,
+  PortFault,
+  PortInfo,
+  PortSettings,
+  Reservation,
+  VlanSettings,
+} from './protocol.ts';
 
 export interface SwitchOptions {
   /** The switch's thread has ended unasked. All ports are dead; every further call fails. */
@@ -42,6 +54,10 @@ export interface SwitchHandle {
   deleteNetwork(networkId: string): Promise<void>;
   /** `not_found`, `invalid_input`, `already_exists` for a port id or a MAC address that is on the network. */
   attach(options: AttachOptions): Promise<Attachment>;
+  /** Changes what a port may do; all of it. `not_found`, `invalid_input`, `already_exists` for an address. */
+  configurePort(networkId: string, portId: string, settings: PortSettings): Promise<void>;
+  /** Keeps an address for a station, or, with null, no longer. */
+  reserve(networkId: string, address: string, mac: string | null): Promise<void>;
   leases(networkId: string): Promise<LeaseInfo[]>;
   /** Also the network's own port, `gateway`. */
   ports(networkId: string): Promise<PortInfo[]>;
@@ -105,6 +121,14 @@ class SwitchClient implements SwitchHandle {
         return detached;
       },
     };
+  }
+
+  async configurePort(networkId: string, portId: string, settings: PortSettings): Promise<void> {
+    await this.#request({ type: 'configure-port', networkId, portId, settings });
+  }
+
+  async reserve(networkId: string, address: string, mac: string | null): Promise<void> {
+    await this.#request({ type: 'reserve', networkId, address, mac });
   }
 
   async leases(networkId: string): Promise<LeaseInfo[]> {

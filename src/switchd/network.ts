@@ -1,29 +1,47 @@
 /** A network: its segment, its gateway, and what is plugged in. Lives in the switch's thread. */
 import { AppError } from '../contracts/errors.ts';
+import type { Guard } from './fabric/guard.ts';
+import { Ipv6Claims } from './fabric/guard-ipv6.ts';
 import type { Port } from './fabric/port.ts';
 import type { Inlet, Pump } from './fabric/pump.ts';
 import { Segment } from './fabric/segment.ts';
 import { openSwitchPort } from './port-rings.ts';
-import type { AttachOptions, LeaseInfo, MacInfo, NetworkOptions, PortInfo } from './protocol.ts';
-import { Gateway } from './services/gateway.ts';
-import { checkLabel, networkSettings, stationMac } from './settings.ts';
+import { type CheckedPort, checkPort, type PortAddresses, type Surroundings } from './port-settings.ts';
+import type {
+  AttachOptions,
+  LeaseInfo,
+  MacInfo,
+  NetworkOptions,
+  PortInfo,
+  PortSettings,
+} from './protocol.ts';
+import { Gateway, type StationInfo, type Stations } from './services/gateway.ts';
+import { LEASES_MAX, LeaseTable } from './services/lease-table.ts';
+import { checkLabel, hostAddress, networkSettings, stationMac } from './settings.ts';
 import { UML_PORT, UmlTrunk } from './uml/uml-trunk.ts';
 import { formatIp, formatMac, formatStation } from './wire/address.ts';
+import { formatIp6 } from './wire/address6.ts';
+import { viewOf } from './wire/view.ts';
 
 interface Station extends Inlet {
   readonly name: string;
   readonly mac: string;
+  readonly macBytes: Uint8Array;
+  addresses: PortAddresses;
+  guard: Guard | undefined;
 }
 
 /** Monotonic. */
 const nowSeconds = (): number => performance.now() / 1000;
 
-export class Network {
+export class Network implements Stations {
   readonly id: string;
   readonly #pump: Pump;
   readonly #segment: Segment;
   readonly #gateway: Gateway;
   readonly #gatewayMac: string;
+  readonly #leases: LeaseTable;
+  readonly #surroundings: Surroundings;
   readonly #stations = new Map<string, Station>();
   #uml: UmlTrunk | undefined;
 
@@ -32,14 +50,22 @@ export class Network {
     const settings = networkSettings(options);
     this.id = options.id;
     this.#pump = pump;
-    this.#segment = new Segment({ hub: settings.hub });
+    this.#segment = new Segment({ hub: settings.hub, vlans: true });
     this.#gatewayMac = formatMac(settings.gatewayMac);
+    this.#leases = new LeaseTable(settings.pool);
+    this.#leases.onChange = (portId, ip, isBound) => this.#leased(portId, ip, isBound);
+    for (const { address, mac } of settings.reservations) this.#leases.reserve(address, mac);
+    this.#surroundings = {
+      subnet: settings.subnet,
+      ipv6Prefix: settings.ipv6Prefix,
+      claims: new Ipv6Claims(),
+    };
     this.#gateway = new Gateway(this.#segment, {
       ...settings,
       mac: settings.gatewayMac,
       ip: settings.gatewayIp,
-      nameOfPort: (portId) => this.#stations.get(portId)?.name,
-      hasName: (name) => this.#hasName(name),
+      leases: this.#leases,
+      stations: this,
       now: nowSeconds,
     });
   }
@@ -48,8 +74,13 @@ export class Network {
     return this.#stations.size === 0;
   }
 
+  get segment(): Segment {
+    return this.#segment;
+  }
+
   /** Opens the control socket. `onFault`: it is gone again, with its clients. Rejects with AppError. */
   async openUmlSocket(path: string, onFault: (portId: string, detail: string) => void): Promise<void> {
+    this.#leases.setShare(UML_PORT, LEASES_MAX);
     this.#uml = await UmlTrunk.open(path, this.#segment, this.#pump, (detail) => onFault(UML_PORT, detail));
   }
 
@@ -62,10 +93,13 @@ export class Network {
   attach(options: AttachOptions, ring: SharedArrayBuffer, onFault: (detail: string) => void): void {
     const { portId, name } = options;
     checkLabel(name, 'name');
-    const mac = formatMac(stationMac(options.mac));
+    const macBytes = stationMac(options.mac);
+    const mac = formatMac(macBytes);
     this.#checkFree(portId, mac);
+    const checked = checkPort(options, macBytes, this.#surroundings);
+    this.#checkAddresses(portId, checked.addresses);
     const { input, output } = openSwitchPort(ring);
-    const port = this.#segment.add(portId, output);
+    const port = this.#segment.add(portId, output, checked.rules);
     if (port === undefined) {
       throw new AppError('quota_exceeded', 'the network has no free port', {
         remedy: 'Use a second network.',
@@ -75,9 +109,23 @@ export class Network {
       this.detach(portId);
       onFault(error.message);
     };
-    const station = { name, mac, port, segment: this.#segment, input, onCorrupt, open: true };
+    const { addresses, guard } = checked;
+    const inlet = { port, segment: this.#segment, input, onCorrupt, open: true };
+    const station: Station = { ...inlet, name, mac, macBytes, addresses, guard };
     this.#stations.set(portId, station);
+    this.#apply(station, checked);
     this.#pump.add(station);
+  }
+
+  /** Changes what a port may do. Throws AppError `not_found`, `invalid_input`. */
+  configurePort(portId: string, settings: PortSettings): void {
+    const station = this.#stations.get(portId);
+    if (station === undefined) throw new AppError('not_found', `there is no port ${portId}`);
+    station.guard?.release();
+    const checked = checkPort(settings, station.macBytes, this.#surroundings);
+    this.#checkAddresses(portId, checked.addresses);
+    this.#segment.setRules(station.port, checked.rules);
+    this.#apply(station, checked);
   }
 
   /** Unplugs a VM, after what it has already sent was forwarded. An unknown port is none already. */
@@ -87,10 +135,18 @@ export class Network {
     this.#stations.delete(portId);
     this.#pump.remove(station);
     this.#segment.remove(station.port);
+    station.guard?.release();
+  }
+
+  /** Keeps an address for a station, whether it is plugged in or not; for nobody when `mac` is null. */
+  reserve(address: string, mac: string | null): void {
+    const ip = hostAddress(address, this.#surroundings.subnet);
+    if (mac === null) this.#leases.unreserve(ip);
+    else this.#leases.reserve(ip, formatMac(stationMac(mac)));
   }
 
   leases(): LeaseInfo[] {
-    return this.#gateway.leases().map((lease) => ({
+    return this.#leases.bound(nowSeconds()).map((lease) => ({
       mac: lease.mac,
       address: formatIp(lease.ip),
       hostName: this.#stations.get(lease.port)?.name ?? null,
@@ -105,11 +161,31 @@ export class Network {
 
   macTable(): MacInfo[] {
     return this.#segment.macTable.entries(nowSeconds()).map((entry) => ({
-      mac: formatStation(entry.high, entry.low),
+      mac: formatStation(entry.high & 0xffff, entry.low),
+      vlan: entry.high >>> 16,
       portId: this.#segment.port(entry.slot)?.id ?? '',
       ageSeconds: entry.ageSeconds,
       fixed: entry.fixed,
     }));
+  }
+
+  atPort(portId: string): StationInfo | undefined {
+    if (portId === UML_PORT) return { id: UML_PORT, name: undefined, mac: undefined };
+    const station = this.#stations.get(portId);
+    if (station === undefined) return undefined;
+    return { id: portId, name: station.name, mac: station.guard && station.mac };
+  }
+
+  addressesOf(name: string): readonly number[] | undefined {
+    const named = [...this.#stations.values()].filter((station) => station.name === name);
+    return named.length === 0 ? undefined : named.flatMap((station) => this.#addressesOf(station));
+  }
+
+  nameOf(ip: number): string | undefined {
+    for (const station of this.#stations.values())
+      if (station.addresses.ipv4.includes(ip)) return station.name;
+    const lease = this.#leases.at(ip, nowSeconds());
+    return lease?.state === 'bound' ? this.#stations.get(lease.port)?.name : undefined;
   }
 
   #portInfo(port: Port): PortInfo {
@@ -118,14 +194,47 @@ export class Network {
       id: port.id,
       name: station?.name ?? null,
       mac: station?.mac ?? (port.id === UML_PORT ? '' : this.#gatewayMac),
+      addresses:
+        station === undefined
+          ? []
+          : [...this.#addressesOf(station).map(formatIp), ...station.addresses.ipv6.map(formatIp6)],
       droppedBeforeSwitch: station?.input.dropped ?? 0,
       ...port.counters,
     };
   }
 
-  #hasName(name: string): boolean {
-    for (const station of this.#stations.values()) if (station.name === name) return true;
-    return false;
+  #addressesOf({ port, addresses }: Station): number[] {
+    return [...new Set([...addresses.ipv4, ...this.#leases.boundTo(port.id)])];
+  }
+
+  #apply(station: Station, { addresses, guard, rules }: CheckedPort): void {
+    station.addresses = addresses;
+    station.guard = guard;
+    const [first] = addresses.ipv4;
+    if (first !== undefined) this.#leases.reserve(first, station.mac);
+    for (const ip of this.#leases.boundTo(station.port.id)) guard?.allowIpv4(ip);
+    if (guard === undefined || rules.vlan.native === 0) return;
+    // Nobody else can take a protected station's place.
+    const view = viewOf(station.macBytes);
+    const high = (rules.vlan.native << 16) | view.getUint16(4, true);
+    this.#segment.macTable.fix(high, view.getInt32(0, true), station.port.slot);
+  }
+
+  #leased(portId: string, ip: number, isBound: boolean): void {
+    const station = this.#stations.get(portId);
+    if (station === undefined || station.addresses.ipv4.includes(ip)) return;
+    if (isBound) station.guard?.allowIpv4(ip);
+    else station.guard?.denyIpv4(ip);
+  }
+
+  #checkAddresses(portId: string, { ipv4 }: PortAddresses): void {
+    for (const ip of ipv4) {
+      const other = [...this.#stations.values()].find((station) => station.addresses.ipv4.includes(ip));
+      if (other === undefined || other.port.id === portId) continue;
+      throw new AppError('already_exists', `${formatIp(ip)} is the address of another port`, {
+        field: 'addresses',
+      });
+    }
   }
 
   #checkFree(portId: string, mac: string): void {

@@ -3,6 +3,8 @@
  * A request carries an `id` and is answered by exactly one reply; events come unasked.
  */
 import type { PlainError } from '../contracts/errors.ts';
+import type { Protection } from './fabric/guard.ts';
+import type { RateLimit, StormLimits } from './fabric/limits.ts';
 import type { PortCounters } from './fabric/port.ts';
 
 export interface NetworkOptions {
@@ -25,9 +27,45 @@ export interface NetworkOptions {
    * folder has to be there, and to be closed to others. The port `uml` is the trunk to them.
    */
   readonly umlSocket?: string | undefined;
+  /** IPv6 addresses of the network, `fd00:77::/64`. */
+  readonly ipv6Prefix?: string | undefined;
+  /** IPv4 addresses that DHCP keeps for stations, in the pool or outside of it. */
+  readonly reservations?: readonly Reservation[] | undefined;
 }
 
-export interface AttachOptions {
+export interface Reservation {
+  readonly address: string;
+  readonly mac: string;
+}
+
+/** By IEEE 802.1Q. */
+export type VlanSettings =
+  | { readonly mode: 'access'; readonly id: number }
+  /** `allowed`: ranges of tagged VLANs, ends included. `native`: of untagged frames, which are dropped without. */
+  | {
+      readonly mode: 'trunk';
+      readonly allowed: readonly (readonly [first: number, last: number])[];
+      readonly native?: number | undefined;
+    };
+
+/** What a port may do. */
+export interface PortSettings {
+  /** IPv4 and IPv6 addresses that are the station's. The first IPv4 address is the one that DHCP gives it. */
+  readonly addresses?: readonly string[] | undefined;
+  /** Access to VLAN 1 when missing. */
+  readonly vlan?: VlanSettings | undefined;
+  /** Of the others from this port. Kinds that are missing are on; without it the port may send what it likes. */
+  readonly protection?: Partial<Protection> | undefined;
+  readonly limits?:
+    | { readonly fromPort?: RateLimit | undefined; readonly toPort?: RateLimit | undefined }
+    | undefined;
+  /** What it may flood. A protected port has limits anyway. */
+  readonly storm?: StormLimits | undefined;
+  /** Stations that are learned on the port at a time; 1024 when missing. */
+  readonly stationsMax?: number | undefined;
+}
+
+export interface AttachOptions extends PortSettings {
   readonly networkId: string;
   readonly portId: string;
   /** Host name of the VM, in DHCP and DNS. */
@@ -47,6 +85,8 @@ export interface LeaseInfo {
 
 export interface PortInfo extends PortCounters {
   readonly id: string;
+  /** IPv4 addresses that the port has by its settings or a lease. */
+  readonly addresses: readonly string[];
   /** Host name of what is plugged in; null for the network's own gateway. */
   readonly name: string | null;
   /** Empty for a trunk, behind which there are stations of any address. */
@@ -57,9 +97,10 @@ export interface PortInfo extends PortCounters {
 
 export interface MacInfo {
   readonly mac: string;
+  readonly vlan: number;
   readonly portId: string;
   readonly ageSeconds: number;
-  /** The network's own. */
+  /** It is known whose it is: the network's own, or a protected port's. */
   readonly fixed: boolean;
 }
 
@@ -67,7 +108,20 @@ export type SwitchRequest =
   | { readonly type: 'create-network'; readonly options: NetworkOptions }
   | { readonly type: 'delete-network'; readonly networkId: string }
   | { readonly type: 'attach'; readonly options: AttachOptions; readonly ring: SharedArrayBuffer }
+  | {
+      readonly type: 'configure-port';
+      readonly networkId: string;
+      readonly portId: string;
+      readonly settings: PortSettings;
+    }
   | { readonly type: 'detach'; readonly networkId: string; readonly portId: string }
+  /** `mac` null: not any more. */
+  | {
+      readonly type: 'reserve';
+      readonly networkId: string;
+      readonly address: string;
+      readonly mac: string | null;
+    }
   | { readonly type: 'close' }
   | { readonly type: 'leases'; readonly networkId: string }
   | { readonly type: 'ports'; readonly networkId: string }

@@ -2,8 +2,9 @@
 import { createHash } from 'node:crypto';
 import { AppError } from '../contracts/errors.ts';
 import type { NetworkOptions } from './protocol.ts';
-import { defaultPool, poolFits, type Pool } from './services/lease-table.ts';
-import { inSubnet, parseIp, parseMac, parseSubnet, type Subnet } from './wire/address.ts';
+import { defaultPool, type Pool, poolFits } from './services/lease-table.ts';
+import { formatMac, inSubnet, parseIp, parseMac, parseSubnet, type Subnet } from './wire/address.ts';
+import { type Prefix6, parsePrefix6 } from './wire/address6.ts';
 
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const DOMAIN_MAX = 253;
@@ -19,6 +20,8 @@ export interface NetworkSettings {
   readonly domain: string;
   readonly leaseSeconds: number;
   readonly hub: boolean;
+  readonly ipv6Prefix: Prefix6 | undefined;
+  readonly reservations: readonly { readonly address: number; readonly mac: string }[];
 }
 
 /** Throws AppError `invalid_input`. */
@@ -52,7 +55,28 @@ export function networkSettings(options: NetworkOptions): NetworkSettings {
   }
   const pool = poolOf(options, subnet, gatewayIp);
   const gatewayMac = gatewayMacOf(options.id);
-  return { subnet, gatewayIp, gatewayMac, pool, domain, leaseSeconds, hub: options.hub ?? false };
+  const reservations = (options.reservations ?? []).map(({ address, mac }) => ({
+    address: hostAddress(address, subnet),
+    mac: formatMac(stationMac(mac)),
+  }));
+  const ipv6Prefix = prefixOf(options.ipv6Prefix);
+  const hub = options.hub ?? false;
+  return { subnet, gatewayIp, gatewayMac, pool, domain, leaseSeconds, hub, ipv6Prefix, reservations };
+}
+
+/** Throws AppError `invalid_input` for what is no host address of the subnet. */
+export function hostAddress(text: string, subnet: Subnet): number {
+  const ip = parseIp(text);
+  if (ip !== undefined && isHost(ip, subnet)) return ip;
+  throw invalid('address', `${text} is no host address of the network`, 'Use one of its subnet.');
+}
+
+/** Stations make their addresses of 64 bits of their own. */
+function prefixOf(text: string | undefined): Prefix6 | undefined {
+  if (text === undefined) return undefined;
+  const prefix = parsePrefix6(text);
+  if (prefix?.length === 64) return prefix;
+  throw invalid('ipv6Prefix', `${text} is not an IPv6 prefix of 64 bits`, 'Write it as fd00:77::/64.');
 }
 
 /** A VM's MAC address. Throws AppError `invalid_input`. */

@@ -30,6 +30,10 @@ export class Switch {
       }
       case 'detach':
         return this.#networks.get(request.networkId)?.detach(request.portId);
+      case 'configure-port':
+        return this.#network(request.networkId).configurePort(request.portId, request.settings);
+      case 'reserve':
+        return this.#network(request.networkId).reserve(request.address, request.mac);
       case 'close':
         return Promise.all([...this.#networks.values()].map((network) => network.close()));
       case 'leases':

@@ -1,5 +1,7 @@
-/** A port of a switched network: where its frames go, and what was counted. Owned by the switch's thread. */
+/** A port of a switched network: where its frames go, its rules, and what was counted. Owned by the switch's thread. */
 import type { FrameSource } from '../ring/producer.ts';
+import { type DropCause, type Drops, zeroDrops } from './drop-cause.ts';
+import { ACCESS_DEFAULT, type VlanMembership } from './vlan.ts';
 
 /** Takes the frames that the switch sends to a port. */
 export interface Outlet {
@@ -15,44 +17,66 @@ export interface PortCounters {
   receivedBytes: number;
   sentFrames: number;
   sentBytes: number;
-  /** Received and dropped: shorter than an Ethernet header. */
-  droppedRunts: number;
-  /** Received and dropped: a group address as source. */
-  droppedGroupSource: number;
-  /** Received and dropped: the source is the network's own gateway. */
-  droppedForged: number;
-  /** Received and dropped: the destination is on the same port. */
-  droppedLocal: number;
-  /** To be sent and dropped: the port does not read fast enough. */
-  droppedQueueFull: number;
+  readonly drops: Drops;
 }
 
-function zeroCounters(): PortCounters {
-  return {
-    receivedFrames: 0,
-    receivedBytes: 0,
-    sentFrames: 0,
-    sentBytes: 0,
-    droppedRunts: 0,
-    droppedGroupSource: 0,
-    droppedForged: 0,
-    droppedLocal: 0,
-    droppedQueueFull: 0,
-  };
+/** A frame that is being switched. `payloadAt` is the offset in the frame of what follows the EtherType. */
+export interface Passage {
+  readonly frame: FrameSource;
+  readonly etherType: number;
+  readonly payloadAt: number;
+  readonly nowSeconds: number;
 }
+
+/** A rule of a port. Gives why a frame is dropped, or undefined. */
+export type FrameRule = (passage: Passage) => DropCause | undefined;
+
+/** What a port lets through, and how much of it. */
+export interface PortRules {
+  readonly vlan: VlanMembership;
+  /** In order, for frames from the port; */
+  readonly received: readonly FrameRule[];
+  /** and for frames to it. */
+  readonly sent: readonly FrameRule[];
+  /** Frames that go to more than one port. */
+  readonly flooded: FrameRule | undefined;
+  /** Most stations that are learned on the port at a time. */
+  readonly stationsMax: number;
+}
+
+/** No rules: as a port of a plain switch. */
+export const OPEN_RULES: PortRules = {
+  vlan: ACCESS_DEFAULT,
+  received: [],
+  sent: [],
+  flooded: undefined,
+  stationsMax: Number.POSITIVE_INFINITY,
+};
 
 export class Port {
   readonly id: string;
   /** Index in the network's ports. */
   readonly slot: number;
   readonly outlet: Outlet;
-  readonly counters: PortCounters = zeroCounters();
+  readonly counters: PortCounters = {
+    receivedFrames: 0,
+    receivedBytes: 0,
+    sentFrames: 0,
+    sentBytes: 0,
+    drops: zeroDrops(),
+  };
+  rules: PortRules;
   /** Has frames that are not published yet. */
   dirty = false;
 
-  constructor(id: string, slot: number, outlet: Outlet) {
+  constructor(id: string, slot: number, outlet: Outlet, rules: PortRules) {
     this.id = id;
     this.slot = slot;
     this.outlet = outlet;
+    this.rules = rules;
+  }
+
+  drop(cause: DropCause): void {
+    this.counters.drops[cause]++;
   }
 }

@@ -7,6 +7,7 @@ export class FrameBuffer implements FrameSource {
   readonly bytes: Uint8Array;
   readonly offset = ENTRY_HEADER_BYTES;
   length = 0;
+  readonly capacity = FRAME_BYTES_MAX;
 
   constructor() {
     this.bytes = new Uint8Array((ENTRY_HEADER_BYTES + FRAME_BYTES_MAX + 7) & ~7);

@@ -22,8 +22,10 @@ export interface DhcpSettings {
 /** The port a message came in on. */
 export interface DhcpClientPort {
   readonly id: string;
-  /** Host name of what is plugged in there. */
-  readonly name: string;
+  /** Host name of what is plugged in there; missing where there are several stations. */
+  readonly name: string | undefined;
+  /** The only station that may ask there; anyone when missing. */
+  readonly mac: string | undefined;
 }
 
 export interface DhcpOutput {
@@ -46,6 +48,7 @@ export class DhcpServer {
     const request = parseDhcpRequest(payload);
     // There are no relays on a virtual network.
     if (request === undefined || request.relayIp !== 0) return undefined;
+    if (port.mac !== undefined && port.mac !== formatMac(request.clientMac)) return undefined;
     switch (request.type) {
       case DHCP_TYPE.discover:
         return this.#discover(request, port, now);
@@ -55,7 +58,7 @@ export class DhcpServer {
         this.#decline(request, port, now);
         return undefined;
       case DHCP_TYPE.release:
-        this.#release(request, now);
+        this.#release(request, port, now);
         return undefined;
       case DHCP_TYPE.inform:
         return this.#inform(request, port);
@@ -99,22 +102,24 @@ export class DhcpServer {
   /** An unknown client may keep a free address: as the network's only server, this one can say so. */
   #mayHave(ip: number, mac: string, now: number): boolean {
     const holder = this.#settings.leases.at(ip, now);
-    if (holder !== undefined) return holder.mac === mac && holder.state !== 'declined';
-    return this.#settings.leases.inPool(ip);
+    if (holder !== undefined && (holder.mac !== mac || holder.state === 'declined')) return false;
+    return this.#settings.leases.isFor(ip, mac);
   }
 
   #decline(request: DhcpRequest, port: DhcpClientPort, now: number): void {
     const { leases } = this.#settings;
     const mac = formatMac(request.clientMac);
     const ip = addressOption(request.options, DHCP_OPTION.requestedAddress);
-    if (ip === undefined || leases.of(mac, now)?.ip !== ip) return;
+    const own = leases.of(mac, now);
+    // An address that is kept for its station is not given up: there is no other for it.
+    if (ip === undefined || own?.ip !== ip || own.port !== port.id || leases.isReserved(ip)) return;
     leases.put({ ip, mac, port: port.id, state: 'declined', expires: now + DECLINE_SECONDS }, now);
   }
 
-  #release(request: DhcpRequest, now: number): void {
+  #release(request: DhcpRequest, port: DhcpClientPort, now: number): void {
     const { leases } = this.#settings;
     const entry = leases.of(formatMac(request.clientMac), now);
-    if (entry?.ip === request.clientIp) leases.remove(entry.ip);
+    if (entry?.ip === request.clientIp && entry.port === port.id) leases.remove(entry.ip);
   }
 
   #inform(request: DhcpRequest, port: DhcpClientPort): DhcpOutput | undefined {
@@ -156,11 +161,15 @@ export class DhcpServer {
       [DHCP_OPTION.subnetMask, uint32(subnet.mask)],
       [DHCP_OPTION.router, uint32(serverIp)],
       [DHCP_OPTION.dns, uint32(serverIp)],
-      [DHCP_OPTION.hostName, ascii(port.name)],
+      ...hostName(port.name),
       [DHCP_OPTION.domainName, ascii(domain)],
       [DHCP_OPTION.broadcast, uint32(subnet.broadcast)],
     ];
   }
+}
+
+function hostName(name: string | undefined): Option[] {
+  return name === undefined ? [] : [[DHCP_OPTION.hostName, ascii(name)]];
 }
 
 /** The client identifier goes back as it came (RFC 6842). */

@@ -10,7 +10,7 @@ import { buildEthernet, ETHERTYPE_ARP, ETHERTYPE_IPV4, parseEthernet } from '../
 import { buildIpv4, PROTOCOL_ICMP, PROTOCOL_UDP } from '../wire/ipv4.ts';
 import { buildUdp } from '../wire/udp.ts';
 import { Gateway } from './gateway.ts';
-import { defaultPool, LEASES_PER_PORT_MAX } from './lease-table.ts';
+import { defaultPool, LEASES_PER_PORT_MAX, LeaseTable } from './lease-table.ts';
 
 const MAC = bytesOf('02:00:00:00:00:01');
 const GATEWAY_MAC = bytesOf('02:55:4d:00:00:01');
@@ -21,15 +21,19 @@ const [GUEST_IP, GATEWAY_IP] = [parseIp('10.77.0.5')!, parseIp('10.77.0.1')!];
 function lab() {
   const clock = { now: 0 };
   const segment = new Segment({ hub: false });
-  const gateway = new Gateway(segment, {
+  const leases = new LeaseTable(defaultPool(SUBNET));
+  new Gateway(segment, {
     mac: GATEWAY_MAC,
     ip: GATEWAY_IP,
     subnet: SUBNET,
     domain: 'lab.internal',
-    pool: defaultPool(SUBNET),
+    leases,
     leaseSeconds: 3600,
-    nameOfPort: (id) => (id === 'guest' ? 'vm' : undefined),
-    hasName: (name) => name === 'vm',
+    stations: {
+      atPort: (id) => (id === 'guest' ? { id, name: 'vm', mac: undefined } : undefined),
+      addressesOf: (name) => (name === 'vm' ? [] : undefined),
+      nameOf: () => undefined,
+    },
     now: () => clock.now,
   });
   const received: Uint8Array[] = [];
@@ -44,7 +48,7 @@ function lab() {
     segment.forward(port, buffer);
     segment.flush();
   };
-  return { clock, gateway, received, send };
+  return { clock, leases, received, send };
 }
 
 function udpFrame(destinationPort: number, payload: Uint8Array, isBroadcast: boolean): Uint8Array {
@@ -108,7 +112,7 @@ test('answers every template, so that what is damaged below is worth damaging', 
 });
 
 test('survives damaged packets of every kind it reads, and answers with whole frames only', () => {
-  const { send, received, gateway, clock } = lab();
+  const { send, received, leases, clock } = lab();
   const random = numbers();
   const frames = templates();
   for (let round = 0; round < 20_000; round++) {
@@ -123,7 +127,7 @@ test('survives damaged packets of every kind it reads, and answers with whole fr
   }
   expect(received.length).toBeGreaterThan(100);
   for (const frame of received) expect(parseEthernet(frame)?.source).toEqual(GATEWAY_MAC);
-  expect(gateway.leases().length).toBeLessThanOrEqual(LEASES_PER_PORT_MAX);
+  expect(leases.bound(clock.now).length).toBeLessThanOrEqual(LEASES_PER_PORT_MAX);
 });
 
 test('an offer that nobody asks for makes room again', () => {

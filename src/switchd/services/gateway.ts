@@ -4,6 +4,7 @@
  */
 import type { Outlet, Port } from '../fabric/port.ts';
 import type { Segment } from '../fabric/segment.ts';
+import { VLAN_DEFAULT } from '../fabric/vlan.ts';
 import { FrameBuffer } from '../ring/frame-buffer.ts';
 import type { FrameSource } from '../ring/producer.ts';
 import { BROADCAST_IP, inSubnet, type Subnet } from '../wire/address.ts';
@@ -18,12 +19,12 @@ import {
   parseEthernet,
 } from '../wire/ethernet.ts';
 import { echoReply } from '../wire/icmp.ts';
-import { buildIpv4, type Ipv4Packet, parseIpv4, PROTOCOL_ICMP, PROTOCOL_UDP } from '../wire/ipv4.ts';
+import { buildIpv4, type Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_UDP, parseIpv4 } from '../wire/ipv4.ts';
 import { buildUdp, parseUdp, type UdpDatagram } from '../wire/udp.ts';
 import { viewOf } from '../wire/view.ts';
 import { DhcpServer } from './dhcp-server.ts';
 import { answerDns, type NameBook } from './dns-server.ts';
-import { type LeaseEntry, LeaseTable, type Pool } from './lease-table.ts';
+import type { LeaseTable } from './lease-table.ts';
 
 /** Frames of one batch that the gateway looks at; the rest is dropped and counted. */
 const QUEUE_MAX = 128;
@@ -34,13 +35,28 @@ export interface GatewaySettings {
   readonly ip: number;
   readonly subnet: Subnet;
   readonly domain: string;
-  readonly pool: Pool;
   readonly leaseSeconds: number;
-  /** Host name of what is plugged into a port. */
-  readonly nameOfPort: (portId: string) => string | undefined;
-  readonly hasName: (name: string) => boolean;
+  readonly leases: LeaseTable;
+  readonly stations: Stations;
   /** Monotonic, in seconds. */
   readonly now: () => number;
+}
+
+/** What is plugged in. */
+export interface Stations {
+  /** Undefined for a port whose stations get no addresses. */
+  atPort(portId: string): StationInfo | undefined;
+  /** Undefined when there is no station of this name; its addresses otherwise. */
+  addressesOf(name: string): readonly number[] | undefined;
+  nameOf(ip: number): string | undefined;
+}
+
+export interface StationInfo {
+  readonly id: string;
+  /** Its host name; missing where there are several stations. */
+  readonly name: string | undefined;
+  /** The only MAC address that it may have; any when missing. */
+  readonly mac: string | undefined;
 }
 
 interface Received {
@@ -52,7 +68,6 @@ export class Gateway implements Outlet, NameBook {
   readonly domain: string;
   readonly #settings: GatewaySettings;
   readonly #segment: Segment;
-  readonly #leases: LeaseTable;
   readonly #dhcp: DhcpServer;
   readonly #port: Port;
   readonly #queue: Received[] = [];
@@ -66,21 +81,16 @@ export class Gateway implements Outlet, NameBook {
     this.#segment = segment;
     this.#settings = settings;
     this.domain = settings.domain;
-    this.#leases = new LeaseTable(settings.pool);
-    this.#dhcp = new DhcpServer({ ...settings, serverIp: settings.ip, leases: this.#leases });
+    this.#dhcp = new DhcpServer({ ...settings, serverIp: settings.ip });
     this.#port = segment.add('gateway', this)!;
     const view = viewOf(settings.mac);
     this.#macLow = view.getInt32(0, true);
     this.#macHigh = view.getUint16(4, true);
-    segment.macTable.fix(this.#macHigh, this.#macLow, this.#port.slot);
+    segment.macTable.fix((VLAN_DEFAULT << 16) | this.#macHigh, this.#macLow, this.#port.slot);
   }
 
   get port(): Port {
     return this.#port;
-  }
-
-  leases(): LeaseEntry[] {
-    return this.#leases.bound(this.#settings.now());
   }
 
   push(source: FrameSource, slot: number): boolean {
@@ -101,17 +111,13 @@ export class Gateway implements Outlet, NameBook {
   }
 
   addressesOf(name: string): readonly number[] | undefined {
-    if (this.#settings.hasName(name)) {
-      const own = this.leases().filter((lease) => this.#settings.nameOfPort(lease.port) === name);
-      return own.map((lease) => lease.ip);
-    }
-    return name === GATEWAY_NAME ? [this.#settings.ip] : undefined;
+    return (
+      this.#settings.stations.addressesOf(name) ?? (name === GATEWAY_NAME ? [this.#settings.ip] : undefined)
+    );
   }
 
   nameOf(ip: number): string | undefined {
-    if (ip === this.#settings.ip) return GATEWAY_NAME;
-    const lease = this.#leases.at(ip, this.#settings.now());
-    return lease?.state === 'bound' ? this.#settings.nameOfPort(lease.port) : undefined;
+    return ip === this.#settings.ip ? GATEWAY_NAME : this.#settings.stations.nameOf(ip);
   }
 
   /** Broadcast or to the gateway's MAC: floods of other stations' frames are not worth a copy. */
@@ -151,9 +157,9 @@ export class Gateway implements Outlet, NameBook {
 
   #handleDhcp(udp: UdpDatagram, slot: number): void {
     const id = this.#segment.port(slot)?.id;
-    const name = id === undefined ? undefined : this.#settings.nameOfPort(id);
-    if (id === undefined || name === undefined) return;
-    const output = this.#dhcp.handle(udp.payload, { id, name }, this.#settings.now());
+    const station = id === undefined ? undefined : this.#settings.stations.atPort(id);
+    if (station === undefined) return;
+    const output = this.#dhcp.handle(udp.payload, station, this.#settings.now());
     if (output === undefined) return;
     const { payload, destinationIp, destinationMac } = output;
     const reply = { sourcePort: DHCP_SERVER_PORT, destinationPort: DHCP_CLIENT_PORT, payload };

@@ -31,18 +31,53 @@ export interface Pool {
 }
 
 export class LeaseTable {
+  /** Called when a port gets an address, and when it is no longer its own. */
+  onChange: ((portId: string, ip: number, isBound: boolean) => void) | undefined;
   readonly #pool: Pool;
+  /** Addresses that are kept for a station, in the pool or outside of it. */
+  readonly #reserved = new Map<number, string>();
+  readonly #reservedOf = new Map<string, number>();
   readonly #byIp = new Map<number, LeaseEntry>();
   readonly #ipOfMac = new Map<string, number>();
   readonly #perPort = new Map<string, number>();
+  readonly #shares = new Map<string, number>();
   #swept = Number.NEGATIVE_INFINITY;
 
   constructor(pool: Pool) {
     this.#pool = pool;
   }
 
-  inPool(ip: number): boolean {
-    return ip >= this.#pool.first && ip <= this.#pool.last;
+  /** Most addresses of a port with many stations behind it, in place of LEASES_PER_PORT_MAX. */
+  setShare(portId: string, addresses: number): void {
+    this.#shares.set(portId, addresses);
+  }
+
+  /** Keeps an address for a station. Who else has a lease of it loses that. */
+  reserve(ip: number, mac: string): void {
+    this.unreserve(ip);
+    const before = this.#reservedOf.get(mac);
+    if (before !== undefined) this.unreserve(before);
+    this.#reserved.set(ip, mac);
+    this.#reservedOf.set(mac, ip);
+    if (this.#byIp.get(ip)?.mac !== mac) this.remove(ip);
+  }
+
+  unreserve(ip: number): void {
+    const mac = this.#reserved.get(ip);
+    if (mac === undefined) return;
+    this.#reserved.delete(ip);
+    this.#reservedOf.delete(mac);
+  }
+
+  isReserved(ip: number): boolean {
+    return this.#reserved.has(ip);
+  }
+
+  /** Whether a station may have an address, as far as pool and reservations go. */
+  isFor(ip: number, mac: string): boolean {
+    const reserved = this.#reservedOf.get(mac);
+    if (reserved !== undefined) return reserved === ip;
+    return !this.#reserved.has(ip) && ip >= this.#pool.first && ip <= this.#pool.last;
   }
 
   /** The offered or bound address of a station. */
@@ -61,18 +96,28 @@ export class LeaseTable {
     return [...this.#byIp.values()].filter((entry) => entry.state === 'bound' && entry.expires > now);
   }
 
-  /** The address to offer: the one it has, else `wanted`, else one that follows from the MAC. Undefined: none left. */
+  boundTo(portId: string): number[] {
+    return [...this.#byIp.values()].flatMap((entry) =>
+      entry.port === portId && entry.state === 'bound' ? [entry.ip] : [],
+    );
+  }
+
+  /** The address to offer: the one it has, or that is kept for it, else `wanted`, else one that follows from the MAC. Undefined: none left. */
   choose(mac: string, wanted: number | undefined, now: number): number | undefined {
+    const reserved = this.#reservedOf.get(mac);
+    if (reserved !== undefined) return reserved;
     const own = this.of(mac, now);
     if (own !== undefined) return own.ip;
-    if (wanted !== undefined && this.inPool(wanted) && this.at(wanted, now) === undefined) return wanted;
+    const isFree = (ip: number): boolean => this.isFor(ip, mac) && this.at(ip, now) === undefined;
+    if (wanted !== undefined && isFree(wanted)) return wanted;
     const { first, last } = this.#pool;
     const size = last - first + 1;
     const start = hash(mac) % size;
-    // At most LEASES_MAX addresses are taken, so one more step than that finds a free one if there is any.
-    for (let step = 0; step < Math.min(size, LEASES_MAX + 1); step++) {
+    // No more than these are taken, so one more step than that finds a free one if there is any.
+    const taken = LEASES_MAX + this.#reserved.size;
+    for (let step = 0; step < Math.min(size, taken + 1); step++) {
       const ip = first + ((start + step) % size);
-      if (this.at(ip, now) === undefined) return ip;
+      if (isFree(ip)) return ip;
     }
     return undefined;
   }
@@ -88,6 +133,7 @@ export class LeaseTable {
     this.#byIp.set(entry.ip, entry);
     if (entry.state !== 'declined') this.#ipOfMac.set(entry.mac, entry.ip);
     this.#perPort.set(entry.port, (this.#perPort.get(entry.port) ?? 0) + 1);
+    if (entry.state === 'bound') this.onChange?.(entry.port, entry.ip, true);
     return true;
   }
 
@@ -99,6 +145,7 @@ export class LeaseTable {
     const count = (this.#perPort.get(entry.port) ?? 1) - 1;
     if (count === 0) this.#perPort.delete(entry.port);
     else this.#perPort.set(entry.port, count);
+    if (entry.state === 'bound') this.onChange?.(entry.port, ip, false);
   }
 
   #hasRoom(port: string, now: number): boolean {
@@ -107,7 +154,8 @@ export class LeaseTable {
   }
 
   #isFull(port: string): boolean {
-    return this.#byIp.size >= LEASES_MAX || (this.#perPort.get(port) ?? 0) >= LEASES_PER_PORT_MAX;
+    const share = this.#shares.get(port) ?? LEASES_PER_PORT_MAX;
+    return this.#byIp.size >= LEASES_MAX || (this.#perPort.get(port) ?? 0) >= share;
   }
 
   /** Removes what has expired; not more often than each second, whoever asks. */

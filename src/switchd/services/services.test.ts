@@ -5,7 +5,7 @@ import { formatIp, formatMac, parseIp } from '../wire/address.ts';
 import { ARP_REPLY, ARP_REQUEST, buildArp, parseArp } from '../wire/arp.ts';
 import { internetChecksum } from '../wire/checksum.ts';
 import { buildEthernet, ETHERTYPE_ARP, ETHERTYPE_IPV4, parseEthernet } from '../wire/ethernet.ts';
-import { buildIpv4, parseIpv4, PROTOCOL_ICMP } from '../wire/ipv4.ts';
+import { buildIpv4, PROTOCOL_ICMP, parseIpv4 } from '../wire/ipv4.ts';
 
 const GATEWAY = '10.77.0.1';
 const [A, PTR, AAAA] = [1, 12, 28];

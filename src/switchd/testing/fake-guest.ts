@@ -1,9 +1,15 @@
 /** A guest for tests: the VM's end of a port, with frames written and read as bytes. */
-import { type Attachment, startSwitch, type SwitchHandle, type SwitchOptions } from '../index.ts';
+import {
+  type Attachment,
+  type PortSettings,
+  type SwitchHandle,
+  type SwitchOptions,
+  startSwitch,
+} from '../index.ts';
 import { openNicPort, type RingNicPort } from '../port-rings.ts';
 import { formatMac, parseIp, parseMac } from '../wire/address.ts';
 import { buildEthernet, ETHERTYPE_IPV4, parseEthernet } from '../wire/ethernet.ts';
-import { buildIpv4, parseIpv4, PROTOCOL_UDP } from '../wire/ipv4.ts';
+import { buildIpv4, PROTOCOL_UDP, parseIpv4 } from '../wire/ipv4.ts';
 import { buildUdp, parseUdp } from '../wire/udp.ts';
 
 /** IEEE 802 local experimental EtherType 1. */
@@ -146,8 +152,13 @@ export async function labSwitch(options: Partial<SwitchOptions> = {}): Promise<S
   return handle;
 }
 
-export async function plugIn(handle: SwitchHandle, number: number, networkId = 'net'): Promise<FakeGuest> {
+export async function plugIn(
+  handle: SwitchHandle,
+  number: number,
+  networkId = 'net',
+  settings: PortSettings = {},
+): Promise<FakeGuest> {
   const mac = macOf(number);
-  const options = { networkId, portId: `port-${number}`, name: `vm-${number}`, mac };
+  const options = { ...settings, networkId, portId: `port-${number}`, name: `vm-${number}`, mac };
   return new FakeGuest(mac, await handle.attach(options));
 }

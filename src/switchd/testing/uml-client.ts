@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { encodeRequest } from '../uml/control-request.ts';
 import { FrameTransfer, SLOT_FRAME_BYTES_MAX } from '../uml/frame-slots.ts';
-import { connectSocket, Epoll, EPOLLIN, libc, openDatagramSocket, unixAddress } from '../uml/libc.ts';
+import { connectSocket, EPOLLIN, Epoll, libc, openDatagramSocket, unixAddress } from '../uml/libc.ts';
 
 const WAIT_MS = 3000;
 const REPLY_BYTES = 110;

@@ -1,12 +1,12 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { spawnSync } from 'node:child_process';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { abstractName, answerTo, openControl, UmlClient } from '../testing/uml-client.ts';
-import { UmlSwitch, type UmlSwitchEvent } from './control-server.ts';
 import { encodeRequest } from './control-request.ts';
+import { UmlSwitch, type UmlSwitchEvent } from './control-server.ts';
 import { connectSocket, libc, openDatagramSocket, unixAddress } from './libc.ts';
 
 let folder: string;
@@ -83,7 +83,7 @@ test('cuts at 1514 bytes, as uml_switch does, and drops what is no frame', async
   a.send(frame(ALL, 1, 'long', 1530));
   expect(b.receive()?.length).toBe(1514);
   const [sender] = await ethernet.ports();
-  expect(sender).toMatchObject({ droppedRunts: 1, receivedFrames: 2 });
+  expect(sender).toMatchObject({ drops: { runt: 1 }, receivedFrames: 2 });
 });
 
 test('an answer of version 1 is the same', async () => {
@@ -131,9 +131,9 @@ test('a client that never reads loses frames, which are counted; the others lose
     expect(text(b.receive())?.replaceAll('\0', '')).toBe(String(sent));
   }
   const [, reader, sleeper] = await ethernet.ports();
-  expect(reader).toMatchObject({ sentFrames: total, droppedQueueFull: 0 });
-  expect(sleeper!.droppedQueueFull).toBeGreaterThan(total / 2);
-  expect(sleeper!.droppedQueueFull + sleeper!.sentFrames).toBe(total);
+  expect(reader).toMatchObject({ sentFrames: total, drops: { queueFull: 0 } });
+  expect(sleeper!.drops.queueFull).toBeGreaterThan(total / 2);
+  expect(sleeper!.drops.queueFull + sleeper!.sentFrames).toBe(total);
   expect(text(silent.receive())?.replaceAll('\0', '')).toBe('0');
 });
 
@@ -146,7 +146,7 @@ test('who sends to a client that never reads is not held up for ever', async () 
   while (!a.send(frame(ALL, 1, 'end')));
   expect(text(b.receive())).toBe('end');
   const [, , sleeper] = await ethernet.ports();
-  expect(sleeper!.droppedQueueFull).toBeGreaterThan(total / 2);
+  expect(sleeper!.drops.queueFull).toBeGreaterThan(total / 2);
 });
 
 test('nobody but the client can send to its port', async () => {

@@ -14,9 +14,9 @@ import { BATCH, FrameTransfer } from './frame-slots.ts';
 import {
   clearEventFd,
   connectSocket,
-  Epoll,
   EPOLLIN,
   EPOLLOUT,
+  Epoll,
   libc,
   openDatagramSocket,
   openTap,

@@ -1,10 +1,10 @@
 /** Entry of the worker thread of a UML switch's data path. It never turns its event loop: messages are fetched. */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { toAppError } from '../../contracts/errors.ts';
+import { UNKNOWN } from '../fabric/mac-table.ts';
 import { RingConsumer } from '../ring/consumer.ts';
 import { ringViews } from '../ring/layout.ts';
 import { RingProducer } from '../ring/producer.ts';
-import { UNKNOWN } from '../fabric/mac-table.ts';
 import { formatStation } from '../wire/address.ts';
 import { DataPath } from './data-path.ts';
 import type { DataRequest, DataWorkerOptions, FromDataWorker, ToDataWorker } from './messages.ts';

@@ -4,8 +4,8 @@
  */
 import type { Outlet, Port } from '../fabric/port.ts';
 import type { FrameSource } from '../ring/producer.ts';
-import { type Epoll, EPOLLIN, EPOLLOUT, libc } from './libc.ts';
 import { BATCH, FrameSlots, type FrameTransfer, type SendEnd } from './frame-slots.ts';
+import { EPOLLIN, EPOLLOUT, type Epoll, libc } from './libc.ts';
 
 /** Frames that wait for a receiver. */
 export const BACKLOG_FRAMES = 256;
@@ -153,6 +153,6 @@ export class Endpoint implements Outlet {
     if (this.#port === undefined) return;
     this.#port.counters.sentFrames--;
     this.#port.counters.sentBytes -= bytes;
-    this.#port.counters.droppedQueueFull++;
+    this.#port.drop('queueFull');
   }
 }

@@ -5,8 +5,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
-import { cpioArchive } from '../../images/cpio.ts';
 import { requireTool, skipTest } from '../../../test/support/tools.ts';
+import { cpioArchive } from '../../images/cpio.ts';
 import { startSwitch } from '../index.ts';
 import { UmlSwitch } from './control-server.ts';
 

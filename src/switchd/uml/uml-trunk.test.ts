@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { startSwitch, type SwitchHandle } from '../index.ts';
+import { type SwitchHandle, startSwitch } from '../index.ts';
 import { BROADCAST, bytesOf, FakeGuest, TEST_ETHERTYPE } from '../testing/fake-guest.ts';
 import { UmlClient } from '../testing/uml-client.ts';
 import { buildEthernet } from '../wire/ethernet.ts';

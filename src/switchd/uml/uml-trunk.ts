@@ -1,7 +1,8 @@
 /** Connects a network with a UML switch: a port of the network is the trunk to the clients of a control socket. */
+
+import { AppError } from '../../contracts/errors.ts';
 import type { Inlet, Pump } from '../fabric/pump.ts';
 import type { Segment } from '../fabric/segment.ts';
-import { AppError } from '../../contracts/errors.ts';
 import { createPortRings, openSwitchPort } from '../port-rings.ts';
 import { UmlSwitch } from './control-server.ts';
 import { libc, openEventFd, signalEventFd } from './libc.ts';
