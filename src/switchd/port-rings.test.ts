@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
 import { checksumOf, checksumWord, GSO, segmentationOf, segmentationWord } from './offload/offload.ts';
-import { tcp4Frame } from './testing/tcp-frame.ts';
 import { createPortRings, openNicPort, openSwitchPort, RingCorruptError } from './port-rings.ts';
 import { FrameBuffer } from './ring/frame-buffer.ts';
 import { FRAME_BYTES_MAX, HEAD, ringViews, SKIP, TAIL } from './ring/layout.ts';
+import { tcp4Frame } from './testing/tcp-frame.ts';
 
 const RING_BYTES = 256 * 1024;
 

@@ -46,7 +46,7 @@ async function drops(portId = 'port-1'): Promise<Partial<Record<DropCause, numbe
 }
 
 const mac = macOf(1);
-const send = (frame: Uint8Array): void => guest.nic.send([frame]);
+const send = (frame: Uint8Array): boolean => guest.nic.send([frame]);
 
 function arp(senderMac: string, senderIp: string, operation = 2): Uint8Array {
   const fields = { operation, senderMac: bytesOf(senderMac), targetMac: bytesOf(BROADCAST) };
@@ -214,7 +214,7 @@ test.each(OWN_FRAMES)('%s goes through', async (_what, frame) => {
 });
 
 test('an IPv6 address is of who has used it first', async () => {
-  const claim = (from: FakeGuest, address: string): void =>
+  const claim = (from: FakeGuest, address: string): boolean =>
     from.nic.send([
       ethernet(BROADCAST, from.mac, ETHERTYPE_IPV6, icmp6(address, neighbor(136, address, from.mac))),
     ]);

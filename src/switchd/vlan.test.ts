@@ -54,7 +54,7 @@ test('tags that a port may not use are dropped, and the same station may be in t
   const a = await plugIn(handle, 1, 'net', access(10));
   const c = await plugIn(handle, 3, 'net', access(20));
   const router = await plugIn(handle, 4, 'net', trunk([[10, 20]]));
-  const to = (vlan: number, text: string): void =>
+  const to = (vlan: number, text: string): boolean =>
     router.nic.send([tagged(ethernet(BROADCAST, router.mac, TEST_ETHERTYPE, Buffer.from(text)), vlan)]);
   to(30, 'elsewhere');
   router.say(BROADCAST, 'no tag');

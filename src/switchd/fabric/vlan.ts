@@ -1,5 +1,6 @@
 /** VLANs by IEEE 802.1Q: access ports send and get untagged frames of one VLAN, trunk ports tagged ones of several. */
 
+import { checksumOf, checksumWord, segmentationOf } from '../offload/offload.ts';
 import type { FrameBuffer } from '../ring/frame-buffer.ts';
 import type { FrameSource } from '../ring/producer.ts';
 
@@ -60,6 +61,7 @@ export function withTag(frame: FrameSource, id: number, into: FrameBuffer): Fram
   const rest = frame.bytes.subarray(frame.offset + TAG_AT, frame.offset + frame.length);
   bytes.set(rest, offset + TAG_AT + TAG_BYTES);
   into.length = frame.length + TAG_BYTES;
+  moveChecksum(frame, into, TAG_BYTES);
   return into;
 }
 
@@ -70,5 +72,14 @@ export function withoutTag(frame: FrameSource, into: FrameBuffer): FrameBuffer {
   const rest = frame.bytes.subarray(frame.offset + TAG_AT + TAG_BYTES, frame.offset + frame.length);
   bytes.set(rest, offset + TAG_AT);
   into.length = frame.length - TAG_BYTES;
+  moveChecksum(frame, into, -TAG_BYTES);
   return into;
+}
+
+/** What is left to the receiver stays so, and is at another place. */
+function moveChecksum(frame: FrameSource, into: FrameBuffer, by: number): void {
+  const checksum = checksumOf(frame);
+  const start = checksum & 0xffff;
+  const moved = checksum === 0 ? 0 : checksumWord(Math.max(0, start + by), checksum >>> 16);
+  into.setOffload(moved, segmentationOf(frame));
 }
