@@ -140,6 +140,9 @@ export const STATE = {
   /** Vector temporaries: memory operands of SSE instructions, MMX operands. */
   XMM_TEMP0: 0x580,
   XMM_TEMP1: 0x590,
+  /** How often translations of executed pages were dropped, below 2^63 and above (i64 each). */
+  GENERATION_LOW: 0x5a0,
+  GENERATION_HIGH: 0x5a8,
   SIZE: 0x600,
 } as const;
 
@@ -256,6 +259,21 @@ export const BLOCK = {
   /** u32: header of the block whose compiled region covers this one's bytes and dies with it, 0 = none */
   OWNER: 40,
   NO_PAGE: 0xffffffff,
+} as const;
+
+/** Where the pages of a compiled region's code were last seen. */
+export const PLACEMENT = {
+  /** i64: STATE.GENERATION_* then */
+  GENERATION: 0,
+  /** i64: STATE.PAGE then; what it is compared with is -1 before the first time */
+  PAGE: 8,
+  /** u32: header of the region's entry block */
+  OWNER: 16,
+  /** u32: number of pages */
+  COUNT: 20,
+  /** Pages of {i32: page number relative to the entry's, u32: RAM page} */
+  PAGES: 24,
+  PAGE_SIZE: 8,
 } as const;
 
 /** A micro-op record. */

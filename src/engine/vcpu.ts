@@ -223,12 +223,18 @@ class Vcpu implements Cpu {
   #noteHot(): void {
     const uop = this.#core.findBlock();
     if (uop === 0) return;
-    const linear = this.#linearRip() & ~4095n;
-    this.#jit.request(uop - BLOCK.SIZE, (relative) => this.#codePage(linear + BigInt(relative) * 4096n));
+    const linear = this.#linearRip();
+    const page = BigInt.asUintN(64, this.#u64(STATE.RIP) - (linear & 4095n));
+    this.#jit.request({
+      header: uop - BLOCK.SIZE,
+      page,
+      ramPage: (relative) => this.#codePage((linear & ~4095n) + BigInt(relative) * 4096n, linear),
+    });
   }
 
-  /** RAM offset of the page at a linear address for execution now, -1 if there is none. */
-  #codePage(linear: bigint): number {
+  /** RAM offset of a page for execution now, -1 if there is none in the half of the address space that `near` is in. */
+  #codePage(linear: bigint, near: bigint): number {
+    if (BigInt.asUintN(64, linear ^ near) >> 63n !== 0n) return -1;
     const offset = this.#core.translateFetch(BigInt.asIntN(64, linear));
     this.#setU32(STATE.FAULT_VECTOR, 0xffff_ffff);
     return offset < 0n ? -1 : Number(offset);

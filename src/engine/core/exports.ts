@@ -85,6 +85,8 @@ export interface BlockExports {
   findBlock(): number;
   /** Header of the block that starts at a RAM offset and lies within one page, 0 if there is none. */
   blockAt(ramOffset: number, mode: number): number;
+  /** Whether (1) a region's pages are where they were, see `PLACEMENT`; else ends the region and returns 0. */
+  checkPlacement(placement: number): number;
   /** Links a finished block (header with PHYS, MODE, LENGTH, PAGE2 filled in) and guards its bytes against stores. */
   insertBlock(header: number): void;
   /**

@@ -31,7 +31,10 @@ describe('flags', () => {
     expect(h.core.getFlags()).toBe(0x802n);
   });
 
-  it('POPF: leaves the block when IF becomes set', () => {
+  it('POPF: leaves the block when IF becomes set and an interrupt waits', () => {
+    expect(h.core.popf(0x202n, 8, 0x10n)).toBe(0);
+    h.core.cli();
+    h.set32(STATE.INTR_PENDING, 1);
     expect(h.core.popf(0x202n, 8, 0x10n)).toBe(1);
     expect(h.get64(STATE.RIP)).toBe(0x10n);
     expect(h.core.popf(0x246n, 8, 0x20n)).toBe(0);

@@ -224,6 +224,10 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.br(this.#frame.exit);
   }
 
+  shieldNext(): void {
+    // The block ends behind the next instruction.
+  }
+
   faultIf(): void {
     this.w.brIf(this.#frame.fault);
   }
@@ -337,11 +341,44 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
   }
 
   jumpIndirect(): void {
-    const target = this.i64[8];
-    this.w.set(target);
+    this.w.set(this.i64[8]);
+    this.#rememberTarget(this.i64[8]);
+    this.#jumpTo(this.i64[8]);
+  }
+
+  jumpBack(): void {
+    this.w.set(this.i64[8]);
+    this.#jumpTo(this.i64[8]);
+  }
+
+  #jumpTo(target: number): void {
     this.setState(STATE.RIP, 'i64', () => this.w.get(target));
     this.#retire(1);
     this.w.br(this.#frame.lookup);
+  }
+
+  /** Keeps the targets in the record, for the compiler: the last in LINK, the two before it in IMM. */
+  #rememberTarget(target: number): void {
+    const { w } = this;
+    w.get(this.#frame.pc);
+    w.memory('i32.load', UOP.LINK);
+    w.get(target);
+    w.op('i32.wrap_i64');
+    w.op('i32.ne');
+    w.if();
+    w.get(this.#frame.pc);
+    this.imm();
+    w.i64(32n);
+    w.op('i64.shl');
+    w.get(this.#frame.pc);
+    w.memory('i64.load32_u', UOP.LINK);
+    w.op('i64.or');
+    w.memory('i64.store', UOP.IMM);
+    w.get(this.#frame.pc);
+    w.get(target);
+    w.op('i32.wrap_i64');
+    w.memory('i32.store', UOP.LINK);
+    w.end();
   }
 
   leave(): void {

@@ -11,6 +11,7 @@ const NONE: CoreEffects = { registers: false, readsFlags: false, writesFlags: fa
 const READS_FLAGS: CoreEffects = { registers: false, readsFlags: true, writesFlags: false };
 const WRITES_FLAGS: CoreEffects = { registers: false, readsFlags: false, writesFlags: true };
 const FLAGS: CoreEffects = { registers: false, readsFlags: true, writesFlags: true };
+const REGISTERS: CoreEffects = { registers: true, readsFlags: false, writesFlags: false };
 /** Unknown functions are taken to touch everything. */
 const ALL: CoreEffects = { registers: true, readsFlags: true, writesFlags: true };
 
@@ -29,10 +30,12 @@ const EFFECTS: ReadonlyMap<string, CoreEffects> = new Map([
      sseRoundPackedF32 ssePackedReciprocal ssePackedConvert sseRoundF64 sseRoundF32 sseIntToF64 sseIntToF32
      sseF64ToInt sseF32ToInt sseF64ToF32 sseF32ToF64 sseReciprocalF32 sseReciprocalSqrtF32
      x87MemoryRead x87MemoryWrite x87Wait x87LoadEnvironment x87StoreEnvironment
-     portIn movFromCr movFromDr sldt str smsw readSegmentBase`,
+     portIn movFromCr movFromDr sldt str smsw readSegmentBase
+     cli sti stac clac swapgs writeSegmentBase`,
     NONE,
   ),
   ...list('getFlags pushf', READS_FLAGS),
+  ...list('movs stos lods rdtsc rdmsr cpuid', REGISTERS),
   ...list('setArithmeticFlags', WRITES_FLAGS),
   // These leave some flags, or in some cases all, as they were.
   ...list('shiftDouble comiF64 comiF32 lar lsl rotateCarryLeft rotateCarryRight', FLAGS),

@@ -1,244 +1,283 @@
 /**
- * The control flow of a region: from one entry, along direct branches and calls, decoded into basic blocks.
+ * The control flow of a region: from one entry, along branches, calls and returns, as a graph of basic blocks.
  *
- * Places are given as offsets from the first byte of the entry's page. Other pages of a region are where they
- * were when it was compiled; an edge that leads into another page is guarded at run time.
+ * Functions that are called are part of it. A small one has a copy for each place that calls it, whose return is
+ * compared with one address; of others there is one, whose returns choose among all places that call it. A block of
+ * two copies may have the same address: whichever of them control gets to, it is the same code.
  */
-import { CodeBytes, FetchFault } from '../decode/code-bytes.ts';
-import { decodeInstruction } from '../decode/index.ts';
-import { FLOW } from '../decode/instruction.ts';
-import { UopWriter } from '../decode/uop-writer.ts';
-import { UOP } from '../layout.ts';
-import { uopDefinitions } from '../uops/index.ts';
+import {
+  CodeReader,
+  type CodeSource,
+  type DecodedInstruction,
+  pageOf,
+  type UopReader,
+} from './code-reader.ts';
 
+/** Instructions in a region, copies counted. */
 const MAX_INSTRUCTIONS = 400;
-const MAX_UOPS_PER_INSTRUCTION = 12;
+/** Instructions of a function that is copied to where it is called, and how deep such copies nest. */
+const MAX_COPIED = 32;
+const MAX_DEPTH = 6;
 /** Bytes that code of a region may be away from its entry. */
-const MAX_REACH = 1 << 18;
-/** Return addresses that a return is compared with. */
-const MAX_RETURNS = 32;
+const MAX_REACH = 1 << 30;
+/** Returns with more places to go to than this share one choice. */
+const MAX_OWN_RETURNS = 2;
 
-export interface DecodedInstruction {
-  readonly pc: number;
-  readonly next: number;
-  readonly firstUop: number;
-  readonly uopCount: number;
-  readonly ending: Ending;
-}
+/** Offsets that control goes to inside the region, and the node that it arrives at. */
+export type Targets = ReadonlyMap<number, number>;
 
-/** How an instruction passes control on. Targets are offsets. */
-export type Ending =
-  | { readonly kind: 'next' }
-  /** Conditional: to the target or on. */
-  | { readonly kind: 'branch'; readonly target: number }
-  | { readonly kind: 'jump'; readonly target: number }
-  | { readonly kind: 'call'; readonly target: number }
-  /** Likely to one of the region's return addresses. */
-  | { readonly kind: 'return' }
-  /** To a computed target. */
-  | { readonly kind: 'indirect' }
-  /** Leaves the region by itself, or always faults. */
-  | { readonly kind: 'leave' }
-  /** Has to be left to the interpreter. */
-  | { readonly kind: 'refuse' };
-
-export interface BasicBlock {
+/** A basic block. */
+export interface CodeNode {
+  readonly kind: 'code';
+  readonly id: number;
   readonly start: number;
   readonly instructions: readonly DecodedInstruction[];
-  /** Offsets of successors inside the region. */
-  readonly successors: readonly number[];
+  readonly targets: Targets;
+  /** The node that chooses where a return goes, if it is not the block itself. */
+  readonly choice?: number;
 }
+/** Chooses by the address that a function returns to. */
+export interface ChoiceNode {
+  readonly kind: 'choice';
+  readonly id: number;
+  readonly targets: Targets;
+}
+export type RegionNode = CodeNode | ChoiceNode;
 
 export interface FlowGraph {
-  readonly blocks: ReadonlyMap<number, BasicBlock>;
+  readonly nodes: ReadonlyMap<number, RegionNode>;
+  /** Id of the node that the region is entered at, and its offset. */
   readonly entry: number;
+  readonly start: number;
   readonly uops: UopReader;
   readonly instructions: number;
   /** RAM offsets of the pages that code was taken from, by page number relative to the entry's. */
   readonly pages: ReadonlyMap<number, number>;
 }
 
-const BUFFER_BYTES = MAX_INSTRUCTIONS * MAX_UOPS_PER_INSTRUCTION * UOP.SIZE;
-
-/** Reads fields of decoded records by their number. */
-export class UopReader {
-  readonly #view: DataView;
-  constructor(buffer: ArrayBuffer) {
-    this.#view = new DataView(buffer);
-  }
-  u8(uop: number, field: number): number {
-    return this.#view.getUint8(uop * UOP.SIZE + field);
-  }
-  u16(uop: number, field: number): number {
-    return this.#view.getUint16(uop * UOP.SIZE + field, true);
-  }
-  i32(uop: number, field: number): number {
-    return this.#view.getInt32(uop * UOP.SIZE + field, true);
-  }
-  i64(uop: number, field: number): bigint {
-    return this.#view.getBigInt64(uop * UOP.SIZE + field, true);
-  }
+export function successorsOf(node: RegionNode): readonly number[] {
+  if (node.kind === 'code' && node.choice !== undefined) return [node.choice];
+  return [...new Set(node.targets.values())];
 }
 
-const CONDITIONAL = /^(jcc|jcxz|loop)/;
+/** A function in the region: all of it, or a copy for one caller. */
+class FunctionCopy {
+  readonly start: number;
+  readonly caller: FunctionCopy | undefined;
+  readonly depth: number;
+  /** Where it returns to: offset, and the copy that has the code there. */
+  readonly returns = new Map<number, FunctionCopy>();
+  readonly instructions = new Set<number>();
+  readonly leaders = new Set<number>();
+  /** Where its computed jumps may go to, by the offset of the instruction. */
+  readonly jumps = new Map<number, readonly number[]>();
+  /** Functions that it calls, by the offset of the instruction and where they start. */
+  readonly callees = new Map<number, Map<number, FunctionCopy>>();
+  /** Node of each leader. */
+  readonly nodes = new Map<number, number>();
 
-function endingOf(name: string, flow: number, target: number): Ending {
-  if (CONDITIONAL.test(name)) return { kind: 'branch', target };
-  if (name === 'jmp') return { kind: 'jump', target };
-  if (/^call\d+\.\d+$/.test(name)) return { kind: 'call', target };
-  if (/^ret\d/.test(name)) return { kind: 'return' };
-  if (/^(jmp|call)\d/.test(name)) return { kind: 'indirect' };
-  if (flow === FLOW.SHADOW) return { kind: 'refuse' };
-  return flow === FLOW.NEXT ? { kind: 'next' } : { kind: 'leave' };
-}
+  constructor(start: number, caller?: FunctionCopy) {
+    this.start = start;
+    this.caller = caller;
+    this.depth = caller === undefined ? 0 : caller.depth + 1;
+  }
 
-/** Page, relative to the entry's, that an offset lies in. */
-export const pageOf = (offset: number): number => Math.floor(offset / 4096);
-
-/** What the region's code is read through. */
-export interface CodeSource {
-  readonly ram: Uint8Array;
-  /** RAM offset of a page relative to the entry's, -1 if it cannot be executed from. */
-  page(relative: number): number;
-  /** Whether the block at an offset in RAM is executed often enough: cold code stays out. */
-  executed(ramOffset: number): boolean;
+  isWithin(start: number): boolean {
+    return this.start === start || (this.caller?.isWithin(start) ?? false);
+  }
 }
 
 class GraphBuilder {
   readonly #source: CodeSource;
-  readonly #mode: number;
-  readonly #pages = new Map<number, number>();
-  readonly #buffer = new ArrayBuffer(BUFFER_BYTES);
-  readonly #out: UopWriter;
-  readonly #uops: UopReader;
-  readonly #decoded = new Map<number, DecodedInstruction>();
-  readonly #leaders = new Set<number>();
+  readonly #code: CodeReader;
+  readonly #functions: FunctionCopy[] = [];
+  /** Functions of which there is one, by their first instruction. */
+  readonly #shared = new Map<number, FunctionCopy>();
+  readonly #sizes = new Map<number, number>();
+  readonly #work: { readonly of: FunctionCopy; readonly at: number }[] = [];
+  readonly #nodes = new Map<number, RegionNode>();
+  #instructions = 0;
+  #ids = 0;
 
   constructor(source: CodeSource, mode: number) {
     this.#source = source;
-    this.#mode = mode;
-    this.#out = new UopWriter(this.#buffer);
-    this.#out.begin(0);
-    this.#uops = new UopReader(this.#buffer);
+    this.#code = new CodeReader(source, mode);
   }
 
-  build(entry: number): FlowGraph {
-    this.#leaders.add(entry);
-    const work = [entry];
-    for (let pc = work.shift(); pc !== undefined; pc = work.shift()) this.#follow(pc, work);
-    const returns = this.#returnAddresses();
-    const blocks = new Map<number, BasicBlock>();
-    for (const start of this.#leaders) {
-      const block = this.#block(start, returns);
-      if (block !== undefined) blocks.set(start, block);
+  build(start: number): FlowGraph {
+    const root = this.#sharedFunction(start);
+    this.#lead(root, start);
+    for (let item = this.#work.shift(); item !== undefined; item = this.#work.shift()) {
+      this.#follow(item.of, item.at);
     }
-    const pages = new Map([...this.#pages].filter(([, ram]) => ram >= 0));
-    return { blocks, entry, uops: this.#uops, instructions: this.#decoded.size, pages };
+    for (const copy of this.#functions) this.#numberNodes(copy);
+    for (const copy of this.#functions) this.#makeNodes(copy);
+    return {
+      nodes: this.#nodes,
+      entry: root.nodes.get(start) ?? 0,
+      start,
+      uops: this.#code.uops,
+      instructions: this.#instructions,
+      pages: this.#code.pages,
+    };
   }
 
-  /** RAM offset of the page that an offset lies in, -1 if there is none. */
-  #page(at: number): number {
-    const relative = pageOf(at);
-    let page = this.#pages.get(relative);
-    if (page === undefined) {
-      page = this.#source.page(relative);
-      this.#pages.set(relative, page);
+  #sharedFunction(start: number): FunctionCopy {
+    let copy = this.#shared.get(start);
+    if (copy === undefined) {
+      copy = new FunctionCopy(start);
+      this.#functions.push(copy);
+      this.#shared.set(start, copy);
     }
-    return page;
+    return copy;
   }
 
-  /** Where calls inside return to; none when they are too many to compare with. */
-  #returnAddresses(): number[] {
-    const calls = [...this.#decoded.values()].filter(
-      ({ ending, next }) =>
-        ending.kind === 'call' && this.#decoded.has(ending.target) && this.#decoded.has(next),
-    );
-    return calls.length > MAX_RETURNS ? [] : calls.map(({ next }) => next);
+  #lead(of: FunctionCopy, at: number): void {
+    if (of.leaders.has(at)) return;
+    of.leaders.add(at);
+    this.#work.push({ of, at });
   }
 
-  /** Decodes straight on from `pc`; where else control can go is added to `work`. */
-  #follow(pc: number, work: number[]): void {
-    let at = pc;
-    while (!this.#decoded.has(at) && this.#decoded.size < MAX_INSTRUCTIONS) {
-      const instruction = this.#decode(at);
+  #isReachable(target: number): boolean {
+    return Math.abs(target) <= MAX_REACH && this.#code.isWarm(target);
+  }
+
+  /** Takes the instructions from `start` straight on; where else control can go is added to the work. */
+  #follow(of: FunctionCopy, start: number): void {
+    let at = start;
+    while (!of.instructions.has(at) && this.#instructions < MAX_INSTRUCTIONS) {
+      const instruction = this.#code.at(at);
       if (instruction === undefined) return;
-      this.#decoded.set(at, instruction);
+      of.instructions.add(at);
+      this.#instructions += 1;
       const { ending, next } = instruction;
-      if (ending.kind === 'branch' || ending.kind === 'jump' || ending.kind === 'call') {
-        this.#lead(ending.target, work);
-        // what a call returns to; behind a branch decoding goes on anyway
-        if (ending.kind === 'call') this.#lead(next, work);
-        if (ending.kind === 'branch') this.#leaders.add(next);
+      if (ending.kind === 'branch' || ending.kind === 'jump') {
+        if (this.#isReachable(ending.target)) this.#lead(of, ending.target);
+        if (ending.kind === 'branch') of.leaders.add(next);
+      } else if (ending.kind === 'call') {
+        this.#call(of, instruction, ending.target);
+      } else if (ending.kind === 'indirect') {
+        this.#indirect(of, instruction, ending.call, start);
       }
       if (ending.kind !== 'next' && ending.kind !== 'branch') return;
-      if (pageOf(next) !== pageOf(at)) this.#leaders.add(next);
+      if (pageOf(next) !== pageOf(at)) of.leaders.add(next);
       at = next;
     }
   }
 
-  #lead(target: number, work: number[]): void {
-    if (Math.abs(target) > MAX_REACH) return;
-    const page = this.#page(target);
-    if (page < 0 || !this.#source.executed(page + (target & 4095))) return;
-    this.#leaders.add(target);
-    work.push(target);
+  #call(of: FunctionCopy, instruction: DecodedInstruction, target: number): void {
+    if (!this.#isReachable(target)) return;
+    const callee = this.#callee(of, instruction.next, target);
+    const callees = of.callees.get(instruction.pc) ?? new Map<number, FunctionCopy>();
+    of.callees.set(instruction.pc, callees.set(target, callee));
+    this.#lead(callee, target);
+    this.#lead(of, instruction.next);
   }
 
-  #decode(pc: number): DecodedInstruction | undefined {
-    const firstUop = this.#out.count;
-    const page = this.#page(pc);
-    if (page < 0) return undefined;
-    const base = pageOf(pc) * 4096;
-    const code = new CodeBytes(this.#source.ram, page, pc - base, () => {
-      throw new FetchFault();
-    });
-    try {
-      const flow = decodeInstruction(code, this.#out, this.#mode, 0);
-      const last = this.#out.count - 1;
-      const name = uopDefinitions()[this.#uops.u16(last, UOP.OP)].name;
-      const target = base + this.#uops.i32(last, UOP.IMM);
-      const ending = endingOf(name, flow, target);
-      if (ending.kind === 'refuse') return undefined;
-      return { pc, next: base + code.pageOffset, firstUop, uopCount: this.#out.count - firstUop, ending };
-    } catch (error) {
-      // An instruction that runs into the next page is left to the interpreter.
-      if (!(error instanceof FetchFault)) throw error;
-      this.#out.truncate(firstUop);
-      return undefined;
+  #indirect(of: FunctionCopy, instruction: DecodedInstruction, call: boolean, block: number): void {
+    const targets = this.#source.targets(block, instruction.pc).filter((target) => this.#isReachable(target));
+    if (!call) of.jumps.set(instruction.pc, targets);
+    for (const target of targets) {
+      if (call) this.#call(of, instruction, target);
+      else this.#lead(of, target);
     }
   }
 
-  #block(start: number, returns: readonly number[]): BasicBlock | undefined {
+  /** The function to call from `of`: a copy of its own if it is small, else the one for all. */
+  #callee(of: FunctionCopy, returnTo: number, target: number): FunctionCopy {
+    const size = this.#size(target);
+    const isCopied =
+      size <= MAX_COPIED &&
+      of.depth < MAX_DEPTH &&
+      this.#instructions + size <= MAX_INSTRUCTIONS &&
+      !of.isWithin(target);
+    let callee: FunctionCopy;
+    if (isCopied) {
+      callee = new FunctionCopy(target, of);
+      this.#functions.push(callee);
+    } else {
+      callee = this.#sharedFunction(target);
+    }
+    if (!callee.returns.has(returnTo)) callee.returns.set(returnTo, of);
+    return callee;
+  }
+
+  /** Instructions of a function, without those that it calls; Infinity for many. */
+  #size(start: number): number {
+    let size = this.#sizes.get(start);
+    if (size === undefined) {
+      size = this.#measure(start);
+      this.#sizes.set(start, size);
+    }
+    return size;
+  }
+
+  #measure(start: number): number {
+    const seen = new Set<number>();
+    const work = [start];
+    for (let at = work.pop(); at !== undefined; at = work.pop()) {
+      if (seen.has(at)) continue;
+      const instruction = this.#code.at(at);
+      if (instruction === undefined) continue;
+      seen.add(at);
+      if (seen.size > MAX_COPIED) return Number.POSITIVE_INFINITY;
+      const { ending, next } = instruction;
+      const goesOn = ending.kind === 'next' || ending.kind === 'branch' || ending.kind === 'call';
+      if (goesOn || (ending.kind === 'indirect' && ending.call)) work.push(next);
+      if ((ending.kind === 'branch' || ending.kind === 'jump') && this.#isReachable(ending.target)) {
+        work.push(ending.target);
+      }
+    }
+    return seen.size;
+  }
+
+  #numberNodes(copy: FunctionCopy): void {
+    for (const leader of copy.leaders) {
+      if (copy.instructions.has(leader)) copy.nodes.set(leader, this.#ids++);
+    }
+  }
+
+  #makeNodes(copy: FunctionCopy): void {
+    const returns = new Map<number, number>();
+    for (const [offset, caller] of copy.returns) {
+      const node = caller.nodes.get(offset);
+      if (node !== undefined) returns.set(offset, node);
+    }
+    const choice = returns.size > MAX_OWN_RETURNS ? this.#ids++ : undefined;
+    if (choice !== undefined) this.#nodes.set(choice, { kind: 'choice', id: choice, targets: returns });
+    for (const [start, id] of copy.nodes) {
+      const instructions = this.#instructionsFrom(copy, start);
+      const last = instructions.at(-1)!;
+      const targets = last.ending.kind === 'return' ? returns : this.#targets(copy, last);
+      const chosen = last.ending.kind === 'return' && choice !== undefined ? { choice } : {};
+      this.#nodes.set(id, { kind: 'code', id, start, instructions, targets, ...chosen });
+    }
+  }
+
+  #instructionsFrom(copy: FunctionCopy, start: number): DecodedInstruction[] {
     const instructions: DecodedInstruction[] = [];
     let at = start;
-    for (;;) {
-      const instruction = this.#decoded.get(at);
-      if (instruction === undefined) break;
+    do {
+      const instruction = this.#code.at(at)!;
       instructions.push(instruction);
       at = instruction.next;
-      const ends = instruction.ending.kind !== 'next' || pageOf(at) !== pageOf(start);
-      if (ends || this.#leaders.has(at)) break;
-    }
-    if (instructions.length === 0) return undefined;
-    return { start, instructions, successors: this.#successors(instructions.at(-1)!, returns) };
+      if (instruction.ending.kind !== 'next') break;
+    } while (copy.instructions.has(at) && !copy.leaders.has(at));
+    return instructions;
   }
 
-  #successors(last: DecodedInstruction, returns: readonly number[]): number[] {
-    const inside = (...targets: number[]): number[] =>
-      [...new Set(targets)].filter((target) => this.#leaders.has(target) && this.#decoded.has(target));
-    switch (last.ending.kind) {
-      case 'next':
-        return inside(last.next);
-      case 'branch':
-        return inside(last.ending.target, last.next);
-      case 'jump':
-      case 'call':
-        return inside(last.ending.target);
-      case 'return':
-        return inside(...returns);
-      default:
-        return [];
-    }
+  #targets(copy: FunctionCopy, last: DecodedInstruction): Targets {
+    const targets = new Map<number, number>();
+    const add = (offset: number, of = copy): void => {
+      const node = of.nodes.get(offset);
+      if (node !== undefined) targets.set(offset, node);
+    };
+    const { ending } = last;
+    if (ending.kind === 'next' || ending.kind === 'branch') add(last.next);
+    if (ending.kind === 'branch' || ending.kind === 'jump') add(ending.target);
+    for (const target of copy.jumps.get(last.pc) ?? []) add(target);
+    for (const [target, callee] of copy.callees.get(last.pc) ?? []) add(target, callee);
+    return targets;
   }
 }
 

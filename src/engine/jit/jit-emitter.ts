@@ -1,11 +1,11 @@
 /** The compiler's operands: record fields are constants, registers are locals of the region's function. */
-import { CPU, STATE, TLB, UOP } from '../layout.ts';
+import { CPU, EXIT, STATE, UOP } from '../layout.ts';
 import type { Emitter, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { type CoreFunction, MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 import { type CoreEffects, coreEffects } from './core-effects.ts';
-import { type DecodedInstruction, pageOf, type UopReader } from './flow-graph.ts';
+import { type DecodedInstruction, pageOf, type UopReader } from './code-reader.ts';
 import type { LazyFlags } from './lazy-flags.ts';
 import type { RegisterFile } from './register-file.ts';
 
@@ -19,7 +19,7 @@ export interface RegionFrame {
   readonly rip: number;
   /** i32: RESULT_* of the region */
   readonly result: number;
-  /** i32: offset << SITE_SHIFT | instructions to count, of an exit in mid-block */
+  /** i64: offset << SITE_SHIFT | instructions to count, of an exit in mid-block */
   readonly site: number;
   /** i32: 1 when the last writePointer took the slow path */
   readonly slow: number;
@@ -32,7 +32,7 @@ export interface RegionFrame {
 }
 
 /** A block has fewer instructions than this many bits can count. */
-export const SITE_SHIFT = 12;
+export const SITE_SHIFT = 12n;
 
 /** What a region's function returns to the interpreter. */
 export const RESULT = {
@@ -205,7 +205,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
 
   systemCall(name: string, args: Push, after?: Push): void {
     const { w } = this;
-    const effects: CoreEffects = { registers: true, readsFlags: true, writesFlags: true };
+    const effects = coreEffects(name);
     const result = this.i32[4];
     super.setState(STATE.RIP, 'i64', () => this.place(this.#instruction.pc));
     super.setState(STATE.ICOUNT, 'i64', () => {
@@ -248,6 +248,16 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     this.leaveIfWritten();
   }
 
+  shieldNext(): void {
+    const { w } = this;
+    super.state(STATE.INTR_PENDING, 'i32');
+    w.if();
+    super.setState(STATE.EXIT_REASON, 'i32', () => w.i32(EXIT.BUDGET));
+    this.#leaveAt(this.#instruction.next, this.#done + 1, RESULT.LEAVE);
+    w.end();
+    super.setState(STATE.INTR_SHADOW, 'i32', () => w.i32(0));
+  }
+
   /** Leaves the region behind an instruction that stored to translated code. */
   protected override leaveIfWritten(): void {
     super.state(STATE.CODE_WRITTEN, 'i32');
@@ -259,7 +269,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
 
   /** Leaves the region at `pc` with `done` instructions of the block complete. */
   #leaveAt(pc: number, done: number, result: number): void {
-    this.w.i32((pc << SITE_SHIFT) | done);
+    this.w.i64((BigInt(pc) << SITE_SHIFT) | BigInt(done));
     this.w.set(this.#frame.site);
     this.w.i32(result);
     this.w.set(this.#frame.result);
@@ -310,32 +320,6 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     this.w.op('i64.add');
   }
 
-  /**
-   * Pushes 1 if the page of an offset is mapped to the RAM it was compiled from, going by the TLB; what is not
-   * in the TLB counts as unmapped.
-   * @param host linear-memory address of that page
-   */
-  pageIsMapped(offset: number, host: number): void {
-    const { w } = this;
-    const linear = this.i64[8];
-    const entry = this.i32[4];
-    this.place(pageOf(offset) * 4096);
-    w.set(linear);
-    this.pushTlbEntry(linear);
-    w.tee(entry);
-    w.memory('i64.load', TLB.EXEC_TAG);
-    w.get(linear);
-    w.op('i64.eq');
-    w.get(entry);
-    w.memory('i32.load', TLB.ADDEND);
-    w.get(linear);
-    w.op('i32.wrap_i64');
-    w.op('i32.add');
-    w.i32(host);
-    w.op('i32.eq');
-    w.op('i32.and');
-  }
-
   nextRip(): void {
     this.place(this.#instruction.next);
   }
@@ -355,6 +339,9 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     this.#control.jumpIf();
   }
   jumpIndirect(): void {
+    this.#control.jumpIndirect();
+  }
+  jumpBack(): void {
     this.#control.jumpIndirect();
   }
   leave(): void {

@@ -8,12 +8,13 @@
 import type { CoreExports } from '../core/exports.ts';
 import type { JitStats } from '../cpu.ts';
 import type { BlockDecoder } from '../decode/index.ts';
-import { BLOCK, type MemoryMap, MODE, UOP } from '../layout.ts';
-import { uopNumber } from '../uops/index.ts';
+import { BLOCK, CPU, type MemoryMap, MODE, PLACEMENT, STATE, UOP } from '../layout.ts';
+import { uopDefinitions, uopNumber } from '../uops/index.ts';
 import { exportedFunctions } from '../wasm/module-reader.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
-import { buildFlowGraph, type FlowGraph, pageOf } from './flow-graph.ts';
-import { compileRegion, type RegionOptions } from './region-compiler.ts';
+import { type CodeSource, pageOf } from './code-reader.ts';
+import { buildFlowGraph, type FlowGraph } from './flow-graph.ts';
+import { compileRegion, type RegionOptions, type RegionSource } from './region-compiler.ts';
 
 /** Mode bit of headers that only guard bytes: no look-up asks for it. */
 const GUARD_MODE = 0x8000_0000;
@@ -23,6 +24,28 @@ const TABLE_GROWTH = 256;
 const BATCH = 16;
 /** A block belongs to a region when it has been executed 1 / WARM as often as makes a block hot. */
 const WARM = 16;
+
+/** Micro-ops that a block may have. */
+const MAX_BLOCK_UOPS = 600;
+/** How far a user program's computed jump may be followed: what is farther away is elsewhere in another process. */
+const USER_REACH = 1 << 22;
+
+const isComputedJump: boolean[] = [];
+/** Whether micro-op `op` keeps its targets in its record. */
+function keepsTargets(op: number): boolean {
+  isComputedJump[op] ??= /^(jmp|call)\d.*\.r$/.test(uopDefinitions()[op]?.name ?? '');
+  return isComputedJump[op];
+}
+
+/** The place that a region begins at. */
+export interface RegionEntry {
+  /** Header of its block. */
+  readonly header: number;
+  /** RIP of the first byte of its page. */
+  readonly page: bigint;
+  /** RAM offset of a page relative to the entry's, as mapped now; -1 if there is none. */
+  ramPage(relative: number): number;
+}
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -43,7 +66,7 @@ export class Jit {
   readonly #decoder: BlockDecoder;
   readonly #options: Omit<RegionOptions, 'regionType'>;
   /** Blocks to compile. */
-  readonly #queue: { readonly header: number; readonly graph: FlowGraph }[] = [];
+  readonly #queue: (RegionSource & { readonly header: number })[] = [];
   readonly #threshold: number;
   /** Bytes of the modules since `clear`. */
   codeBytes = 0;
@@ -67,7 +90,7 @@ export class Jit {
     this.#ram = new Uint8Array(memory.buffer, map.ram, map.ramBytes);
     this.#view = new DataView(memory.buffer);
     this.#decoder = decoder;
-    this.#options = { tlbEntries, ramBase: map.ram };
+    this.#options = { tlbEntries };
     this.#threshold = threshold;
   }
 
@@ -79,27 +102,62 @@ export class Jit {
     this.#queue.length = 0;
   }
 
-  /**
-   * Takes the region of a block that has become hot; it is compiled with the next batch.
-   * @param page finds the RAM offset of a page relative to the block's, as mapped now; -1 if there is none
-   */
-  request(header: number, page: (relative: number) => number): void {
+  /** Takes the region of a block that has become hot; it is compiled with the next batch. */
+  request(entry: RegionEntry): void {
     const view = this.#view;
+    const { header } = entry;
     view.setUint32(header + BLOCK.HEAT, NEVER, true);
     const mode = view.getUint32(header + BLOCK.MODE, true);
     // A trap follows each instruction; one that lies in two pages is a block by itself.
     if ((mode & MODE.SINGLE_STEP) !== 0 || view.getUint32(header + BLOCK.PAGE2, true) !== BLOCK.NO_PAGE)
       return;
     const started = performance.now();
-    const entry = view.getUint32(header + BLOCK.PHYS, true) & 4095;
-    const graph = buildFlowGraph(
-      { ram: this.#ram, page, executed: (at) => this.#isWarm(at, mode) },
-      entry,
-      mode,
-    );
-    if (graph.blocks.has(entry) && this.#guard(header, graph, mode)) this.#queue.push({ header, graph });
+    const start = view.getUint32(header + BLOCK.PHYS, true) & 4095;
+    const graph = buildFlowGraph(this.#source(entry, mode), start, mode);
+    if (graph.instructions > 0) this.#enqueue(entry, graph, mode);
     this.stats.compileMs += performance.now() - started;
     if (this.#queue.length >= BATCH) this.compile();
+  }
+
+  #enqueue(entry: RegionEntry, graph: FlowGraph, mode: number): void {
+    const { header } = entry;
+    const guards = this.#guard(header, graph, mode);
+    if (guards === undefined) return;
+    const record = graph.pages.size > 1 ? this.#place(header, graph) : undefined;
+    if (graph.pages.size > 1 && record === undefined) return;
+    const half = entry.page < 0n || entry.page >= 1n << 63n ? STATE.GENERATION_HIGH : STATE.GENERATION_LOW;
+    const placement = record === undefined ? undefined : { record, generation: CPU + half };
+    this.#queue.push({ header, graph, placement });
+  }
+
+  #source(entry: RegionEntry, mode: number): CodeSource {
+    const base = Number(BigInt.asIntN(32, entry.page));
+    const reach = mode & MODE.USER ? USER_REACH : Number.POSITIVE_INFINITY;
+    return {
+      ram: this.#ram,
+      page: entry.ramPage,
+      executed: (at) => this.#isWarm(at, mode),
+      targets: (block, pc) => {
+        const page = entry.ramPage(pageOf(block));
+        const uop = page < 0 ? 0 : this.#computedJump(page + (block & 4095), pc & 4095, mode);
+        if (uop === 0) return [];
+        const words = [UOP.LINK, UOP.IMM, UOP.IMM + 4].map((field) => this.#view.getInt32(uop + field, true));
+        const offsets = words.filter((word) => word !== 0).map((word) => (word - base) | 0);
+        return [...new Set(offsets)].filter((offset) => Math.abs(offset) < reach);
+      },
+    };
+  }
+
+  /** The computed jump at `pc` of its page in the block at a RAM offset, 0 if there is none. */
+  #computedJump(block: number, pc: number, mode: number): number {
+    const header = this.#core.blockAt(block, mode);
+    if (header === 0) return 0;
+    for (let n = 0; n < MAX_BLOCK_UOPS; n++) {
+      const uop = header + BLOCK.SIZE + n * UOP.SIZE;
+      if (this.#view.getUint16(uop + UOP.PC, true) !== pc) continue;
+      if (keepsTargets(this.#view.getUint16(uop + UOP.OP, true))) return uop;
+    }
+    return 0;
   }
 
   /** Compiles what has been requested, as one module: most of a module's cost does not depend on its size. */
@@ -113,9 +171,9 @@ export class Jit {
     module.importTable('env', 'regions');
     const regionType = module.type({ params: [], results: ['i32'] });
     const coreFunction = importOnUse(module, this.#signatures);
-    live.forEach(({ graph }, n) => {
-      module.addFunction(String(n), compileRegion(graph, coreFunction, { ...this.#options, regionType }));
-      this.stats.guestInstructions += graph.instructions;
+    live.forEach((source, n) => {
+      module.addFunction(String(n), compileRegion(source, coreFunction, { ...this.#options, regionType }));
+      this.stats.guestInstructions += source.graph.instructions;
     });
     this.#install(
       module.finish(),
@@ -149,12 +207,12 @@ export class Jit {
     this.codeBytes += bytes.length;
   }
 
-  /** Headers for the bytes that the region was made from; false when there is no room for them. */
-  #guard(owner: number, graph: FlowGraph, mode: number): boolean {
+  /** Headers for the bytes that the region was made from; undefined when there is no room for them. */
+  #guard(owner: number, graph: FlowGraph, mode: number): number | undefined {
     const ranges = codeRanges(graph);
     const size = BLOCK.SIZE + UOP.SIZE;
     const first = this.#decoder.allocate(ranges.length * size);
-    if (first === undefined) return false;
+    if (first === undefined) return undefined;
     ranges.forEach(([start, end], n) => {
       const at = first + n * size;
       const view = this.#view;
@@ -167,14 +225,32 @@ export class Jit {
       view.setUint32(at + BLOCK.OWNER, owner, true);
       this.#core.insertBlock(at);
     });
-    return true;
+    return first;
+  }
+
+  /** Writes a region's record of its pages; undefined when there is no room for it. */
+  #place(owner: number, graph: FlowGraph): number | undefined {
+    const record = this.#decoder.allocate(PLACEMENT.PAGES + graph.pages.size * PLACEMENT.PAGE_SIZE);
+    if (record === undefined) return undefined;
+    const view = this.#view;
+    view.setBigInt64(record + PLACEMENT.GENERATION, -1n, true);
+    view.setBigInt64(record + PLACEMENT.PAGE, -1n, true);
+    view.setUint32(record + PLACEMENT.OWNER, owner, true);
+    view.setUint32(record + PLACEMENT.COUNT, graph.pages.size, true);
+    [...graph.pages].forEach(([relative, ramPage], n) => {
+      const at = record + PLACEMENT.PAGES + n * PLACEMENT.PAGE_SIZE;
+      view.setInt32(at, relative, true);
+      view.setUint32(at + 4, ramPage >>> 12, true);
+    });
+    return record;
   }
 }
 
 /** The bytes of the region's blocks as disjoint [start, end) offsets, each within a page. */
 function codeRanges(graph: FlowGraph): [number, number][] {
-  const spans = [...graph.blocks.values()]
-    .map((block): [number, number] => [block.start, block.instructions.at(-1)!.next])
+  const spans = [...graph.nodes.values()]
+    .filter((node) => node.kind === 'code')
+    .map(({ start, instructions }): [number, number] => [start, instructions.at(-1)!.next])
     .sort((a, b) => a[0] - b[0]);
   const ranges: [number, number][] = [];
   for (const [start, end] of spans) {

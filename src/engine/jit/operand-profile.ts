@@ -110,12 +110,14 @@ class ProfilingEmitter implements Emitter {
     args();
     after?.();
   }
+  shieldNext(): void {}
   faultIf(): void {}
   fault(): void {}
   nextRip(): void {}
   jump(): void {}
   jumpIf(): void {}
   jumpIndirect(): void {}
+  jumpBack(): void {}
   leave(): void {}
   enterRegion(): void {}
   relookup(): void {}

@@ -2,50 +2,64 @@
  * Compiles a region to one WebAssembly function () → i32 (RESULT): registers are loaded, blocks follow in
  * structured control flow, and every way out ends in one epilogue that writes the registers back.
  */
-import { CPU, JUMP_CACHE, STATE, UOP } from '../layout.ts';
+import { CPU, JUMP_CACHE, PLACEMENT, STATE, UOP } from '../layout.ts';
 import { uopDefinitions, uopNumber } from '../uops/index.ts';
 import { type CoreFunction, declareScratch, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
-import { type BasicBlock, type FlowGraph, pageOf } from './flow-graph.ts';
+import type { CodeNode, FlowGraph, RegionNode } from './flow-graph.ts';
 import { type ControlSink, JitEmitter, RESULT, type RegionFrame, SITE_SHIFT } from './jit-emitter.ts';
 import { LazyFlags, type StaticKind } from './lazy-flags.ts';
 import { RegisterFile, registerUse } from './register-file.ts';
-import { type Structure, structure } from './structure.ts';
+import { DISPATCHER, type Structure, structure } from './structure.ts';
 
 export interface RegionOptions {
   readonly tlbEntries: number;
-  /** Linear-memory address of guest RAM. */
-  readonly ramBase: number;
   /** Type index of regions in the module. */
   readonly regionType: number;
 }
 
+/** Where the pages of a region's code were last seen. */
+export interface Placement {
+  /** Address of the record, see `PLACEMENT`. */
+  readonly record: number;
+  /** Address of the count of dropped translations in its half of the address space. */
+  readonly generation: number;
+}
+
+/** A region to compile. */
+export interface RegionSource {
+  readonly graph: FlowGraph;
+  /** undefined where all code is in the entry's page. */
+  readonly placement: Placement | undefined;
+}
+
 export function compileRegion(
-  graph: FlowGraph,
+  source: RegionSource,
   coreFunction: CoreFunction,
   options: RegionOptions,
 ): FunctionWriter {
-  return new RegionCompiler(graph, coreFunction, options).compile();
+  return new RegionCompiler(source, coreFunction, options).compile();
 }
 
 class RegionCompiler implements ControlSink {
   readonly #graph: FlowGraph;
   readonly #structure: Structure;
-  readonly #ramBase: number;
   readonly #regionType: number;
   readonly #w = new FunctionWriter([], ['i32']);
   readonly #frame: RegionFrame;
   readonly #flags: LazyFlags;
   readonly #registers: RegisterFile;
   readonly #e: JitEmitter;
-  /** Labels of loops (branch to go round) and of merge blocks (branch to go there), by block start. */
+  /** Labels of loops (branch to go round) and of merge blocks (branch to go there), by node. */
   readonly #loops = new Map<number, Label>();
   readonly #merges = new Map<number, Label>();
-  #block!: BasicBlock;
+  /** i32: number in the dispatcher's table of the node to go to. */
+  readonly #next: number;
+  #block!: CodeNode;
 
-  constructor(graph: FlowGraph, coreFunction: CoreFunction, options: RegionOptions) {
+  constructor(source: RegionSource, coreFunction: CoreFunction, options: RegionOptions) {
+    const { graph } = source;
     this.#graph = graph;
-    this.#ramBase = options.ramBase;
     this.#regionType = options.regionType;
     this.#structure = structure(graph);
     const w = this.#w;
@@ -56,11 +70,15 @@ class RegionCompiler implements ControlSink {
       icount: w.local('i64'),
       rip: w.local('i64'),
       result: w.local('i32'),
-      site: w.local('i32'),
+      site: w.local('i64'),
       slow: w.local('i32'),
       bank: w.local('i32'),
     };
+    this.#next = w.local('i32');
     const scratch = declareScratch(w);
+    this.#stateField(STATE.PAGE, 'i64');
+    w.set(frame.page);
+    if (source.placement !== undefined) this.#checkPlacement(source.placement, frame.page, coreFunction);
     this.#prologue(frame);
     this.#frame = { ...frame, exit: w.block(), exitAtSite: w.block() };
     this.#e = new JitEmitter(
@@ -78,7 +96,7 @@ class RegionCompiler implements ControlSink {
 
   compile(): FunctionWriter {
     const w = this.#w;
-    this.#tree(this.#graph.entry, 'explicit');
+    this.#tree(this.#structure.root, 'explicit');
     w.end(); // exitAtSite
     this.#siteExit();
     w.end(); // exit
@@ -91,10 +109,40 @@ class RegionCompiler implements ControlSink {
     this.#w.memory(`${type}.load`, CPU + offset);
   }
 
-  #prologue(frame: { page: number; icount: number; bank: number }): void {
+  /**
+   * Code in other pages is where it was compiled from as long as no translation was dropped. If one was, the core
+   * looks again; when a page has moved it ends the region, and RIP is looked up.
+   */
+  #checkPlacement(placement: Placement, page: number, coreFunction: CoreFunction): void {
     const w = this.#w;
-    this.#stateField(STATE.PAGE, 'i64');
-    w.set(frame.page);
+    w.i32(0);
+    w.memory('i64.load', placement.record + PLACEMENT.GENERATION);
+    w.i32(0);
+    w.memory('i64.load', placement.generation);
+    w.op('i64.ne');
+    w.i32(0);
+    w.memory('i64.load', placement.record + PLACEMENT.PAGE);
+    w.get(page);
+    w.op('i64.ne');
+    w.op('i32.or');
+    w.if();
+    w.i32(placement.record);
+    w.call(coreFunction('checkPlacement'));
+    w.op('i32.eqz');
+    w.if();
+    this.#storeState(STATE.RIP, () => {
+      w.get(page);
+      w.i64(BigInt(this.#graph.start));
+      w.op('i64.add');
+    });
+    w.i32(RESULT.LOOKUP);
+    w.op('return');
+    w.end();
+    w.end();
+  }
+
+  #prologue(frame: { icount: number; bank: number }): void {
+    const w = this.#w;
     this.#stateField(STATE.ICOUNT, 'i64');
     w.set(frame.icount);
     this.#stateField(STATE.TLB_BANK, 'i32');
@@ -108,16 +156,14 @@ class RegionCompiler implements ControlSink {
     const w = this.#w;
     w.get(this.#frame.page);
     w.get(this.#frame.site);
-    w.i32(SITE_SHIFT);
-    w.op('i32.shr_s');
-    w.op('i64.extend_i32_s');
+    w.i64(SITE_SHIFT);
+    w.op('i64.shr_s');
     w.op('i64.add');
     w.set(this.#frame.rip);
     w.get(this.#frame.icount);
     w.get(this.#frame.site);
-    w.i32((1 << SITE_SHIFT) - 1);
-    w.op('i32.and');
-    w.op('i64.extend_i32_u');
+    w.i64((1n << SITE_SHIFT) - 1n);
+    w.op('i64.and');
     w.op('i64.add');
     w.set(this.#frame.icount);
   }
@@ -191,41 +237,57 @@ class RegionCompiler implements ControlSink {
     this.#w.memory('i64.store', CPU + offset);
   }
 
-  // ---- blocks ----
+  // ---- nodes ----
 
-  /** The block and all that it dominates. `known`: what is known of the flags on entry. */
-  #tree(start: number, known: StaticKind): void {
+  /** The node and all that it dominates. `known`: what is known of the flags on entry. */
+  #tree(id: number, known: StaticKind): void {
     const w = this.#w;
-    const isLoop = this.#structure.loopHeaders.has(start);
-    if (isLoop) this.#loops.set(start, w.loop());
+    const isLoop = this.#structure.loopHeaders.has(id);
+    if (isLoop) this.#loops.set(id, w.loop());
     const merges = this.#structure.children
-      .get(start)!
+      .get(id)!
       .filter((child) => this.#structure.merges.has(child))
       .sort((a, b) => this.#position(b) - this.#position(a));
-    this.#within(start, merges, isLoop ? 'unknown' : known);
+    this.#within(id, merges, isLoop ? 'unknown' : known);
     if (isLoop) w.end();
   }
 
-  /** Merge blocks are placed behind the code that branches to them, the last in order outermost. */
-  #within(start: number, merges: readonly number[], known: StaticKind): void {
+  /** Merge nodes are placed behind the code that branches to them, the last in order outermost. */
+  #within(id: number, merges: readonly number[], known: StaticKind): void {
     const [outermost, ...rest] = merges;
     if (outermost === undefined) {
-      this.#code(this.#graph.blocks.get(start)!, known);
+      this.#node(id, known);
       return;
     }
     this.#merges.set(outermost, this.#w.block());
-    this.#within(start, rest, known);
+    this.#within(id, rest, known);
     this.#w.end();
     this.#tree(outermost, 'unknown');
   }
 
-  #position(start: number): number {
-    return this.#structure.order.get(start)!;
+  #position(id: number): number {
+    return this.#structure.order.get(id)!;
   }
 
-  #code(block: BasicBlock, known: StaticKind): void {
-    this.#block = block;
+  #node(id: number, known: StaticKind): void {
     this.#flags.known = known;
+    if (id === DISPATCHER) {
+      this.#dispatch();
+      return;
+    }
+    const node = this.#graph.nodes.get(id)!;
+    if (node.kind === 'code') this.#code(node);
+    else this.#chooseFrom(node);
+  }
+
+  #dispatch(): void {
+    const labels = this.#structure.dispatched.map((id) => this.#merges.get(id)!);
+    this.#w.get(this.#next);
+    this.#w.brTable(labels, labels[0]);
+  }
+
+  #code(block: CodeNode): void {
+    this.#block = block;
     block.instructions.forEach((instruction, done) => {
       for (let uop = instruction.firstUop; uop < instruction.firstUop + instruction.uopCount; uop++) {
         this.#e.select(uop, instruction, done);
@@ -251,54 +313,47 @@ class RegionCompiler implements ControlSink {
   }
 
   /** Goes to an offset: inside the region by structure, else out of it. Everything is counted. */
-  #goTo(block: BasicBlock, target: number): void {
+  #goTo(from: RegionNode, target: number): void {
+    const to = from.targets.get(target);
+    if (to === undefined) this.#exitTo(target);
+    else this.#goToNode(from, to, target);
+  }
+
+  #goToNode(from: RegionNode, to: number, target: number): void {
     const w = this.#w;
-    const from = block.start;
-    if (
-      !this.#graph.blocks.has(target) ||
-      !this.#structure.allows(from, target) ||
-      !this.#isEdge(block, target)
-    ) {
-      this.#exitTo(target);
-      return;
-    }
-    if (pageOf(target) !== pageOf(from)) this.#guardPage(target);
-    if (this.#position(target) <= this.#position(from)) {
+    const { order, merges } = this.#structure;
+    if (this.#structure.isDispatched(from.id, to)) {
       this.#exitIfSpent(target);
-      w.br(this.#loops.get(target)!);
-    } else if (this.#structure.merges.has(target)) {
-      w.br(this.#merges.get(target)!);
+      w.i32(this.#structure.dispatched.indexOf(to));
+      w.set(this.#next);
+      w.br(this.#loops.get(DISPATCHER)!);
+    } else if (order.get(to)! <= order.get(from.id)!) {
+      this.#exitIfSpent(target);
+      w.br(this.#loops.get(to)!);
+    } else if (merges.has(to)) {
+      w.br(this.#merges.get(to)!);
     } else {
-      const known = this.#flags.known;
-      this.#tree(target, known);
-      this.#flags.known = known;
-      this.#block = block;
+      this.#inline(from, to);
     }
   }
 
-  /** Leaves the region if another page is no longer where its code was compiled from. */
-  #guardPage(target: number): void {
-    const w = this.#w;
-    this.#e.pageIsMapped(target, this.#ramBase + this.#graph.pages.get(pageOf(target))!);
-    w.op('i32.eqz');
-    w.if();
-    this.#exitTo(target);
-    w.end();
-  }
-
-  #isEdge(block: BasicBlock, target: number): boolean {
-    return block.successors.includes(target);
+  /** The code of a node that is reached from one place only. */
+  #inline(from: RegionNode, to: number): void {
+    const known = this.#flags.known;
+    this.#tree(to, known);
+    this.#flags.known = known;
+    if (from.kind === 'code') this.#block = from;
   }
 
   #exitTo(target: number): void {
     this.#e.place(target);
-    this.#leaveTo();
+    this.#w.set(this.#frame.rip);
+    this.#leave();
   }
 
-  /** Pops RIP and leaves. */
-  #leaveTo(): void {
+  /** Leaves to RIP. */
+  #leave(): void {
     const w = this.#w;
-    w.set(this.#frame.rip);
     w.i32(RESULT.LOOKUP);
     w.set(this.#frame.result);
     w.br(this.#frame.exit);
@@ -306,12 +361,16 @@ class RegionCompiler implements ControlSink {
 
   /** At a loop's back edge: leaves when the slice's instructions are spent. */
   #exitIfSpent(target: number): void {
+    this.#ifSpent(() => this.#exitTo(target));
+  }
+
+  #ifSpent(then: () => void): void {
     const w = this.#w;
     w.get(this.#frame.icount);
     this.#stateField(STATE.ICOUNT_LIMIT, 'i64');
     w.op('i64.ge_s');
     w.if();
-    this.#exitTo(target);
+    then();
     w.end();
   }
 
@@ -341,22 +400,43 @@ class RegionCompiler implements ControlSink {
   }
 
   jumpIndirect(): void {
-    const w = this.#w;
     const block = this.#block;
-    const target = this.#e.i64[8];
-    w.set(target);
+    this.#w.set(this.#frame.rip);
     this.#e.count(block.instructions.length);
+    if (block.choice === undefined) this.#chooseFrom(block);
+    else this.#goToChoice(block, block.choice);
+  }
+
+  /** To the node that chooses; where that is behind, what `rip` holds is looked up when the slice is spent. */
+  #goToChoice(from: CodeNode, choice: number): void {
+    const w = this.#w;
+    const { order, merges } = this.#structure;
+    const isDispatched = this.#structure.isDispatched(from.id, choice);
+    if (!isDispatched && order.get(choice)! > order.get(from.id)!) {
+      if (merges.has(choice)) w.br(this.#merges.get(choice)!);
+      else this.#inline(from, choice);
+      return;
+    }
+    this.#ifSpent(() => this.#leave());
+    if (isDispatched) {
+      w.i32(this.#structure.dispatched.indexOf(choice));
+      w.set(this.#next);
+    }
+    w.br(this.#loops.get(isDispatched ? DISPATCHER : choice)!);
+  }
+
+  /** Goes to the target that RIP is, or leaves. */
+  #chooseFrom(node: RegionNode): void {
     this.#choose(
-      block,
-      target,
-      [...block.successors].sort((a, b) => a - b),
+      node,
+      this.#frame.rip,
+      [...node.targets.keys()].sort((a, b) => a - b),
     );
-    w.get(target);
-    this.#leaveTo();
+    this.#leave();
   }
 
   /** Goes to the candidate that the target is, if any, by binary search. */
-  #choose(block: BasicBlock, target: number, candidates: readonly number[]): void {
+  #choose(block: RegionNode, target: number, candidates: readonly number[]): void {
     const w = this.#w;
     if (candidates.length <= 2) {
       for (const candidate of candidates) {

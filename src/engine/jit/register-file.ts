@@ -37,8 +37,9 @@ export function registerUse(graph: FlowGraph): RegisterUse {
     if (isGeneralRegister(offset)) set.add(whole(offset));
     else if (isVector(offset)) set.add(offset & ~15);
   };
-  for (const block of graph.blocks.values()) {
-    for (const { firstUop, uopCount } of block.instructions) {
+  for (const node of graph.nodes.values()) {
+    if (node.kind !== 'code') continue;
+    for (const { firstUop, uopCount } of node.instructions) {
       for (let uop = firstUop; uop < firstUop + uopCount; uop++) {
         const profile = operandProfile(uopDefinitions()[graph.uops.u16(uop, UOP.OP)]);
         for (const field of profile.reads) note(read, graph.uops.u16(uop, FIELDS[field]));

@@ -179,7 +179,7 @@ for (const stack of STACKS) {
         e.w.op('i64.add');
       });
       e.w.get(e.i64[0]);
-      e.jumpIndirect();
+      e.jumpBack();
     });
     defineUop(`leave${suffix}`, (e) => {
       stackAddress(e, stack, RBP, 0);

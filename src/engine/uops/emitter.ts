@@ -92,6 +92,8 @@ export interface Emitter {
    * Must come last in an instruction: code that it wrote to is left.
    */
   systemCall(name: string, args: Push, after?: Push): void;
+  /** Follows STI: interrupts are held off until the next instruction is complete. */
+  shieldNext(): void;
   /** Pops an i32; if it is not 0, leaves with the pending fault. */
   faultIf(): void;
   /** Raises an exception. */
@@ -103,8 +105,10 @@ export interface Emitter {
   jump(): void;
   /** Pops an i32: if not 0, as `jump`; else goes on with the next micro-op. */
   jumpIf(): void;
-  /** Ends the block: the target is on the stack (i64). */
+  /** Ends the block: the target is on the stack (i64). Targets are kept in the record's LINK and IMM. */
   jumpIndirect(): void;
+  /** The same at the end of a function. */
+  jumpBack(): void;
   /** Ends the block: looks up RIP = next instruction, taking interrupts. */
   leave(): void;
   /** Op 1: runs the compiled region whose table index is in LINK. */

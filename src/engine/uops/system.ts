@@ -114,7 +114,10 @@ system('sysenter', 'sysenter');
 system('sysexit', 'sysexit', immBits(0, 1));
 system('hlt', 'hlt', next);
 system('cli', 'cli');
-system('sti', 'sti');
+defineUop('sti', (e) => {
+  e.systemCall('sti', () => {});
+  e.shieldNext();
+});
 system('stac', 'stac');
 system('clac', 'clac');
 system('clts', 'clts', next);

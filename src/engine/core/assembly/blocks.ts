@@ -25,8 +25,17 @@ import {
   MODE_CODE16,
   MODE_CODE64,
   MODE_CODE_SIZE_MASK,
+  PLACEMENT_COUNT,
+  PLACEMENT_GENERATION,
+  PLACEMENT_OWNER,
+  PLACEMENT_PAGE,
+  PLACEMENT_PAGES,
+  PLACEMENT_PAGE_SIZE,
   STATE_FAULT_VECTOR,
+  STATE_GENERATION_HIGH,
+  STATE_GENERATION_LOW,
   STATE_MODE,
+  STATE_PAGE,
   UOP_OP,
 } from './layout';
 import { codeBitmap, pageBlocks, ramPages } from './memory-map';
@@ -128,6 +137,41 @@ export function findBlock(): usize {
     if (load<u32>(header, BLOCK_PAGE2) != BLOCK_NO_PAGE) noteExecuted(linear + 4096);
     return uop;
   }
+}
+
+/** The pages of a region are where they were compiled from; they are noted as executed. */
+function isInPlace(placement: usize, linear: i64): bool {
+  const count = load<u32>(placement, PLACEMENT_COUNT);
+  for (let i: u32 = 0; i < count; i++) {
+    const at = placement + PLACEMENT_PAGES + <usize>(i * PLACEMENT_PAGE_SIZE);
+    const page = linear + ((<i64>load<i32>(at)) << 12);
+    const offset = translateFetch(page);
+    if (offset == -1) store<i32>(STATE_FAULT_VECTOR, -1);
+    if (offset < 0 || <u32>(offset >>> 12) != load<u32>(at, 4)) return false;
+    noteExecuted(page);
+  }
+  return true;
+}
+
+/**
+ * Looks again where a region's pages are, after translations were dropped or from another address. Returns 1, or
+ * ends the region and returns 0.
+ */
+export function checkPlacement(placement: usize): i32 {
+  const page = load<i64>(STATE_PAGE);
+  const linear = linearRip(page, load<u32>(STATE_MODE));
+  const generation: usize = linear < 0 ? STATE_GENERATION_HIGH : STATE_GENERATION_LOW;
+  // Filling the TLB can flush it, and with it the note of what is executed: then once more.
+  for (let tries = 0; tries < 2; tries++) {
+    const before = load<i64>(generation);
+    if (!isInPlace(placement, linear)) break;
+    if (load<i64>(generation) != before) continue;
+    store<i64>(placement, before, PLACEMENT_GENERATION);
+    store<i64>(placement, page, PLACEMENT_PAGE);
+    return 1;
+  }
+  kill(load<u32>(placement, PLACEMENT_OWNER));
+  return 0;
 }
 
 /** Bits of the granules that bytes `first` to `last` of a page touch. */

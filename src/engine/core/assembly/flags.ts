@@ -3,7 +3,7 @@
 // FLAG_RESULT is the last result sign-extended from the operand width, FLAG_CARRY the carry-out vector:
 // CF = carry bit 63, OF = bit 63 ^ bit 62, AF = bit 3, ZF = (result == 0), SF = (result < 0) ^ carry bit 1,
 // PF = even parity of the result's low byte ^ carry bit 0.
-import { STATE_FLAG_CARRY, STATE_FLAG_RESULT } from './layout';
+import { STATE_FLAG_CARRY, STATE_FLAG_RESULT, STATE_INTR_PENDING } from './layout';
 import {
   DONE,
   FLAG_AC,
@@ -115,7 +115,8 @@ export function popf(value: i64, opSize: i32, next: i64): i32 {
   replaceFlags(value, writableFlags(opSize));
   const after = systemFlags();
   const enabled = after & ~before & FLAG_IF;
-  if (((before ^ after) & (FLAG_TF | FLAG_AC)) == 0 && enabled == 0) return DONE;
+  const attend = enabled != 0 && load<u32>(STATE_INTR_PENDING) != 0;
+  if (((before ^ after) & (FLAG_TF | FLAG_AC)) == 0 && !attend) return DONE;
   updateMode();
   setRip(next);
   return LOOKUP;

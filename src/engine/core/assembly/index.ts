@@ -13,7 +13,15 @@ export {
   writeBlock,
   writeSystemBlock,
 } from './mmu';
-export { blockAt, findBlock, flushBlocks, insertBlock, invalidateRange, jumpCacheSlot } from './blocks';
+export {
+  blockAt,
+  checkPlacement,
+  findBlock,
+  flushBlocks,
+  insertBlock,
+  invalidateRange,
+  jumpCacheSlot,
+} from './blocks';
 export {
   deliverFault,
   icebp,

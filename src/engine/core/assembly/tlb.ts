@@ -6,6 +6,8 @@ import {
   STATE_CPL,
   STATE_CR4,
   STATE_FAULT_ADDRESS,
+  STATE_GENERATION_HIGH,
+  STATE_GENERATION_LOW,
   STATE_RFLAGS,
   STATE_TLB_BANK,
   STATE_TLB_FILLS,
@@ -106,11 +108,17 @@ function clearEntry(entry: usize): void {
 
 const JUMP_CACHE_HALF: i32 = (JUMP_CACHE_ENTRIES / 2) * JUMP_CACHE_ENTRY_SIZE;
 
+function count(generation: usize): void {
+  store<i64>(generation, load<i64>(generation) + 1);
+}
+
 function flushLowJumps(): void {
+  count(STATE_GENERATION_LOW);
   memory.fill(JUMP_CACHE_BASE, 0xff, JUMP_CACHE_HALF);
   memory.fill(executedLow, 0, 512);
 }
 function flushHighJumps(): void {
+  count(STATE_GENERATION_HIGH);
   memory.fill(JUMP_CACHE_BASE + JUMP_CACHE_HALF, 0xff, JUMP_CACHE_HALF);
   memory.fill(executedHigh, 0, 512);
   highIsLocal = false;

@@ -1,0 +1,169 @@
+/**
+ * Instructions of a region: decoded when first met, and how each passes control on.
+ *
+ * Places are given as offsets from the first byte of the entry's page. Other pages are where they were when the
+ * region was compiled; that they still are is checked when the region is entered.
+ */
+import { CodeBytes, FetchFault } from '../decode/code-bytes.ts';
+import { decodeInstruction } from '../decode/index.ts';
+import { FLOW } from '../decode/instruction.ts';
+import { UopWriter } from '../decode/uop-writer.ts';
+import { UOP } from '../layout.ts';
+import { uopDefinitions } from '../uops/index.ts';
+
+/** Instructions that one region may decode. */
+const MAX_DECODED = 1024;
+const MAX_UOPS_PER_INSTRUCTION = 12;
+
+export interface DecodedInstruction {
+  readonly pc: number;
+  readonly next: number;
+  readonly firstUop: number;
+  readonly uopCount: number;
+  readonly ending: Ending;
+}
+
+/** How an instruction passes control on. Targets are offsets. */
+export type Ending =
+  | { readonly kind: 'next' }
+  /** Conditional: to the target or on. */
+  | { readonly kind: 'branch'; readonly target: number }
+  | { readonly kind: 'jump'; readonly target: number }
+  | { readonly kind: 'call'; readonly target: number }
+  /** Likely to where the function was called from. */
+  | { readonly kind: 'return' }
+  /** To a computed target. */
+  | { readonly kind: 'indirect'; readonly call: boolean }
+  /** Leaves the region by itself, or always faults. */
+  | { readonly kind: 'leave' }
+  /** Has to be left to the interpreter. */
+  | { readonly kind: 'refuse' };
+
+/** What the region's code is read through. */
+export interface CodeSource {
+  readonly ram: Uint8Array;
+  /** RAM offset of a page relative to the entry's, -1 if it cannot be executed from. */
+  page(relative: number): number;
+  /** Whether the block at an offset in RAM is executed often enough: cold code stays out. */
+  executed(ramOffset: number): boolean;
+  /** Offsets that the computed jump at `pc` went to, as far as the interpreter has seen; `block` is where its block starts. */
+  targets(block: number, pc: number): readonly number[];
+}
+
+/** Reads fields of decoded records by their number. */
+export class UopReader {
+  readonly #view: DataView;
+  constructor(buffer: ArrayBuffer) {
+    this.#view = new DataView(buffer);
+  }
+  u8(uop: number, field: number): number {
+    return this.#view.getUint8(uop * UOP.SIZE + field);
+  }
+  u16(uop: number, field: number): number {
+    return this.#view.getUint16(uop * UOP.SIZE + field, true);
+  }
+  i32(uop: number, field: number): number {
+    return this.#view.getInt32(uop * UOP.SIZE + field, true);
+  }
+  i64(uop: number, field: number): bigint {
+    return this.#view.getBigInt64(uop * UOP.SIZE + field, true);
+  }
+}
+
+const CONDITIONAL = /^(jcc|jcxz|loop)/;
+/** Instructions that can make an interrupt possible, and leave by themselves when one is pending. */
+const ATTENTIVE = /^(popf|sti)/;
+
+type Shape = (flow: number, target: number) => Ending;
+
+function shapeOf(name: string): Shape {
+  if (CONDITIONAL.test(name)) return (_flow, target) => ({ kind: 'branch', target });
+  if (name === 'jmp') return (_flow, target) => ({ kind: 'jump', target });
+  if (/^call\d+\.\d+$/.test(name)) return (_flow, target) => ({ kind: 'call', target });
+  if (/^ret\d/.test(name)) return () => ({ kind: 'return' });
+  if (/^jmp\d/.test(name)) return () => ({ kind: 'indirect', call: false });
+  if (/^call\d/.test(name)) return () => ({ kind: 'indirect', call: true });
+  if (ATTENTIVE.test(name)) return () => ({ kind: 'next' });
+  return (flow) => {
+    if (flow === FLOW.SHADOW) return { kind: 'refuse' };
+    return { kind: flow === FLOW.NEXT ? 'next' : 'leave' };
+  };
+}
+
+/** How instructions go on whose last micro-op has this number. */
+const shapes: Shape[] = [];
+function endingOf(op: number, flow: number, target: number): Ending {
+  shapes[op] ??= shapeOf(uopDefinitions()[op].name);
+  return shapes[op](flow, target);
+}
+
+/** Page, relative to the entry's, that an offset lies in. */
+export const pageOf = (offset: number): number => Math.floor(offset / 4096);
+
+export class CodeReader {
+  readonly uops: UopReader;
+  readonly #source: CodeSource;
+  readonly #mode: number;
+  readonly #pages = new Map<number, number>();
+  readonly #out: UopWriter;
+  readonly #decoded = new Map<number, DecodedInstruction | undefined>();
+
+  constructor(source: CodeSource, mode: number) {
+    const buffer = new ArrayBuffer(MAX_DECODED * MAX_UOPS_PER_INSTRUCTION * UOP.SIZE);
+    this.#source = source;
+    this.#mode = mode;
+    this.#out = new UopWriter(buffer);
+    this.#out.begin(0);
+    this.uops = new UopReader(buffer);
+  }
+
+  /** RAM offsets of the pages that code was taken from, by page number relative to the entry's. */
+  get pages(): ReadonlyMap<number, number> {
+    return new Map([...this.#pages].filter(([, ram]) => ram >= 0));
+  }
+
+  /** The instruction at an offset; undefined where there is none that a region can have. */
+  at(pc: number): DecodedInstruction | undefined {
+    if (!this.#decoded.has(pc)) this.#decoded.set(pc, this.#decode(pc));
+    return this.#decoded.get(pc);
+  }
+
+  /** Whether code at an offset is executed often. */
+  isWarm(offset: number): boolean {
+    const page = this.#page(offset);
+    return page >= 0 && this.#source.executed(page + (offset & 4095));
+  }
+
+  #page(at: number): number {
+    const relative = pageOf(at);
+    let page = this.#pages.get(relative);
+    if (page === undefined) {
+      page = this.#source.page(relative);
+      this.#pages.set(relative, page);
+    }
+    return page;
+  }
+
+  #decode(pc: number): DecodedInstruction | undefined {
+    const firstUop = this.#out.count;
+    const page = this.#page(pc);
+    if (page < 0 || this.#decoded.size >= MAX_DECODED) return undefined;
+    const base = pageOf(pc) * 4096;
+    const code = new CodeBytes(this.#source.ram, page, pc - base, () => {
+      throw new FetchFault();
+    });
+    try {
+      const flow = decodeInstruction(code, this.#out, this.#mode, 0);
+      const last = this.#out.count - 1;
+      const target = base + this.uops.i32(last, UOP.IMM);
+      const ending = endingOf(this.uops.u16(last, UOP.OP), flow, target);
+      if (ending.kind === 'refuse') return undefined;
+      return { pc, next: base + code.pageOffset, firstUop, uopCount: this.#out.count - firstUop, ending };
+    } catch (error) {
+      // An instruction that runs into the next page is left to the interpreter.
+      if (!(error instanceof FetchFault)) throw error;
+      this.#out.truncate(firstUop);
+      return undefined;
+    }
+  }
+}
