@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import type { Command } from 'commander';
+import type { ShareCreateInput } from '../contracts/api/index.ts';
 import { AppError, type ErrorCode, toAppError } from '../contracts/errors.ts';
 import type { MachineConfig, NicConfig } from '../contracts/machine.ts';
 import type { FromMachine, MachineEnd } from '../contracts/ports.ts';
@@ -13,6 +14,7 @@ import { attachConsole } from './boot-terminal.ts';
 import { EXIT } from './exit-code.ts';
 import { type Io, processIo } from './io.ts';
 import { parseBytes } from './parse.ts';
+import { parseShare, shareConfig } from './share-options.ts';
 
 const CONSOLE = 'ttyS0';
 const MEMORY_DEFAULT = '256M';
@@ -28,6 +30,8 @@ export interface BootOptions {
   readonly disk: readonly BootDisk[];
   /** Networks of the NICs, in order. */
   readonly nic: readonly string[];
+  /** Folders that the guest can mount. */
+  readonly share: readonly ShareCreateInput[];
   /** I/O port of an isa-debug-exit device. */
   readonly debugExit?: number | undefined;
   /** False: interpreter alone. */
@@ -69,6 +73,12 @@ export function registerBoot(program: Command, io: Io = processIo()): void {
     )
     .option('--disk <file[,cow=file][,readonly]>', 'a disk; may be repeated', parseDisk, [])
     .option('--nic <none|network=name>', 'a NIC on a network of this run; may be repeated', parseNic, [])
+    .option(
+      '--share <tag=folder[,readonly]>',
+      'a folder that the guest can mount (mount -t 9p); may be repeated',
+      parseShare,
+      [],
+    )
     .option(
       '--debug-exit <port>',
       'end with status (V << 1) | 1 when the guest writes V to this port',
@@ -156,6 +166,7 @@ function machineConfig(options: BootOptions, nics: readonly NicConfig[]): Machin
     append: options.append,
     disks: options.disk.map((disk, index) => ({ device: `ubd${index}`, ...disk })),
     nics,
+    shares: options.share.map(shareConfig),
     debugExitPort: options.debugExit,
     jitThreshold: options.jit ? options.jitThreshold : 0,
   };

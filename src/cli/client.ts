@@ -25,6 +25,7 @@ import {
   NetworkPage,
   Operation,
   OperationPage,
+  type ShareCreateInput,
   Vm,
   type VmCreateInput,
   VmPage,
@@ -85,6 +86,10 @@ export class Client {
   attachDisk = (vm: string, body: AttachDisk): Promise<Vm> => this.#post(Vm, path`/v1/vms/${vm}/disks`, body);
   detachDisk = (vm: string, device: string): Promise<Vm> =>
     this.#transport.call(Vm, path`/v1/vms/${vm}/disks/${device}`, { method: 'DELETE' });
+  addShare = (vm: string, body: ShareCreateInput): Promise<Vm> =>
+    this.#post(Vm, path`/v1/vms/${vm}/shares`, body);
+  removeShare = (vm: string, tag: string): Promise<Vm> =>
+    this.#transport.call(Vm, path`/v1/vms/${vm}/shares/${tag}`, { method: 'DELETE' });
 
   mconsole = (vm: string, command: string): Promise<MconsoleResult> =>
     this.#post(MconsoleResult, path`/v1/vms/${vm}/mconsole`, { command });

@@ -15,6 +15,7 @@ import { registerMconsole } from './commands/mconsole.ts';
 import { registerMoo } from './commands/moo.ts';
 import { registerNetwork } from './commands/network.ts';
 import { registerOperation } from './commands/operation.ts';
+import { registerShare } from './commands/share.ts';
 import { registerSwitch } from './commands/switch.ts';
 import { registerVm } from './commands/vm.ts';
 import { EXIT, EXIT_HELP, exitCodeOf } from './exit-code.ts';
@@ -33,6 +34,7 @@ const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
   registerBackup,
   registerDisk,
   registerDiskFiles,
+  registerShare,
   registerMoo,
   registerNetwork,
   registerSwitch,

@@ -12,6 +12,7 @@ export interface MachineConfig {
   readonly disks: readonly DiskConfig[];
   /** In order: eth0 is the first. */
   readonly nics: readonly NicConfig[];
+  readonly shares?: readonly ShareConfig[] | undefined;
   /** Executions of a block before it is compiled; 0 = interpreter alone. The engine's own figure by default. */
   readonly jitThreshold?: number | undefined;
   /** I/O port of an isa-debug-exit device, if wanted. */
@@ -34,4 +35,25 @@ export interface NicConfig {
   /** aa:bb:cc:dd:ee:ff */
   readonly mac: string;
   readonly network: string;
+}
+
+/** A folder of the host that the guest can mount (9P2000.L over virtio). */
+export interface ShareConfig {
+  /** What the guest names it by in `mount -t 9p`. */
+  readonly tag: string;
+  /** Absolute path. */
+  readonly folder: string;
+  readonly readOnly: boolean;
+  /** Which of the guest's users is whom on the host; its root is the daemon's own user when missing. */
+  readonly uidMap?: readonly IdRange[] | undefined;
+  readonly gidMap?: readonly IdRange[] | undefined;
+  /** Set-user-id and set-group-id bits are set on the host's files too. */
+  readonly setId?: boolean | undefined;
+}
+
+/** `count` ids from `guest` on in the guest are those from `host` on. */
+export interface IdRange {
+  readonly guest: number;
+  readonly host: number;
+  readonly count: number;
 }

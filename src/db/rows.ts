@@ -50,6 +50,16 @@ export interface NicRow {
   readonly network_name: string;
 }
 
+export interface ShareRow {
+  readonly vm_id: string;
+  readonly tag: string;
+  readonly path: string;
+  readonly read_only: number;
+  readonly set_id: number;
+  readonly uid_map: string | null;
+  readonly gid_map: string | null;
+}
+
 export interface LayerRow {
   readonly id: string;
   readonly kind: 'image' | 'cow' | 'raw' | 'backup' | 'external';

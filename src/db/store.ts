@@ -5,6 +5,7 @@ import { EventTable } from './events.ts';
 import { ImageTable } from './images.ts';
 import { NetworkTable } from './networks.ts';
 import { OperationTable } from './operations.ts';
+import { ShareTable } from './shares.ts';
 import { IdempotencyTable, TokenTable } from './tokens.ts';
 import { VmTable } from './vms.ts';
 
@@ -15,6 +16,7 @@ export class Store {
   readonly images: ImageTable;
   readonly networks: NetworkTable;
   readonly disks: DiskTable;
+  readonly shares: ShareTable;
   readonly backups: BackupTable;
   readonly operations: OperationTable;
   readonly events: EventTable;
@@ -28,6 +30,7 @@ export class Store {
     this.images = new ImageTable(db);
     this.networks = new NetworkTable(db);
     this.disks = new DiskTable(db);
+    this.shares = new ShareTable(db);
     this.backups = new BackupTable(db);
     this.operations = new OperationTable(db);
     this.events = new EventTable(db);

@@ -76,3 +76,17 @@ export interface CharPort {
   /** `ready` is called when `input` has something after it had nothing. */
   onReadable(ready: () => void): void;
 }
+
+/** A folder of the host that a guest mounts: the server of 9P2000.L messages. */
+export interface FileShare {
+  /** No request is longer. */
+  readonly messageBytesMax: number;
+  /**
+   * Serves one request, whatever is in it. `respond` gets the reply, of at most `replyBytesMax` bytes (11 at least), within
+   * the call or later; what it gets, and `request`, are valid only until it or the call returns.
+   */
+  serve(request: Uint8Array, replyBytesMax: number, respond: (reply: Uint8Array) => void): void;
+  /** Forgets all that the client has open. */
+  reset(): void;
+  close(): MaybePromise<void>;
+}

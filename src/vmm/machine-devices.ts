@@ -1,10 +1,11 @@
-/** A machine's disks and network cards by their device names: opened at its start, plugged in and let go while it runs. */
+/** A machine's disks and network cards by their device names: opened at its start, plugged in and let go while it runs; and its shares. */
 import { AppError } from '../contracts/errors.ts';
-import type { DiskConfig, NicConfig } from '../contracts/machine.ts';
+import type { DiskConfig, NicConfig, ShareConfig } from '../contracts/machine.ts';
 import type { MachineStats, MachineWorkerData } from '../contracts/ports.ts';
-import type { NicPort } from '../engine/backends.ts';
+import type { FileShare, NicPort } from '../engine/backends.ts';
 import type { VirtioOptions } from '../engine/devices/virtio/index.ts';
 import type { Machine } from '../engine/machine/machine.ts';
+import { openShare } from '../hostfs/index.ts';
 import { type GuestDisk, openDisk } from '../storage/index.ts';
 import { openNicPort } from '../switchd/port-rings.ts';
 
@@ -27,11 +28,29 @@ function openAll<Config, Opened extends { close(): unknown }>(
   open: (config: Config) => Opened,
 ): Opened[] {
   const opened: Opened[] = [];
-  try {
+  return orClose(opened, () => {
     for (const config of configs) opened.push(open(config));
     return opened;
+  });
+}
+
+interface OpenShare {
+  readonly share: FileShare;
+  readonly tag: string;
+  close(): unknown;
+}
+
+function openOne(config: ShareConfig): OpenShare {
+  const share = openShare(config);
+  return { share, tag: config.tag, close: () => share.close() };
+}
+
+/** What `action` gives; `opened` is closed when it fails. */
+function orClose<Result>(opened: readonly { close(): unknown }[], action: () => Result): Result {
+  try {
+    return action();
   } catch (error) {
-    for (const done of opened) void done.close();
+    for (const one of opened) void one.close();
     throw error;
   }
 }
@@ -40,6 +59,7 @@ export class MachineDevices {
   readonly #onGone: (device: string) => void;
   readonly #disks = new Map<string, DiskSlot>();
   readonly #nics = new Map<string, NicSlot>();
+  readonly #shares: readonly OpenShare[];
   /** What the guest was asked to let go of. */
   readonly #leaving = new Map<string, Promise<void>>();
   #machine: Machine | undefined;
@@ -50,7 +70,9 @@ export class MachineDevices {
    */
   constructor({ config, nicRings }: MachineWorkerData, onGone: (device: string) => void) {
     this.#onGone = onGone;
-    const disks = openAll(config.disks, openDisk);
+    const shares = openAll(config.shares ?? [], (share) => openOne(share));
+    this.#shares = shares;
+    const disks = orClose(shares, () => openAll(config.disks, openDisk));
     for (const [index, { device }] of config.disks.entries()) {
       this.#disks.set(device, { backend: disks[index]!, slot: -1 });
     }
@@ -60,10 +82,11 @@ export class MachineDevices {
   }
 
   /** For the machine's constructor. */
-  get options(): Pick<VirtioOptions, 'disks' | 'nics'> {
+  get options(): Pick<VirtioOptions, 'disks' | 'nics' | 'shares'> {
     return {
       disks: [...this.#disks].map(([device, { backend }]) => ({ backend, serial: device })),
       nics: [...this.#nics.values()].map(({ port, mac }) => ({ port, mac })),
+      shares: this.#shares,
     };
   }
 
@@ -156,7 +179,8 @@ export class MachineDevices {
 
   async close(): Promise<void> {
     for (const { port } of this.#nics.values()) port.close();
-    await Promise.all([...this.#disks.values()].map(({ backend }) => backend.close()));
+    const backends = [...this.#disks.values()].map(({ backend }) => backend);
+    await Promise.all([...backends, ...this.#shares].map((one) => one.close()));
   }
 
   /** The card closes its port itself when it is taken out. */

@@ -13,6 +13,7 @@ import { Disks } from './services/disks.ts';
 import { Idempotency } from './services/idempotency.ts';
 import { Images } from './services/images.ts';
 import { Networks } from './services/networks.ts';
+import { Shares } from './services/shares.ts';
 import { Supervisor } from './services/supervisor.ts';
 import { Tickets } from './services/tickets.ts';
 import { Tokens } from './services/tokens.ts';
@@ -71,21 +72,34 @@ export class Manager {
     const operations = new Operations(store, events, jobs, log);
     const images = new Images({ store, events, operations, library, hostPaths });
     const disks = new Disks({ store, events, home, library, images, hostPaths });
+    const shares = new Shares(store, hostPaths);
     const supervisor = new Supervisor({
       store,
       events,
       admission,
       library,
       disks,
+      shares,
       fabric,
       createWorker,
       log,
     });
     const portsInUse = (networkId: string): number => supervisor.portsInUse(networkId);
     const networks = new Networks({ store, events, fabric, portsInUse });
-    const vms = new Vms({ store, events, home, admission, operations, images, networks, disks, supervisor });
+    const vms = new Vms({
+      store,
+      events,
+      home,
+      admission,
+      operations,
+      images,
+      networks,
+      disks,
+      shares,
+      supervisor,
+    });
     const backups = new Backups({ store, events, home, admission, operations, disks, vms, supervisor, log });
-    const devices = new Devices({ store, events, networks, disks, supervisor, vms });
+    const devices = new Devices({ store, events, networks, disks, shares, supervisor, vms });
     this.services = {
       home,
       admission,

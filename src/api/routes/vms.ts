@@ -1,5 +1,7 @@
 import { z } from 'zod';
 import {
+  Ref,
+  ShareCreate,
   MconsoleSysrq,
   Operation,
   Vm,
@@ -132,6 +134,33 @@ export const vmRoutes: RouteGroup = (app, services) => {
   }
 
   installActions(app, services);
+
+  app.route({
+    ...address('addShare'),
+    schema: {
+      operationId: 'addShare',
+      tags,
+      params: VmParams,
+      body: ShareCreate,
+      response: { 200: Vm, ...problems },
+    },
+    handler: async (request, reply) =>
+      withEtag(reply, await services.devices.addShare(principalOf(request), request.params.vm, request.body)),
+  });
+
+  app.route({
+    ...address('removeShare'),
+    schema: {
+      operationId: 'removeShare',
+      tags,
+      params: z.object({ vm: Ref, tag: z.string().max(40) }),
+      response: { 200: Vm, ...problems },
+    },
+    handler: async (request, reply) => {
+      const { vm, tag } = request.params;
+      return withEtag(reply, await services.devices.removeShare(principalOf(request), vm, tag));
+    },
+  });
 };
 
 /** Verbs that are done at once; what mconsole refuses is a conflict here. */

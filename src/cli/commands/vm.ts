@@ -1,12 +1,19 @@
 /** `umlaut vm …` */
 import type { Command } from 'commander';
-import { type Vm, type VmCreateInput, VmState, type VmUpdate } from '../../contracts/api/index.ts';
+import {
+  type ShareCreateInput,
+  type Vm,
+  type VmCreateInput,
+  VmState,
+  type VmUpdate,
+} from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Client } from '../client.ts';
 import { CommandContext } from '../context.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
 import { collect, parseBytes, parseCount, parseLabel } from '../parse.ts';
+import { parseShare } from '../share-options.ts';
 import { formatStats } from '../vm-stats.ts';
 
 type NicInput = NonNullable<VmCreateInput['nics']>[number];
@@ -17,6 +24,7 @@ interface CreateOptions {
   readonly append?: string;
   readonly disk?: string[];
   readonly nic?: string[];
+  readonly share?: ShareCreateInput[];
   readonly label?: Record<string, string>;
   readonly autostart?: Vm['autostart'];
   readonly start?: boolean;
@@ -41,6 +49,11 @@ function registerCreate(vm: Command, io: Io): void {
     .option('--append <text>', "added to the image's kernel command line")
     .option('--disk <disk>', 'attach this disk too; may be repeated', collect)
     .option('--nic <network>', 'a NIC on this network, "none" for no NIC; may be repeated', collect)
+    .option(
+      '--share <tag=folder[,readonly]>',
+      'a folder of the host that the guest can mount; may be repeated',
+      parseShare,
+    )
     .option('--label <key=value>', 'may be repeated', parseLabel)
     .option('--autostart <when>', 'last-state, always or never')
     .option('--start', 'boot it at once')
@@ -63,7 +76,7 @@ function registerCreate(vm: Command, io: Io): void {
 }
 
 function createBody(name: string | undefined, options: CreateOptions): VmCreateInput {
-  const { image, memory, append, disk, label, autostart, start } = options;
+  const { image, memory, append, disk, share, label, autostart, start } = options;
   return {
     ...(name !== undefined && { name }),
     ...(image !== undefined && { image }),
@@ -71,6 +84,7 @@ function createBody(name: string | undefined, options: CreateOptions): VmCreateI
     ...(append !== undefined && { append }),
     ...(disk !== undefined && { disks: disk.map((one) => ({ disk: one })) }),
     ...(options.nic !== undefined && { nics: nicsOf(options.nic) }),
+    ...(share !== undefined && { shares: share }),
     ...(label !== undefined && { labels: label }),
     ...(autostart !== undefined && { autostart }),
     ...(start !== undefined && { start }),
@@ -263,6 +277,9 @@ function vmFields(vm: Vm): string {
   for (const disk of vm.disks) {
     const size = `${formatBytes(disk.size_bytes)}, ${formatBytes(disk.allocated_bytes)} on the host`;
     fields.push([disk.device ?? 'disk', `${disk.name}, ${disk.format}, ${size}`]);
+  }
+  for (const share of vm.shares) {
+    fields.push([`share ${share.tag}`, `${share.path}${share.read_only ? ', read-only' : ''}`]);
   }
   for (const nic of vm.nics) {
     fields.push([nic.device, `${nic.mac} on ${nic.network} ${nic.addresses.join(' ')}`.trimEnd()]);

@@ -16,6 +16,7 @@ export function sampleVm(changes: Partial<Vm> = {}): Vm {
     autostart: 'last-state',
     debug_exit_port: null,
     disks: [],
+    shares: [],
     nics: [{ device: 'eth0', mac: '02:00:00:00:00:01', network: 'default', addresses: ['10.0.77.2'] }],
     consoles: ['ttyS0'],
     labels: {},

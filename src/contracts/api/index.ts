@@ -9,6 +9,7 @@ export * from './mconsole.ts';
 export * from './network.ts';
 export * from './operation.ts';
 export * from './routes.ts';
+export * from './share.ts';
 export * from './token.ts';
 export * from './transport.ts';
 export * from './vm.ts';

@@ -32,6 +32,8 @@ export const ROUTES = [
   { operationId: 'detachDisk', method: 'DELETE', path: '/v1/vms/{vm}/disks/{device}', status: 200 },
   { operationId: 'attachNic', method: 'POST', path: '/v1/vms/{vm}/nics', status: 200 },
   { operationId: 'detachNic', method: 'DELETE', path: '/v1/vms/{vm}/nics/{device}', status: 200 },
+  { operationId: 'addShare', method: 'POST', path: '/v1/vms/{vm}/shares', status: 200 },
+  { operationId: 'removeShare', method: 'DELETE', path: '/v1/vms/{vm}/shares/{tag}', status: 200 },
 
   { operationId: 'mconsole', method: 'POST', path: '/v1/vms/{vm}/mconsole', status: 200 },
   { operationId: 'mconsoleVersion', method: 'POST', path: '/v1/vms/{vm}/mconsole/version', status: 200 },

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { Bytes, ErrorBody, Labels, ListQuery, Name, pageOf, Ref, Timestamp, WaitTimeout } from './common.ts';
 import { Disk } from './disk.ts';
+import { Share, ShareCreate, SHARES_MAX } from './share.ts';
 
 export const MEMORY_MIN_BYTES = 64 * 1024 * 1024;
 export const MEMORY_DEFAULT_BYTES = 256 * 1024 * 1024;
@@ -42,6 +43,7 @@ export const Vm = z.object({
   debug_exit_port: z.int().nullable(),
   disks: z.array(Disk),
   nics: z.array(Nic),
+  shares: z.array(Share),
   consoles: z.array(z.string()),
   labels: Labels,
   created_at: Timestamp,
@@ -97,6 +99,11 @@ export const VmCreate = z.strictObject({
     .array(NicCreate)
     .max(NICS_MAX)
     .default([{ network: 'default' }]),
+  shares: z
+    .array(ShareCreate)
+    .max(SHARES_MAX)
+    .default([])
+    .meta({ description: 'Folders of the host that the guest can mount' }),
   labels: Labels.default({}),
   start: z.boolean().default(false),
 });

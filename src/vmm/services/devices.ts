@@ -1,5 +1,11 @@
 /** Disks and network cards of VMs, attached and detached: in the configuration, and in the machine while it runs. */
-import { type AttachDisk, type AttachNic, NICS_MAX, type Vm } from '../../contracts/api/index.ts';
+import {
+  type AttachDisk,
+  type AttachNic,
+  NICS_MAX,
+  type ShareCreate,
+  type Vm,
+} from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Store, VmRow } from '../../db/index.ts';
 import { type Principal, SYSTEM } from '../access.ts';
@@ -9,6 +15,7 @@ import type { MachineLink } from '../instance/machine-link.ts';
 import { DETACH_TIMEOUT_MS } from '../machine-devices.ts';
 import type { Disks } from './disks.ts';
 import type { Networks } from './networks.ts';
+import type { Shares } from './shares.ts';
 import type { Supervisor } from './supervisor.ts';
 import type { Vms } from './vms.ts';
 
@@ -22,6 +29,7 @@ export interface DeviceDeps {
   readonly events: EventLog;
   readonly networks: Networks;
   readonly disks: Disks;
+  readonly shares: Shares;
   readonly supervisor: Supervisor;
   readonly vms: Vms;
 }
@@ -72,6 +80,31 @@ export class Devices {
         throw error;
       }
     });
+    return vms.get(who, id);
+  }
+
+  /** AppErrors: `conflict` while it runs, what `Shares.add` says. */
+  addShare(who: Principal, ref: string, body: ShareCreate): Promise<Vm> {
+    return this.#changeShares(who, ref, (vmId) => this.#deps.shares.add(vmId, body));
+  }
+
+  /** AppErrors: `conflict` while it runs, `not_found`. */
+  removeShare(who: Principal, ref: string, tag: string): Promise<Vm> {
+    return this.#changeShares(who, ref, (vmId) => this.#deps.shares.remove(vmId, tag));
+  }
+
+  async #changeShares(who: Principal, ref: string, change: (vmId: string) => void): Promise<Vm> {
+    const { vms, supervisor, store, events } = this.#deps;
+    const { id } = vms.find(who, ref);
+    await supervisor.get(id).exclusive(() =>
+      store.transaction(() => {
+        const vm = this.#row(id);
+        vms.requireHalted(vm, 'shares');
+        change(id);
+        store.vms.touch(id, Date.now());
+        events.append({ type: 'vm.updated', tenant: vm.tenant, resource: { type: 'vm', id } });
+      }),
+    );
     return vms.get(who, id);
   }
 

@@ -10,6 +10,7 @@ import type { EventLog } from '../events.ts';
 import { Instance, type InstanceHost, type RunResources, type StateChange } from '../instance/instance.ts';
 import type { ImageLibrary, Log, MachineFactory, NetworkSwitch } from '../ports.ts';
 import type { Disks } from './disks.ts';
+import type { Shares } from './shares.ts';
 
 export interface SupervisorDeps {
   readonly store: Store;
@@ -17,6 +18,7 @@ export interface SupervisorDeps {
   readonly admission: Admission;
   readonly library: ImageLibrary;
   readonly disks: Disks;
+  readonly shares: Shares;
   readonly fabric: NetworkSwitch;
   readonly createWorker: MachineFactory;
   readonly log: Log;
@@ -121,6 +123,7 @@ export class Supervisor implements InstanceHost {
     const vm = this.#row(vmId);
     const image = await this.#deps.library.use(vm.image_id);
     const disks = this.#deps.store.disks.ofVm(vmId).map((disk) => this.#deps.disks.config(disk));
+    const shares = this.#deps.shares.configs(vmId);
     const nics = this.#deps.store.vms.nicsOf(vmId);
     const nicRings: SharedArrayBuffer[] = [];
     try {
@@ -137,6 +140,7 @@ export class Supervisor implements InstanceHost {
       append: [image.append, vm.append, `umlaut.name=${vm.name}`].filter((part) => part !== '').join(' '),
       disks,
       nics: nics.map((nic) => ({ device: nic.device, mac: nic.mac, network: nic.network_name })),
+      shares,
       debugExitPort: vm.debug_exit_port ?? undefined,
     };
     const data: MachineWorkerData = { config, nicRings };

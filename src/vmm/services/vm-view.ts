@@ -1,16 +1,18 @@
 /** VMs and their counters as the API shows them. */
 import type { Disk, ErrorBody, Nic, Vm, VmStats } from '../../contracts/api/index.ts';
 import type { MachineStats } from '../../contracts/ports.ts';
-import type { NicRow, VmRow } from '../../db/index.ts';
+import type { NicRow, ShareRow, VmRow } from '../../db/index.ts';
 import { iso, isoOrNull } from '../access.ts';
 import { CONSOLE_NAMES } from '../instance/console-hub.ts';
 import type { NetworkLease } from '../ports.ts';
+import { shareView } from './shares.ts';
 
 /** `leases` by MAC address. */
 export function vmView(
   row: VmRow,
   disks: readonly Disk[],
   nics: readonly NicRow[],
+  shares: readonly ShareRow[],
   leases: ReadonlyMap<string, readonly NetworkLease[]>,
 ): Vm {
   return {
@@ -33,6 +35,7 @@ export function vmView(
         addresses: (leases.get(mac) ?? []).map((lease) => lease.address),
       }),
     ),
+    shares: shares.map(shareView),
     consoles: [...CONSOLE_NAMES],
     labels: JSON.parse(row.labels) as Record<string, string>,
     created_at: iso(row.created_at),

@@ -5,6 +5,7 @@ import {
   type Operation,
   type OperationKind,
   type Page,
+  type ShareCreate,
   type Vm,
   type VmCreate,
   type VmPlan,
@@ -14,7 +15,7 @@ import {
 } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { MachineStats } from '../../contracts/ports.ts';
-import type { DiskRow, NicRow, Store, VmRow } from '../../db/index.ts';
+import type { DiskRow, NicRow, ShareRow, Store, VmRow } from '../../db/index.ts';
 import { findOwned, type Principal, pageOfRows, SYSTEM, tenantFilter } from '../access.ts';
 import type { Admission } from '../admission.ts';
 import type { EventLog } from '../events.ts';
@@ -26,6 +27,7 @@ import type { NetworkLease } from '../ports.ts';
 import type { Disks } from './disks.ts';
 import type { Images } from './images.ts';
 import { nameTaken, type Networks } from './networks.ts';
+import type { Shares } from './shares.ts';
 import type { Supervisor } from './supervisor.ts';
 import { statsView, vmView } from './vm-view.ts';
 
@@ -41,6 +43,7 @@ export interface VmDeps {
   readonly images: Images;
   readonly networks: Networks;
   readonly disks: Disks;
+  readonly shares: Shares;
   readonly supervisor: Supervisor;
 }
 
@@ -71,11 +74,13 @@ class DryRun extends Error {
   readonly vm: VmRow;
   readonly disks: DiskRow[];
   readonly nics: NicRow[];
-  constructor(vm: VmRow, disks: DiskRow[], nics: NicRow[]) {
+  readonly shares: ShareRow[];
+  constructor(vm: VmRow, disks: DiskRow[], nics: NicRow[], shares: ShareRow[]) {
     super('dry run');
     this.vm = vm;
     this.disks = disks;
     this.nics = nics;
+    this.shares = shares;
   }
 }
 
@@ -125,6 +130,7 @@ export class Vms {
         this.insert(record);
         this.#recordRoot(record, sizeBytes);
         for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
+        this.#addShares(id, body.shares);
       });
     } catch (error) {
       fs.rmSync(folder, { recursive: true, force: true });
@@ -146,7 +152,8 @@ export class Vms {
         this.insert(record);
         this.#recordRoot(record, sizeBytes);
         for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
-        throw new DryRun(this.#row(id), store.disks.ofVm(id), store.vms.nicsOf(id));
+        this.#addShares(id, body.shares);
+        throw new DryRun(this.#row(id), store.disks.ofVm(id), store.vms.nicsOf(id), store.shares.ofVms([id]));
       });
     } catch (error) {
       if (!(error instanceof DryRun)) throw error;
@@ -154,6 +161,7 @@ export class Vms {
         error.vm,
         error.disks.map((disk) => disks.view(disk)),
         error.nics,
+        error.shares,
         new Map(),
       );
       if (body.start) this.#wouldFit(record.memoryBytes);
@@ -355,6 +363,10 @@ export class Vms {
     };
   }
 
+  #addShares(vmId: string, shares: readonly ShareCreate[]): void {
+    for (const [index, share] of shares.entries()) this.#deps.shares.add(vmId, share, `shares[${index}].`);
+  }
+
   #recordRoot(record: VmRecord, sizeBytes: number): void {
     const { disks, store } = this.#deps;
     disks.record({
@@ -414,10 +426,11 @@ export class Vms {
         leases.set(lease.mac, [...(leases.get(lease.mac) ?? []), lease]);
       }
     }
+    const shares = Map.groupBy(store.shares.ofVms(ids), (share) => share.vm_id);
     const nicsByVm = Map.groupBy(nics, (nic) => nic.vm_id);
     return rows.map((row) => {
       const own = (disks.get(row.id) ?? []).map((disk) => this.#deps.disks.view(disk));
-      return vmView(row, own, nicsByVm.get(row.id) ?? [], leases);
+      return vmView(row, own, nicsByVm.get(row.id) ?? [], shares.get(row.id) ?? [], leases);
     });
   }
 }

@@ -16,6 +16,7 @@ const backend = {
   close() {},
 };
 const charPort = { output() {}, input: () => new Uint8Array(0), onReadable() {} };
+const fileShare = { messageBytesMax: 4096, serve() {}, reset() {}, close() {} };
 const nicPort = {
   send: () => true,
   onWritable() {},
@@ -38,16 +39,19 @@ test('devices take slots in the order given', () => {
     nics: [{ port: nicPort, mac: '02:00:00:00:00:01' }],
     consoles: [{ port: charPort, console: true }],
     rng: true,
+    shares: [{ share: fileShare, tag: 'src' }],
   });
-  const slots = [...devices.disks, ...devices.nics, devices.console!, devices.rng!].map(({ slot }) => slot);
-  expect(slots).toEqual([1, 2, 3, 4, 5]);
+  const slots = [...devices.disks, ...devices.nics, devices.console!, devices.rng!, ...devices.shares].map(
+    ({ slot }) => slot,
+  );
+  expect(slots).toEqual([1, 2, 3, 4, 5, 6]);
   const ids = slots.map((slot) => new Driver(board, slot).config.read(2, 2));
-  expect(ids).toEqual([0x1042, 0x1042, 0x1041, 0x1043, 0x1044]);
+  expect(ids).toEqual([0x1042, 0x1042, 0x1041, 0x1043, 0x1044, 0x1049]);
 });
 
 test('no console device without ports, no entropy device unless wanted', () => {
   const board = fakeBoard();
-  const options = { disks: [], nics: [], consoles: [], rng: false };
+  const options = { disks: [], nics: [], consoles: [], rng: false, shares: [] };
   const devices = createVirtioDevices(board, createPciBus(board), options);
   expect([devices.console, devices.rng]).toEqual([undefined, undefined]);
 });

@@ -5,6 +5,7 @@ import { type BlockHandle, type BlockOptions, block } from './block.ts';
 import { type ConsoleHandle, type ConsolePortOptions, consoles } from './console.ts';
 import type { VirtioCounters, VirtioDefinition, VirtioModel } from './device.ts';
 import { type NetHandle, type NetOptions, net } from './net.ts';
+import { type P9Counters, type P9Options, p9 } from './p9.ts';
 import { VirtioPci } from './pci-transport.ts';
 import { type RngCounters, rng } from './rng.ts';
 
@@ -12,9 +13,10 @@ export type { BlockCounters, BlockHandle, BlockOptions } from './block.ts';
 export type { ConsoleHandle, ConsolePortOptions } from './console.ts';
 export type { VirtioCounters } from './device.ts';
 export type { NetCounters, NetHandle, NetOptions } from './net.ts';
+export type { P9Counters, P9Options } from './p9.ts';
 
 /** Every device type. */
-export const VIRTIO_DEVICES = { block, net, console: consoles, rng } as const;
+export const VIRTIO_DEVICES = { block, net, console: consoles, rng, p9 } as const;
 
 /** What the machine keeps of a plugged device. */
 export interface VirtioInstance<Handle> {
@@ -58,6 +60,8 @@ export interface VirtioOptions {
   /** Ports of the one console device; none if empty. */
   readonly consoles: readonly ConsolePortOptions[];
   readonly rng: boolean;
+  /** Folders of the host. */
+  readonly shares: readonly P9Options[];
 }
 
 /** A machine's devices; disks and network cards come and go while it runs. */
@@ -66,6 +70,7 @@ export interface VirtioDevices {
   readonly nics: readonly VirtioInstance<NetHandle>[];
   readonly console: VirtioInstance<ConsoleHandle> | undefined;
   readonly rng: VirtioInstance<{ readonly counters: RngCounters }> | undefined;
+  readonly shares: readonly VirtioInstance<{ readonly counters: P9Counters }>[];
   /** RangeError when no slot is free. */
   plugDisk(options: BlockOptions): VirtioInstance<BlockHandle>;
   plugNic(options: NetOptions): VirtioInstance<NetHandle>;
@@ -83,8 +88,9 @@ export function createVirtioDevices(board: Board, bus: PciBus, options: VirtioOp
   const console =
     ports.length === 0 ? undefined : plugVirtioDevice(board, bus, VIRTIO_DEVICES.console, { ports });
   const entropy = options.rng ? plugVirtioDevice(board, bus, rng, undefined) : undefined;
+  const shares = options.shares.map((share) => plugVirtioDevice(board, bus, p9, share));
   const settled = async (): Promise<void> => {
-    for (const disk of disks) await disk.settled();
+    for (const device of [...disks, ...shares]) await device.settled();
   };
   const plugDisk = (disk: BlockOptions): VirtioInstance<BlockHandle> =>
     keep(disks, plugVirtioDevice(board, bus, block, disk));
@@ -96,7 +102,7 @@ export function createVirtioDevices(board: Board, bus: PciBus, options: VirtioOp
     bus.unplug(slot);
     await disk?.settled();
   };
-  return { disks, nics, console, rng: entropy, plugDisk, plugNic, unplug, settled };
+  return { disks, nics, console, rng: entropy, shares, plugDisk, plugNic, unplug, settled };
 }
 
 function keep<Instance>(list: Instance[], instance: Instance): Instance {
