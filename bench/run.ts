@@ -15,9 +15,10 @@ import { login } from './parts/login.ts';
 import { loop } from './parts/loop.ts';
 import { memory } from './parts/memory.ts';
 import type { Part } from './parts/part.ts';
+import { programs } from './parts/programs.ts';
 import { qemuVersion } from './qemu.ts';
 
-const PARTS: readonly Part[] = [loop, boot, login, compute, memory];
+const PARTS: readonly Part[] = [loop, boot, login, compute, programs, memory];
 const RUNS_DEFAULT = 5;
 
 const { values } = parseArgs({
