@@ -21,10 +21,16 @@ import {
   ImagePage,
   MconsoleResult,
   Network,
-  type NetworkCreate,
+  NetworkAddress,
+  NetworkAddresses,
+  type NetworkCreateInput,
   NetworkPage,
+  NetworkPorts,
+  NetworkStations,
+  type NicUpdateInput,
   Operation,
   OperationPage,
+  type ReservationCreate,
   type ShareCreateInput,
   Vm,
   type VmCreateInput,
@@ -81,6 +87,8 @@ export class Client {
     this.#post(Vm, path`/v1/vms/${vm}/sysrq`, { letter });
   attachNic = (vm: string, body: AttachNicInput): Promise<Vm> =>
     this.#post(Vm, path`/v1/vms/${vm}/nics`, body);
+  updateNic = (vm: string, device: string, body: NicUpdateInput): Promise<Vm> =>
+    this.#transport.call(Vm, path`/v1/vms/${vm}/nics/${device}`, { method: 'PATCH', body });
   detachNic = (vm: string, device: string): Promise<Vm> =>
     this.#transport.call(Vm, path`/v1/vms/${vm}/nics/${device}`, { method: 'DELETE' });
   attachDisk = (vm: string, body: AttachDisk): Promise<Vm> => this.#post(Vm, path`/v1/vms/${vm}/disks`, body);
@@ -110,8 +118,18 @@ export class Client {
   listNetworks = (query: Query = {}): Promise<Network[]> => this.#all(NetworkPage, '/v1/networks', query);
   getNetwork = (network: string): Promise<Network> =>
     this.#transport.call(Network, path`/v1/networks/${network}`);
-  createNetwork = (body: NetworkCreate): Promise<Network> => this.#post(Network, '/v1/networks', body);
+  createNetwork = (body: NetworkCreateInput): Promise<Network> => this.#post(Network, '/v1/networks', body);
   deleteNetwork = (network: string): Promise<void> => this.#delete(path`/v1/networks/${network}`);
+  listNetworkPorts = async (network: string): Promise<NetworkPorts['items']> =>
+    (await this.#transport.call(NetworkPorts, path`/v1/networks/${network}/ports`)).items;
+  listNetworkStations = async (network: string): Promise<NetworkStations['items']> =>
+    (await this.#transport.call(NetworkStations, path`/v1/networks/${network}/mac-table`)).items;
+  listNetworkAddresses = async (network: string): Promise<NetworkAddress[]> =>
+    (await this.#transport.call(NetworkAddresses, path`/v1/networks/${network}/addresses`)).items;
+  reserveAddress = (network: string, body: ReservationCreate): Promise<NetworkAddress> =>
+    this.#post(NetworkAddress, path`/v1/networks/${network}/addresses`, body);
+  releaseAddress = (network: string, address: string): Promise<void> =>
+    this.#delete(path`/v1/networks/${network}/addresses/${address}`);
 
   listBackups = (query: Query = {}): Promise<Backup[]> => this.#all(BackupPage, '/v1/backups', query);
   getBackup = (backup: string): Promise<Backup> => this.#transport.call(Backup, path`/v1/backups/${backup}`);

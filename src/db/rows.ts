@@ -16,9 +16,22 @@ export interface ImageRow {
 export interface NetworkRow {
   readonly seq: number;
   readonly id: string;
+  readonly tenant: string;
   readonly name: string;
+  readonly shared: number;
   readonly subnet: string;
+  readonly settings: string;
   readonly created_at: number;
+}
+
+export interface AddressRow {
+  readonly network_id: string;
+  readonly address: string;
+  readonly mac: string;
+  /** Null for a reservation. */
+  readonly vm_id: string | null;
+  readonly device: string | null;
+  readonly position: number;
 }
 
 export interface VmRow {
@@ -48,6 +61,7 @@ export interface NicRow {
   readonly mac: string;
   readonly network_id: string;
   readonly network_name: string;
+  readonly settings: string;
 }
 
 export interface ShareRow {

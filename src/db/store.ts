@@ -3,7 +3,7 @@ import type { Sqlite } from './database.ts';
 import { DiskTable } from './disks.ts';
 import { EventTable } from './events.ts';
 import { ImageTable } from './images.ts';
-import { NetworkTable } from './networks.ts';
+import { AddressTable, NetworkTable } from './networks.ts';
 import { OperationTable } from './operations.ts';
 import { ShareTable } from './shares.ts';
 import { IdempotencyTable, TokenTable } from './tokens.ts';
@@ -15,6 +15,7 @@ export class Store {
   readonly vms: VmTable;
   readonly images: ImageTable;
   readonly networks: NetworkTable;
+  readonly addresses: AddressTable;
   readonly disks: DiskTable;
   readonly shares: ShareTable;
   readonly backups: BackupTable;
@@ -29,6 +30,7 @@ export class Store {
     this.vms = new VmTable(db);
     this.images = new ImageTable(db);
     this.networks = new NetworkTable(db);
+    this.addresses = new AddressTable(db);
     this.disks = new DiskTable(db);
     this.shares = new ShareTable(db);
     this.backups = new BackupTable(db);

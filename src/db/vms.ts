@@ -20,6 +20,7 @@ export interface VmFilter {
 export class VmTable {
   readonly #insert;
   readonly #insertNic;
+  readonly #setNicSettings;
   readonly #get;
   readonly #byName;
   readonly #all;
@@ -31,6 +32,7 @@ export class VmTable {
   readonly #remove;
   readonly #nics;
   readonly #nicsOf;
+  readonly #allNics;
   readonly #onNetwork;
   readonly #removeNic;
   readonly #mac;
@@ -41,7 +43,12 @@ export class VmTable {
         created_at, updated_at) VALUES (@id, @tenant, @name, @state, @image_id, @memory_bytes, @append, @autostart,
         @debug_exit_port, @labels, @created_at, @created_at)`,
     );
-    this.#insertNic = db.prepare<[string, string, string, string]>('INSERT INTO nics VALUES (?, ?, ?, ?)');
+    this.#insertNic = db.prepare<[Omit<NicRow, 'network_name'>]>(
+      'INSERT INTO nics VALUES (@vm_id, @device, @mac, @network_id, @settings)',
+    );
+    this.#setNicSettings = db.prepare<[string, string, string]>(
+      'UPDATE nics SET settings = ? WHERE vm_id = ? AND device = ?',
+    );
     this.#get = db.prepare<[string], VmRow>(`${SELECT} WHERE vms.id = ?`);
     this.#byName = db.prepare<[string], VmRow>(`${SELECT} WHERE vms.name = ? ORDER BY vms.seq`);
     this.#all = db.prepare<[], VmRow>(`${SELECT} ORDER BY vms.seq`);
@@ -68,6 +75,7 @@ export class VmTable {
       `${SELECT_NIC} WHERE nics.vm_id IN (SELECT value FROM json_each(?)) ORDER BY nics.vm_id, nics.device`,
     );
     this.#nicsOf = db.prepare<[string], NicRow>(`${SELECT_NIC} WHERE nics.vm_id = ? ORDER BY nics.device`);
+    this.#allNics = db.prepare<[], NicRow>(`${SELECT_NIC} ORDER BY nics.vm_id, nics.device`);
     this.#onNetwork = db.prepare<[string], { count: number }>(
       'SELECT count(*) AS count FROM nics WHERE network_id = ?',
     );
@@ -78,8 +86,11 @@ export class VmTable {
   insert(vm: NewVm): void {
     this.#insert.run(vm);
   }
-  insertNic(vmId: string, device: string, mac: string, networkId: string): void {
-    this.#insertNic.run(vmId, device, mac, networkId);
+  insertNic(nic: Omit<NicRow, 'network_name'>): void {
+    this.#insertNic.run(nic);
+  }
+  setNicSettings(vmId: string, device: string, settings: string): void {
+    this.#setNicSettings.run(settings, vmId, device);
   }
   get(id: string): VmRow | undefined {
     return this.#get.get(id);
@@ -112,6 +123,9 @@ export class VmTable {
   /** NICs of several VMs with one query. */
   nicsOfAll(vmIds: readonly string[]): NicRow[] {
     return this.#nics.all(JSON.stringify(vmIds));
+  }
+  allNics(): NicRow[] {
+    return this.#allNics.all();
   }
   nicsOf(vmId: string): NicRow[] {
     return this.#nicsOf.all(vmId);

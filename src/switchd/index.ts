@@ -31,6 +31,7 @@ export type {
   Reservation,
   VlanSettings,
 } from './protocol.ts';
+export { addressPlan } from './settings.ts';
 
 export interface SwitchOptions {
   /** The switch's thread has ended unasked. All ports are dead; every further call fails. */

@@ -3,8 +3,16 @@ import { createHash } from 'node:crypto';
 import { AppError } from '../contracts/errors.ts';
 import type { NetworkOptions } from './protocol.ts';
 import { defaultPool, type Pool, poolFits } from './services/lease-table.ts';
-import { formatMac, inSubnet, parseIp, parseMac, parseSubnet, type Subnet } from './wire/address.ts';
-import { type Prefix6, parsePrefix6 } from './wire/address6.ts';
+import {
+  formatIp,
+  formatMac,
+  inSubnet,
+  parseIp,
+  parseMac,
+  parseSubnet,
+  type Subnet,
+} from './wire/address.ts';
+import { isInPrefix, type Prefix6, parseIp6, parsePrefix6 } from './wire/address6.ts';
 
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const DOMAIN_MAX = 253;
@@ -62,6 +70,30 @@ export function networkSettings(options: NetworkOptions): NetworkSettings {
   const ipv6Prefix = prefixOf(options.ipv6Prefix);
   const hub = options.hub ?? false;
   return { subnet, gatewayIp, gatewayMac, pool, domain, leaseSeconds, hub, ipv6Prefix, reservations };
+}
+
+/** Which addresses of a network there are to give out. */
+export interface AddressPlan {
+  /** Whether a station may have it: of the subnet or the IPv6 prefix, and not the network's own. */
+  has(address: string): boolean;
+  readonly poolSize: number;
+  /** From 0 to `poolSize` − 1. */
+  poolAddress(index: number): string;
+}
+
+/** Throws AppError `invalid_input`, as the making of such a network does. */
+export function addressPlan(options: NetworkOptions): AddressPlan {
+  const { subnet, gatewayIp, pool, ipv6Prefix } = networkSettings(options);
+  return {
+    has: (text) => {
+      const ip = parseIp(text);
+      if (ip !== undefined) return isHost(ip, subnet) && ip !== gatewayIp;
+      const ip6 = parseIp6(text);
+      return ip6 !== undefined && ipv6Prefix !== undefined && isInPrefix(ip6, 0, ipv6Prefix);
+    },
+    poolSize: pool.last - pool.first + 1,
+    poolAddress: (index) => formatIp(pool.first + index),
+  };
 }
 
 /** Throws AppError `invalid_input` for what is no host address of the subnet. */

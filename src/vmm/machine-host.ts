@@ -10,8 +10,8 @@ import type {
   MachineWorkerData,
 } from '../contracts/ports.ts';
 import type { CharPort, NicPort } from '../engine/backends.ts';
-import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
 import type { JitStats } from '../engine/cpu.ts';
+import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
 import { createCpu } from '../engine/vcpu.ts';
 import { type BackupRun, beginBackup } from '../storage/index.ts';
 import { openNicPort } from '../switchd/port-rings.ts';

@@ -7,12 +7,14 @@ import type { Home } from './home.ts';
 import { HostPaths } from './host-paths.ts';
 import { Operations } from './operations.ts';
 import type { ImageLibrary, Log, MachineFactory, NetworkSwitch } from './ports.ts';
+import { Addresses } from './services/addresses.ts';
 import { Backups } from './services/backups.ts';
 import { Devices } from './services/devices.ts';
 import { Disks } from './services/disks.ts';
 import { Idempotency } from './services/idempotency.ts';
 import { Images } from './services/images.ts';
 import { Networks } from './services/networks.ts';
+import { Nics } from './services/nics.ts';
 import { Shares } from './services/shares.ts';
 import { Supervisor } from './services/supervisor.ts';
 import { Tickets } from './services/tickets.ts';
@@ -73,6 +75,7 @@ export class Manager {
     const images = new Images({ store, events, operations, library, hostPaths });
     const disks = new Disks({ store, events, home, library, images, hostPaths });
     const shares = new Shares(store, hostPaths);
+    const addresses = new Addresses({ store, fabric, log });
     const supervisor = new Supervisor({
       store,
       events,
@@ -80,12 +83,14 @@ export class Manager {
       library,
       disks,
       shares,
+      addresses,
       fabric,
       createWorker,
       log,
     });
     const portsInUse = (networkId: string): number => supervisor.portsInUse(networkId);
-    const networks = new Networks({ store, events, fabric, portsInUse });
+    const networks = new Networks({ store, events, fabric, addresses, home, log, portsInUse });
+    const nics = new Nics({ store, events, networks });
     const vms = new Vms({
       store,
       events,
@@ -93,13 +98,25 @@ export class Manager {
       admission,
       operations,
       images,
-      networks,
+      nics,
+      addresses,
       disks,
       shares,
       supervisor,
     });
-    const backups = new Backups({ store, events, home, admission, operations, disks, vms, supervisor, log });
-    const devices = new Devices({ store, events, networks, disks, shares, supervisor, vms });
+    const backups = new Backups({
+      store,
+      events,
+      home,
+      admission,
+      operations,
+      disks,
+      nics,
+      vms,
+      supervisor,
+      log,
+    });
+    const devices = new Devices({ store, events, nics, fabric, disks, shares, supervisor, vms });
     this.services = {
       home,
       admission,

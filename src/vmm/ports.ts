@@ -1,5 +1,7 @@
 /** What the virtual machine manager needs from other parts; `main.ts` connects them, tests put in their own. */
+
 import type { FromMachine, MachineWorkerData, ToMachine } from '../contracts/ports.ts';
+import type { SwitchHandle } from '../switchd/index.ts';
 
 /** A machine's thread, as `worker_threads.Worker` is. */
 export interface MachineWorker {
@@ -11,29 +13,26 @@ export interface MachineWorker {
 }
 export type MachineFactory = (data: MachineWorkerData) => MachineWorker;
 
+export type { NetworkOptions, PortSettings } from '../switchd/index.ts';
+
 export interface NetworkLease {
   readonly mac: string;
   readonly address: string;
   readonly hostName: string | null;
 }
 
-/** The virtual switch; networks live in it as long as the daemon. */
-export interface NetworkSwitch {
-  createNetwork(options: {
-    readonly id: string;
-    readonly name: string;
-    readonly subnet: string;
-  }): Promise<void>;
-  deleteNetwork(networkId: string): Promise<void>;
-  attach(options: {
-    readonly networkId: string;
-    readonly portId: string;
-    readonly name: string;
-    readonly mac: string;
-  }): Promise<{ readonly ring: SharedArrayBuffer; detach(): Promise<void> }>;
-  leases(networkId: string): Promise<readonly NetworkLease[]>;
-  close(): Promise<void>;
+/** The port of a VM's network card. */
+export function portIdOf(vmId: string, device: string): string {
+  return `${vmId}/${device}`;
 }
+
+/** The virtual switch; networks live in it as long as the daemon. */
+export type NetworkSwitch = Pick<
+  SwitchHandle,
+  'createNetwork' | 'deleteNetwork' | 'attach' | 'configurePort' | 'reserve' | 'ports' | 'macTable' | 'close'
+> & {
+  leases(networkId: string): Promise<readonly NetworkLease[]>;
+};
 
 export interface StoredImageFile {
   readonly role: 'kernel' | 'initrd' | 'disk';

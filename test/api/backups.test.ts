@@ -171,21 +171,3 @@ describe('images', () => {
     await api.get('/v1/images/default').expect(404);
   });
 });
-
-describe('networks', () => {
-  it('are made, listed with their leases, and deleted when nobody is on them', async () => {
-    const api = await startHarness();
-    const made = await api.post('/v1/networks', { name: 'lab', subnet: '10.9.0.0/24' }).expect(201);
-    expect(made.body).toMatchObject({ name: 'lab', ports: 0, leases: [] });
-    await api.runVm('web-1', { nics: [{ network: 'lab' }] });
-    const network = (await api.get('/v1/networks/lab').expect(200)).body;
-    expect(network).toMatchObject({ ports: 1, leases: [{ address: '10.0.77.10', host_name: 'web-1' }] });
-    expect((await api.delete('/v1/networks/lab').expect(409)).body.code).toBe('in_use');
-    await api.delete('/v1/vms/web-1?force=true').expect(204);
-    await api.delete('/v1/networks/lab').expect(204);
-    expect((await api.delete('/v1/networks/default').expect(403)).body.code).toBe('protected');
-    expect((await api.get('/v1/networks')).body.items).toHaveLength(1);
-    await api.post('/v1/networks', { name: 'x', subnet: 'here' }).expect(400);
-    await api.post('/v1/networks', { name: 'default', subnet: '10.9.0.0/24' }).expect(409);
-  });
-});

@@ -21,7 +21,9 @@ describe('VMs', () => {
     });
     expect(answer.headers.location).toBe(`/v1/vms/${vm.id}`);
     expect(vm.disks).toMatchObject([{ device: 'ubd0', format: 'cow', owned_by_vm: true }]);
-    expect(vm.nics).toMatchObject([{ device: 'eth0', network: 'default', addresses: [] }]);
+    expect(vm.nics).toMatchObject([
+      { device: 'eth0', network: 'default', addresses: [expect.stringMatching(/^10\.0\.77\.\d+$/)] },
+    ]);
     expect(vm.nics[0]!.mac).toMatch(/^02:/);
     const cow = fs.readFileSync(path.join(api.home, 'vms', vm.id, 'ubd0.cow'));
     expect(cow.subarray(0, 4).toString()).toBe('OOOM');
@@ -33,7 +35,8 @@ describe('VMs', () => {
     const vm = await api.runVm('web-1', { append: 'debug' });
     expect(vm).toMatchObject({ state: 'running' });
     expect(vm.started_at).not.toBeNull();
-    expect(vm.nics[0]!.addresses).toEqual(['10.0.77.10']);
+    const [port] = [...api.fabric.networks.values()][0]!.ports.values();
+    expect(port).toMatchObject({ name: 'web-1', addresses: vm.nics[0]!.addresses, protection: {} });
     const { config, nicRings } = api.farm.of('web-1').data;
     expect(config).toMatchObject({ name: 'web-1', append: 'console=ttyS0 debug umlaut.name=web-1' });
     expect(config.disks).toEqual([

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { AttachDisk, AttachNic, Ref, Vm } from '../../contracts/api/index.ts';
+import { AttachDisk, AttachNic, NicUpdate, Ref, Vm } from '../../contracts/api/index.ts';
 import { principalOf, withEtag } from '../request.ts';
 import { address, problems, type RouteGroup, VmParams } from '../route.ts';
 
@@ -49,6 +49,22 @@ export const deviceRoutes: RouteGroup = (app, { devices }) => {
     },
     handler: async (request, reply) =>
       withEtag(reply, await devices.attachNic(principalOf(request), request.params.vm, request.body)),
+  });
+
+  app.route({
+    ...address('updateNic'),
+    schema: {
+      operationId: 'updateNic',
+      tags,
+      summary: 'Changes what a network card may do, at once',
+      params: DeviceParams,
+      body: NicUpdate,
+      response: { 200: Vm, ...problems },
+    },
+    handler: async (request, reply) => {
+      const { vm, device } = request.params;
+      return withEtag(reply, await devices.updateNic(principalOf(request), vm, device, request.body));
+    },
   });
 
   app.route({

@@ -1,19 +1,26 @@
 import { z } from 'zod';
-import { Network, NetworkCreate, NetworkListQuery, NetworkPage, Ref } from '../../contracts/api/index.ts';
-import type { Principal } from '../../vmm/index.ts';
+import {
+  Network,
+  NetworkAddress,
+  NetworkAddresses,
+  NetworkCreate,
+  NetworkListQuery,
+  NetworkPage,
+  NetworkPorts,
+  NetworkStations,
+  Ref,
+  ReservationCreate,
+} from '../../contracts/api/index.ts';
 import { principalOf } from '../request.ts';
 import { address, NoContent, problems, type RouteGroup } from '../route.ts';
 
 const tags = ['networks'];
 const params = z.object({ network: Ref });
-const config = { access: 'admin' } as const;
+const AddressParams = z.object({ network: Ref, address: z.string().max(45) });
 
-/** Whose VMs are on a network is no tenant's business. */
-function shown(who: Principal, network: Network): Network {
-  return who.role === 'admin' ? network : { ...network, leases: [], ports: 0 };
-}
+export const networkRoutes: RouteGroup = (app, services) => {
+  const { networks } = services;
 
-export const networkRoutes: RouteGroup = (app, { networks }) => {
   app.route({
     ...address('listNetworks'),
     schema: {
@@ -22,10 +29,7 @@ export const networkRoutes: RouteGroup = (app, { networks }) => {
       querystring: NetworkListQuery,
       response: { 200: NetworkPage, ...problems },
     },
-    handler: async (request) => {
-      const page = await networks.list(request.query);
-      return { ...page, items: page.items.map((network) => shown(principalOf(request), network)) };
-    },
+    handler: (request) => networks.list(principalOf(request), request.query),
   });
 
   app.route({
@@ -36,9 +40,8 @@ export const networkRoutes: RouteGroup = (app, { networks }) => {
       body: NetworkCreate,
       response: { 201: Network, ...problems },
     },
-    config,
     handler: async (request, reply) => {
-      const network = await networks.create(request.body);
+      const network = await networks.create(principalOf(request), request.body);
       return reply.code(201).header('location', `/v1/networks/${network.id}`).send(network);
     },
   });
@@ -46,15 +49,83 @@ export const networkRoutes: RouteGroup = (app, { networks }) => {
   app.route({
     ...address('getNetwork'),
     schema: { operationId: 'getNetwork', tags, params, response: { 200: Network, ...problems } },
-    handler: async (request) => shown(principalOf(request), await networks.get(request.params.network)),
+    handler: (request) => networks.get(principalOf(request), request.params.network),
   });
 
   app.route({
     ...address('deleteNetwork'),
     schema: { operationId: 'deleteNetwork', tags, params, response: { 204: NoContent, ...problems } },
-    config,
     handler: async (request, reply) => {
-      await networks.delete(request.params.network);
+      await networks.delete(principalOf(request), request.params.network);
+      return reply.code(204).send(null);
+    },
+  });
+
+  watchingRoutes(app, services);
+  addressRoutes(app, services);
+};
+
+/** What goes on in a network. */
+const watchingRoutes: RouteGroup = (app, { networks }) => {
+  app.route({
+    ...address('listNetworkPorts'),
+    schema: { operationId: 'listNetworkPorts', tags, params, response: { 200: NetworkPorts, ...problems } },
+    handler: async (request) => ({
+      items: await networks.ports(principalOf(request), request.params.network),
+    }),
+  });
+
+  app.route({
+    ...address('listNetworkStations'),
+    schema: {
+      operationId: 'listNetworkStations',
+      tags,
+      params,
+      response: { 200: NetworkStations, ...problems },
+    },
+    handler: async (request) => ({
+      items: await networks.stations(principalOf(request), request.params.network),
+    }),
+  });
+};
+
+const addressRoutes: RouteGroup = (app, { networks }) => {
+  app.route({
+    ...address('listNetworkAddresses'),
+    schema: {
+      operationId: 'listNetworkAddresses',
+      tags,
+      params,
+      response: { 200: NetworkAddresses, ...problems },
+    },
+    handler: (request) => ({ items: networks.addressesOf(principalOf(request), request.params.network) }),
+  });
+
+  app.route({
+    ...address('reserveAddress'),
+    schema: {
+      operationId: 'reserveAddress',
+      tags,
+      params,
+      body: ReservationCreate,
+      response: { 201: NetworkAddress, ...problems },
+    },
+    handler: async (request, reply) => {
+      const made = await networks.reserve(principalOf(request), request.params.network, request.body);
+      return reply.code(201).send(made);
+    },
+  });
+
+  app.route({
+    ...address('releaseAddress'),
+    schema: {
+      operationId: 'releaseAddress',
+      tags,
+      params: AddressParams,
+      response: { 204: NoContent, ...problems },
+    },
+    handler: async (request, reply) => {
+      await networks.release(principalOf(request), request.params.network, request.params.address);
       return reply.code(204).send(null);
     },
   });

@@ -1,9 +1,11 @@
 /** `umlaut network …` */
-import type { Command } from 'commander';
-import type { Network, Nic } from '../../contracts/api/index.ts';
+import { type Command, InvalidArgumentError } from 'commander';
+import type { Network, NetworkAddress, NetworkPort, NetworkStation, Nic } from '../../contracts/api/index.ts';
 import { CommandContext } from '../context.ts';
-import { formatAge, formatFields, formatTable } from '../format.ts';
+import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
+import { parseCount } from '../parse.ts';
+import { addNicOptions, type NicOptions, nicSettings } from './nic-options.ts';
 
 export function registerNetwork(program: Command, io: Io): void {
   const network = program.command('network').description('switched networks');
@@ -22,16 +24,7 @@ export function registerNetwork(program: Command, io: Io): void {
       const context = new CommandContext(command, io);
       context.print(await context.client.getNetwork(name), networkFields);
     });
-  network
-    .command('create')
-    .argument('<name>')
-    .requiredOption('--subnet <cidr>', 'such as 10.1.0.0/24')
-    .description('make a network with DHCP and DNS')
-    .action(async (name: string, { subnet }: { subnet: string }, command: Command) => {
-      const context = new CommandContext(command, io);
-      const made = await context.client.createNetwork({ name, subnet });
-      context.print(made, () => `${made.name}\n`);
-    });
+  registerCreate(network, io);
   network
     .command('delete')
     .argument('<network>')
@@ -41,31 +34,145 @@ export function registerNetwork(program: Command, io: Io): void {
       await context.client.deleteNetwork(name);
       context.print({ deleted: name }, () => `${name} deleted\n`);
     });
+  registerViews(network, io);
+  registerReservations(network, io);
   registerCards(network, io);
 }
 
-interface AttachOptions {
+interface CreateOptions {
+  readonly subnet: string;
+  readonly gateway?: string;
+  readonly domain?: string;
+  readonly pool?: { first: string; last: string };
+  readonly leaseSeconds?: number;
+  readonly hub?: boolean;
+  readonly umlSocket?: boolean;
+  readonly shared?: boolean;
+}
+
+function registerCreate(network: Command, io: Io): void {
+  network
+    .command('create')
+    .argument('<name>')
+    .requiredOption('--subnet <cidr>', 'such as 10.1.0.0/24')
+    .option('--gateway <ip>', "the network's own address; the first of the subnet when missing")
+    .option('--domain <domain>', 'of the names of its VMs; NAME.internal when missing')
+    .option('--pool <first-last>', 'addresses to give out, such as 10.1.0.100-10.1.0.200', parsePool)
+    .option('--lease-seconds <seconds>', 'how long a DHCP lease lasts', parseCount)
+    .option('--hub', 'every frame goes to every port')
+    .option('--uml-socket', 'offer a control socket for User-mode Linux, vde_plug and QEMU')
+    .option('--shared', 'VMs of other tenants may be on it')
+    .description('make a network with DHCP and DNS')
+    .action(async (name: string, options: CreateOptions, command: Command) => {
+      const context = new CommandContext(command, io);
+      const { leaseSeconds, umlSocket, ...rest } = options;
+      const made = await context.client.createNetwork({
+        name,
+        ...rest,
+        ...(leaseSeconds !== undefined && { lease_seconds: leaseSeconds }),
+        ...(umlSocket !== undefined && { uml_socket: umlSocket }),
+      });
+      context.print(made, () => [made.name, made.uml_socket ?? ''].filter(Boolean).join(' ').concat('\n'));
+    });
+}
+
+function parsePool(text: string): { first: string; last: string } {
+  const [first, last, ...rest] = text.split('-');
+  if (!first || !last || rest.length > 0) throw new InvalidArgumentError('Write it as FIRST-LAST.');
+  return { first, last };
+}
+
+function registerViews(network: Command, io: Io): void {
+  network
+    .command('ports')
+    .argument('<network>')
+    .description('what is plugged in, with counters')
+    .action(async (name: string, _options: object, command: Command) => {
+      const context = new CommandContext(command, io);
+      context.print(await context.client.listNetworkPorts(name), portTable);
+    });
+  network
+    .command('macs')
+    .argument('<network>')
+    .description('which station is at which port')
+    .action(async (name: string, _options: object, command: Command) => {
+      const context = new CommandContext(command, io);
+      context.print(await context.client.listNetworkStations(name), stationTable);
+    });
+  network
+    .command('addresses')
+    .argument('<network>')
+    .description('whose the addresses are')
+    .action(async (name: string, _options: object, command: Command) => {
+      const context = new CommandContext(command, io);
+      context.print(await context.client.listNetworkAddresses(name), addressTable);
+    });
+}
+
+function registerReservations(network: Command, io: Io): void {
+  network
+    .command('reserve')
+    .argument('<network>')
+    .argument('<address>')
+    .argument('<mac>')
+    .description('keep an address for a station that is no VM of the daemon')
+    .action(async (name: string, address: string, mac: string, _options: object, command: Command) => {
+      const context = new CommandContext(command, io);
+      const made = await context.client.reserveAddress(name, { address, mac });
+      context.print(made, () => `${made.address} is kept for ${made.mac}\n`);
+    });
+  network
+    .command('release')
+    .argument('<network>')
+    .argument('<address>')
+    .description('end a reservation')
+    .action(async (name: string, address: string, _options: object, command: Command) => {
+      const context = new CommandContext(command, io);
+      await context.client.releaseAddress(name, address);
+      context.print({ released: address }, () => `${address} released\n`);
+    });
+}
+
+interface AttachOptions extends NicOptions {
   readonly device?: string;
   readonly mac?: string;
 }
 
 function registerCards(network: Command, io: Io): void {
-  network
+  const attach = network
     .command('attach')
     .argument('<vm>')
     .argument('<network>')
     .option('--device <device>', 'eth0 to eth7; the first free one when missing')
     .option('--mac <mac>', 'its address; one of its own when missing')
-    .description('give a VM a network card; a guest that runs finds it by itself')
-    .action(async (vm: string, name: string, { device, mac }: AttachOptions, command: Command) => {
+    .description('give a VM a network card; a guest that runs finds it by itself');
+  addNicOptions(attach, true).action(
+    async (vm: string, name: string, options: AttachOptions, command: Command) => {
       const context = new CommandContext(command, io);
+      const { device, mac } = options;
+      // INVARIANT: only `configure` takes settings back, which are null then.
+      const settings = nicSettings(options) as Parameters<typeof context.client.attachNic>[1];
       const now = await context.client.attachNic(vm, {
+        ...settings,
         network: name,
         ...(device !== undefined && { device }),
         ...(mac !== undefined && { mac }),
       });
       context.print(now, () => nicTable(now.nics));
-    });
+    },
+  );
+  const configure = network
+    .command('configure')
+    .argument('<vm>')
+    .argument('<device>', 'eth0, …')
+    .description('change what a network card may do; takes effect at once');
+  addNicOptions(configure, false).action(
+    async (vm: string, device: string, options: NicOptions, command: Command) => {
+      const context = new CommandContext(command, io);
+      const now = await context.client.updateNic(vm, device, nicSettings(options));
+      context.print(now, () => nicTable(now.nics));
+    },
+  );
   network
     .command('detach')
     .argument('<vm>')
@@ -86,23 +193,62 @@ function nicTable(nics: readonly Nic[]): string {
 function networkTable(networks: readonly Network[]): string {
   const rows = networks.map((network) => [
     network.name,
+    network.tenant,
     network.subnet,
     String(network.ports),
     String(network.leases.length),
     formatAge(network.created_at),
   ]);
-  return formatTable(['NAME', 'SUBNET', 'PORTS', 'LEASES', 'AGE'], rows);
+  return formatTable(['NAME', 'TENANT', 'SUBNET', 'PORTS', 'LEASES', 'AGE'], rows);
 }
 
 function networkFields(network: Network): string {
   return formatFields([
     ['name', network.name],
     ['id', network.id],
+    ['tenant', network.shared ? `${network.tenant}, shared with others` : network.tenant],
     ['subnet', network.subnet],
+    ...(network.hub === true ? [['hub', 'yes'] as [string, string]] : []),
+    ...(network.uml_socket === null ? [] : [['socket', network.uml_socket] as [string, string]]),
     ['ports', String(network.ports)],
     ...network.leases.map((lease): [string, string] => [
       lease.address,
       `${lease.mac} ${lease.host_name ?? ''}`.trimEnd(),
     ]),
   ]);
+}
+
+function portTable(ports: readonly NetworkPort[]): string {
+  const rows = ports.map((port) => [
+    port.id,
+    port.name ?? '',
+    port.mac,
+    port.addresses.join(' '),
+    `${port.tx_frames} (${formatBytes(port.tx_bytes)})`,
+    `${port.rx_frames} (${formatBytes(port.rx_bytes)})`,
+    Object.entries(port.drops)
+      .filter(([, count]) => count > 0)
+      .map(([cause, count]) => `${cause} ${count}`)
+      .join(', '),
+  ]);
+  return formatTable(['PORT', 'NAME', 'MAC', 'ADDRESSES', 'SENT', 'RECEIVED', 'DROPPED'], rows);
+}
+
+function stationTable(stations: readonly NetworkStation[]): string {
+  const rows = stations.map(({ mac, vlan, port, age_seconds, fixed }) => [
+    mac,
+    String(vlan),
+    port,
+    fixed ? 'fixed' : `${age_seconds} s`,
+  ]);
+  return formatTable(['MAC', 'VLAN', 'PORT', 'AGE'], rows);
+}
+
+function addressTable(addresses: readonly NetworkAddress[]): string {
+  const rows = addresses.map(({ address, mac, vm_id, device }) => [
+    address,
+    mac,
+    vm_id === null ? 'reserved' : `${vm_id}/${device}`,
+  ]);
+  return formatTable(['ADDRESS', 'MAC', 'OF'], rows);
 }

@@ -7,6 +7,7 @@ export * from './event.ts';
 export * from './image.ts';
 export * from './mconsole.ts';
 export * from './network.ts';
+export * from './nic.ts';
 export * from './operation.ts';
 export * from './routes.ts';
 export * from './share.ts';

@@ -3,13 +3,45 @@ import { ListQuery, Name, pageOf, Timestamp } from './common.ts';
 
 const Cidr = z.cidrv4('write it as 10.0.77.0/24');
 
-export const Lease = z.object({ mac: z.string(), address: z.string(), host_name: z.string().nullable() });
+export const Lease = z.object({
+  mac: z.string(),
+  address: z.string(),
+  host_name: z.string().nullable(),
+});
 export type Lease = z.infer<typeof Lease>;
+
+/** What a network is made with, beside its name and subnet. */
+export const NetworkSettings = z.strictObject({
+  gateway: z
+    .ipv4()
+    .optional()
+    .meta({ description: "The network's own address; the first of the subnet when missing" }),
+  domain: z
+    .string()
+    .max(253)
+    .regex(/^[a-z0-9-]+(\.[a-z0-9-]+)*$/, 'write it as lab.internal')
+    .optional()
+    .meta({ description: 'Of the names of its VMs; NAME.internal when missing' }),
+  pool: z
+    .strictObject({ first: z.ipv4(), last: z.ipv4() })
+    .optional()
+    .meta({ description: 'Addresses that are given out; all but the first nine when missing' }),
+  lease_seconds: z.int().min(60).max(2_592_000).optional(),
+  hub: z.boolean().optional().meta({ description: 'Every frame goes to every port' }),
+  uml_socket: z.boolean().optional().meta({
+    description: "A control socket for User-mode Linux and others that speak uml_switch's protocol",
+  }),
+});
+export type NetworkSettings = z.infer<typeof NetworkSettings>;
 
 export const Network = z.object({
   id: z.string(),
   name: Name,
+  tenant: z.string(),
+  shared: z.boolean().meta({ description: 'Other tenants may plug their VMs in' }),
   subnet: z.string().meta({ examples: ['10.0.77.0/24'] }),
+  ...NetworkSettings.omit({ uml_socket: true }).shape,
+  uml_socket: z.string().nullable().meta({ description: 'Path of the control socket' }),
   ports: z.int().meta({ description: 'NICs plugged in now' }),
   leases: z.array(Lease),
   created_at: Timestamp,
@@ -18,6 +50,60 @@ export type Network = z.infer<typeof Network>;
 export const NetworkPage = pageOf(Network);
 export type NetworkPage = z.infer<typeof NetworkPage>;
 
-export const NetworkCreate = z.strictObject({ name: Name, subnet: Cidr });
+export const NetworkCreate = NetworkSettings.extend({
+  name: Name,
+  subnet: Cidr,
+  shared: z.boolean().default(false),
+});
 export type NetworkCreate = z.infer<typeof NetworkCreate>;
+export type NetworkCreateInput = z.input<typeof NetworkCreate>;
 export const NetworkListQuery = ListQuery;
+
+const Counter = z.number().meta({ description: 'Since the port was plugged in' });
+
+/** Directions are those of what is plugged in: tx has left it, rx was brought to it. */
+export const NetworkPort = z.object({
+  id: z.string().meta({ examples: ['vm-1f0c2a9be8d34c57/eth0'] }),
+  name: z.string().nullable().meta({ description: 'Host name of the VM; null for the network’s own ports' }),
+  mac: z.string().meta({ description: 'Empty for a port with stations of any address behind it' }),
+  addresses: z.array(z.string()),
+  tx_frames: Counter,
+  tx_bytes: Counter,
+  rx_frames: Counter,
+  rx_bytes: Counter,
+  drops: z.record(z.string(), z.number()).meta({ description: 'Frames dropped, by cause' }),
+});
+export type NetworkPort = z.infer<typeof NetworkPort>;
+export const NetworkPorts = z.object({ items: z.array(NetworkPort) });
+export type NetworkPorts = z.infer<typeof NetworkPorts>;
+
+export const NetworkStation = z.object({
+  mac: z.string(),
+  vlan: z.int(),
+  port: z.string(),
+  age_seconds: z.number(),
+  fixed: z
+    .boolean()
+    .meta({ description: 'Nobody else can be there: a protected port’s or the network’s own' }),
+});
+export type NetworkStation = z.infer<typeof NetworkStation>;
+export const NetworkStations = z.object({ items: z.array(NetworkStation) });
+export type NetworkStations = z.infer<typeof NetworkStations>;
+
+/** An address of a network and whose it is. Without a VM it is a reservation. */
+export const NetworkAddress = z.object({
+  address: z.string(),
+  mac: z.string(),
+  vm_id: z.string().nullable(),
+  device: z.string().nullable(),
+});
+export type NetworkAddress = z.infer<typeof NetworkAddress>;
+export const NetworkAddresses = z.object({ items: z.array(NetworkAddress) });
+export type NetworkAddresses = z.infer<typeof NetworkAddresses>;
+
+/** Keeps an address for a station that is no VM of ours. */
+export const ReservationCreate = z.strictObject({
+  address: z.ipv4(),
+  mac: z.string().regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i, 'write it as 02:00:00:00:00:01'),
+});
+export type ReservationCreate = z.infer<typeof ReservationCreate>;

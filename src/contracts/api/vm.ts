@@ -1,12 +1,12 @@
 import { z } from 'zod';
 import { Bytes, ErrorBody, Labels, ListQuery, Name, pageOf, Ref, Timestamp, WaitTimeout } from './common.ts';
 import { Disk } from './disk.ts';
+import { NICS_MAX, Nic, NicCreate } from './nic.ts';
 import { Share, ShareCreate, SHARES_MAX } from './share.ts';
 
 export const MEMORY_MIN_BYTES = 64 * 1024 * 1024;
 export const MEMORY_DEFAULT_BYTES = 256 * 1024 * 1024;
 export const DISKS_MAX = 16;
-export const NICS_MAX = 8;
 export const APPEND_MAX = 2048;
 
 /**
@@ -21,14 +21,6 @@ export const Autostart = z
   .enum(['last-state', 'always', 'never'])
   .meta({ description: 'last-state: boot it again if it was running when the daemon ended' });
 export type Autostart = z.infer<typeof Autostart>;
-
-export const Nic = z.object({
-  device: z.string().meta({ examples: ['eth0'] }),
-  mac: z.string(),
-  network: z.string().meta({ description: "The network's name" }),
-  addresses: z.array(z.string()).meta({ description: 'IPv4 addresses leased by the network' }),
-});
-export type Nic = z.infer<typeof Nic>;
 
 export const Vm = z.object({
   id: z.string(),
@@ -64,24 +56,6 @@ const Append = z
   .string()
   .max(APPEND_MAX)
   .regex(/^[\x20-\x7e]*$/, 'use printable ASCII characters');
-
-export const NicCreate = z.strictObject({
-  network: Ref.default('default'),
-  mac: z
-    .string()
-    .regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i, 'write it as six hexadecimal bytes, 02:00:00:00:00:01')
-    .optional(),
-});
-
-/** Plugs a network card in; `device` is the first free one when missing. */
-export const AttachNic = NicCreate.extend({
-  device: z
-    .string()
-    .regex(/^eth\d$/, 'write it as eth0')
-    .optional(),
-});
-export type AttachNic = z.infer<typeof AttachNic>;
-export type AttachNicInput = z.input<typeof AttachNic>;
 
 export const VmCreate = z.strictObject({
   name: Name.optional().meta({ description: 'Made up when missing' }),

@@ -1,6 +1,6 @@
 /** The guard's part for IPv6 (RFC 8200): source addresses, neighbor discovery (RFC 4861), and who may be a router. */
 
-import type { Prefix6 } from '../wire/address6.ts';
+import { isInPrefix } from '../wire/address6.ts';
 import type { DropCause } from './drop-cause.ts';
 import type { GuardSettings, Protection } from './guard.ts';
 import type { Passage } from './port.ts';
@@ -174,16 +174,9 @@ function isOwnDiscovery(
 
 function mayUse(bytes: Uint8Array, at: number, settings: GuardSettings, now: number): boolean {
   const isLinkLocal = bytes[at] === 0xfe && (bytes[at + 1]! & 0xc0) === 0x80;
-  const mayTake = isLinkLocal || isInPrefix(bytes, at, settings.ipv6Prefix);
+  const { ipv6Prefix } = settings;
+  const mayTake = isLinkLocal || (ipv6Prefix !== undefined && isInPrefix(bytes, at, ipv6Prefix));
   return settings.claims.claim(settings, keyOf(bytes, at), mayTake, now);
-}
-
-function isInPrefix(bytes: Uint8Array, at: number, prefix: Prefix6 | undefined): boolean {
-  if (prefix === undefined) return false;
-  const whole = prefix.length >> 3;
-  for (let i = 0; i < whole; i++) if (bytes[at + i] !== prefix.address[i]) return false;
-  const mask = (0xff00 >> (prefix.length & 7)) & 0xff;
-  return mask === 0 || ((bytes[at + whole]! ^ prefix.address[whole]!) & mask) === 0;
 }
 
 function isZero(bytes: Uint8Array, at: number): boolean {

@@ -54,6 +54,14 @@ export function parsePrefix6(text: string): Prefix6 | undefined {
   return { address, length };
 }
 
+/** Whether the 16 bytes from `at` on are an address of the prefix. */
+export function isInPrefix(bytes: Uint8Array, at: number, prefix: Prefix6): boolean {
+  const whole = prefix.length >> 3;
+  for (let i = 0; i < whole; i++) if (bytes[at + i] !== prefix.address[i]) return false;
+  const mask = (0xff00 >> (prefix.length & 7)) & 0xff;
+  return mask === 0 || ((bytes[at + whole]! ^ prefix.address[whole]!) & mask) === 0;
+}
+
 /** Interface identifier from a MAC address (RFC 4291, appendix A), behind the prefix's first 64 bits. */
 export function eui64Address(prefix: Uint8Array, mac: Uint8Array): Uint8Array {
   const [a, b, c, d, e, f] = mac as unknown as [number, number, number, number, number, number];

@@ -8,8 +8,8 @@ import type { MachineEnd, MachineRequest, MachineWorkerData } from '../../contra
 import type { Log, MachineFactory } from '../ports.ts';
 import { SerialQueue } from '../serial-queue.ts';
 import { ConsoleHub } from './console-hub.ts';
-import { panicMessage } from './panic-message.ts';
 import { endError, MachineLink } from './machine-link.ts';
+import { panicMessage } from './panic-message.ts';
 
 const START_TIMEOUT_MS = 120_000;
 const HALT_TIMEOUT_MS = 60_000;

@@ -12,16 +12,17 @@ import { AppError, toAppError } from '../../contracts/errors.ts';
 import type { JobContext, JobPayloads, Jobs } from '../../contracts/jobs.ts';
 import type { BackupRow, DiskRow, SnapshotRow, Store, VmRow } from '../../db/index.ts';
 import { beginBackup, copyDisk, openDisk } from '../../storage/index.ts';
-import { findOwned, iso, notFound, type Principal, pageOfRows, tenantFilter } from '../access.ts';
+import { findOwned, iso, notFound, type Principal, pageOfRows, SYSTEM, tenantFilter } from '../access.ts';
 import type { Admission } from '../admission.ts';
 import type { EventLog } from '../events.ts';
 import type { Home } from '../home.ts';
-import { macFor, madeUpName, newId } from '../ids.ts';
+import { madeUpName, newId } from '../ids.ts';
 import type { Instance } from '../instance/instance.ts';
 import { canceled, type Operations } from '../operations.ts';
 import type { Log } from '../ports.ts';
 import type { Disks } from './disks.ts';
 import { nameTaken } from './networks.ts';
+import type { NewNic, Nics } from './nics.ts';
 import type { Supervisor } from './supervisor.ts';
 import type { Vms } from './vms.ts';
 
@@ -32,6 +33,7 @@ export interface BackupDeps {
   readonly admission: Admission;
   readonly operations: Operations;
   readonly disks: Disks;
+  readonly nics: Nics;
   readonly vms: Vms;
   readonly supervisor: Supervisor;
   readonly log: Log;
@@ -336,11 +338,9 @@ export class Backups {
     backup: BackupRow,
     snapshots: readonly SnapshotRow[],
   ): void {
-    const { store, disks, vms } = this.#deps;
+    const { disks, vms } = this.#deps;
     const { vmId, tenant } = payload;
     const config = JSON.parse(backup.config) as BackupConfig;
-    // A network may have been deleted since: its NIC is left out, as on a machine moved to another place.
-    const networks = config.networks.flatMap((name) => store.networks.byName(name) ?? []);
     vms.insert({
       id: vmId,
       tenant,
@@ -351,10 +351,7 @@ export class Backups {
       autostart: payload.autostart ?? 'last-state',
       debugExitPort: config.debugExitPort,
       labels: payload.labels ?? {},
-      nics: networks.map((network, index) => {
-        const device = `eth${index}`;
-        return { device, mac: macFor(vmId, device), networkId: network.id };
-      }),
+      nics: this.#nicsOf(vmId, tenant, config.networks),
     });
     for (const snapshot of snapshots) {
       disks.record({
@@ -371,6 +368,20 @@ export class Backups {
         originLayerId: snapshot.layer_id,
       });
     }
+  }
+
+  /** A network may have been deleted since: its card is left out, as on a machine moved to another place. */
+  #nicsOf(vmId: string, tenant: string, networks: readonly string[]): NewNic[] {
+    const who = { ...SYSTEM, role: 'user', tenant } as const;
+    const made: NewNic[] = [];
+    for (const network of networks) {
+      try {
+        made.push(this.#deps.nics.plan(who, vmId, `eth${made.length}`, { network }));
+      } catch (error) {
+        if (!(error instanceof AppError && error.code === 'not_found')) throw error;
+      }
+    }
+    return made;
   }
 
   #insert(id: string, name: string, vm: VmRow, config: BackupConfig, keep: number | undefined): void {

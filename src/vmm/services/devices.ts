@@ -3,18 +3,19 @@ import {
   type AttachDisk,
   type AttachNic,
   NICS_MAX,
+  type NicUpdate,
   type ShareCreate,
   type Vm,
 } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
-import type { Store, VmRow } from '../../db/index.ts';
+import type { NicRow, Store, VmRow } from '../../db/index.ts';
 import { type Principal, SYSTEM } from '../access.ts';
 import type { EventLog } from '../events.ts';
-import { macFor } from '../ids.ts';
 import type { MachineLink } from '../instance/machine-link.ts';
 import { DETACH_TIMEOUT_MS } from '../machine-devices.ts';
+import { type NetworkSwitch, portIdOf } from '../ports.ts';
 import type { Disks } from './disks.ts';
-import type { Networks } from './networks.ts';
+import { type Nics, portSettings } from './nics.ts';
 import type { Shares } from './shares.ts';
 import type { Supervisor } from './supervisor.ts';
 import type { Vms } from './vms.ts';
@@ -27,7 +28,8 @@ const BOOT_DISK = 'ubd0';
 export interface DeviceDeps {
   readonly store: Store;
   readonly events: EventLog;
-  readonly networks: Networks;
+  readonly nics: Nics;
+  readonly fabric: Pick<NetworkSwitch, 'configurePort'>;
   readonly disks: Disks;
   readonly shares: Shares;
   readonly supervisor: Supervisor;
@@ -65,12 +67,11 @@ export class Devices {
     const { id } = vms.find(who, ref);
     await supervisor.get(id).exclusive(async () => {
       const vm = this.#row(id);
-      const device = store.transaction(() => this.#recordNic(vm, body));
+      const device = store.transaction(() => this.#recordNic(who, vm, body));
       const link = this.#link(id);
       if (link === undefined) return;
       try {
-        // INVARIANT: it has just been written down.
-        const nic = store.vms.nicsOf(id).find((row) => row.device === device)!;
+        const nic = this.#nic(id, device);
         const ring = await supervisor.plugNic(vm, nic);
         const config = { device, mac: nic.mac, network: nic.network_name };
         await link.request({ type: 'attach-nic', nic: config, ring });
@@ -108,6 +109,21 @@ export class Devices {
     return vms.get(who, id);
   }
 
+  /** Changes what a network card may do, also while the VM runs. */
+  async updateNic(who: Principal, ref: string, device: string, body: NicUpdate): Promise<Vm> {
+    const { vms, supervisor, store, nics, fabric } = this.#deps;
+    const { id } = vms.find(who, ref);
+    await supervisor.get(id).exclusive(async () => {
+      const vm = this.#row(id);
+      const nic = this.#nic(id, device);
+      store.transaction(() => nics.update(who, vm, nic, body));
+      if (this.#link(id) === undefined) return;
+      const settings = portSettings(store, this.#nic(id, device));
+      await fabric.configurePort(nic.network_id, portIdOf(id, device), settings);
+    });
+    return vms.get(who, id);
+  }
+
   /** AppErrors: `not_found`, `in_use` for the disk that a running guest boots from, `guest_not_responding`. */
   detachDisk(who: Principal, ref: string, device: string): Promise<Vm> {
     return this.#detach(who, ref, device, (vm) => {
@@ -117,10 +133,13 @@ export class Devices {
   }
 
   detachNic(who: Principal, ref: string, device: string): Promise<Vm> {
-    return this.#detach(who, ref, device, (vm) => {
-      if (this.#deps.store.vms.nicsOf(vm.id).some((nic) => nic.device === device)) return;
-      throw new AppError('not_found', `the VM has no ${device}`, { field: 'device' });
-    });
+    return this.#detach(who, ref, device, (vm) => void this.#nic(vm.id, device));
+  }
+
+  #nic(vmId: string, device: string): NicRow {
+    const nic = this.#deps.store.vms.nicsOf(vmId).find((row) => row.device === device);
+    if (nic === undefined) throw new AppError('not_found', `the VM has no ${device}`, { field: 'device' });
+    return nic;
   }
 
   async #attachDisk(who: Principal, ref: string, record: (vm: VmRow) => void): Promise<Vm> {
@@ -164,8 +183,8 @@ export class Devices {
     return vms.get(who, id);
   }
 
-  #recordNic(vm: VmRow, { device: wanted, network, mac }: AttachNic): string {
-    const { store, events, vms, networks } = this.#deps;
+  #recordNic(who: Principal, vm: VmRow, { device: wanted, ...body }: AttachNic): string {
+    const { store, events, nics } = this.#deps;
     const taken = new Set(store.vms.nicsOf(vm.id).map((nic) => nic.device));
     const all = Array.from({ length: NICS_MAX }, (_, index) => `eth${index}`);
     const device = wanted ?? all.find((name) => !taken.has(name));
@@ -177,12 +196,7 @@ export class Devices {
         field: 'device',
       });
     }
-    vms.insertNic(
-      vm.id,
-      device,
-      mac?.toLowerCase() ?? macFor(vm.id, device),
-      networks.find(network, 'network').id,
-    );
+    nics.insert(vm.id, nics.plan(who, vm.id, device, body));
     store.vms.touch(vm.id, Date.now());
     events.append({ type: 'vm.updated', tenant: vm.tenant, resource: { type: 'vm', id: vm.id } });
     return device;

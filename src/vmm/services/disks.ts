@@ -2,9 +2,9 @@
 import * as fs from 'node:fs';
 import {
   type AttachDisk,
+  DISKS_MAX,
   type Disk,
   type DiskCreate,
-  DISKS_MAX,
   type Page,
 } from '../../contracts/api/index.ts';
 import { AppError, systemErrorCode } from '../../contracts/errors.ts';

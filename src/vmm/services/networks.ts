@@ -1,74 +1,128 @@
 /** Networks: records in the database, life in the switch. */
-import type { Network, NetworkCreate, Page } from '../../contracts/api/index.ts';
+import type {
+  Network,
+  NetworkAddress,
+  NetworkCreate,
+  NetworkPort,
+  NetworkSettings,
+  NetworkStation,
+  Page,
+  ReservationCreate,
+} from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { NetworkRow, Store } from '../../db/index.ts';
-import { iso, notFound, pageOfRows } from '../access.ts';
+import { iso, mayRead, notFound, type Principal, pageOfRows, SYSTEM, tenantFilter } from '../access.ts';
 import type { EventLog } from '../events.ts';
+import type { Home } from '../home.ts';
 import { newId } from '../ids.ts';
-import type { NetworkLease, NetworkSwitch } from '../ports.ts';
+import type { Log, NetworkLease, NetworkOptions, NetworkSwitch } from '../ports.ts';
 import { SerialQueue } from '../serial-queue.ts';
+import type { Addresses } from './addresses.ts';
 
+/** Each tenant has one of its own. */
 export const DEFAULT_NETWORK = { name: 'default', subnet: '10.0.77.0/24' } as const;
+/** Networks of a tenant. */
+const NETWORKS_MAX = 64;
 
 export interface NetworkDeps {
   readonly store: Store;
   readonly events: EventLog;
   readonly fabric: NetworkSwitch;
+  readonly addresses: Addresses;
+  readonly home: Home;
+  readonly log: Log;
   /** NICs of running VMs on a network. */
   portsInUse(networkId: string): number;
 }
 
 export class Networks {
+  readonly addresses: Addresses;
   readonly #deps: NetworkDeps;
   readonly #queue = new SerialQueue();
+  /** Networks that the switch is being told of. */
+  readonly #beingMade = new Map<string, Promise<void>>();
 
   constructor(deps: NetworkDeps) {
     this.#deps = deps;
+    this.addresses = deps.addresses;
   }
 
   /** At start: makes the default network if there is none, and all networks in the switch. */
   async restore(): Promise<void> {
     const { store, fabric } = this.#deps;
-    if (store.networks.byName(DEFAULT_NETWORK.name) === undefined)
-      this.#insert(newId('net'), DEFAULT_NETWORK);
-    for (const { id, name, subnet } of store.networks.all()) await fabric.createNetwork({ id, name, subnet });
+    this.addresses.adopt();
+    if (!store.networks.byName(DEFAULT_NETWORK.name).some(({ tenant }) => tenant === SYSTEM.tenant))
+      this.#insert(SYSTEM.tenant, { ...DEFAULT_NETWORK, shared: false });
+    for (const row of store.networks.all()) {
+      if (!this.#beingMade.has(row.id)) await fabric.createNetwork(this.#options(row));
+    }
+    await Promise.all(this.#beingMade.values());
   }
 
-  async list(query: { limit: number; cursor?: string | undefined }): Promise<Page<Network>> {
+  async list(who: Principal, query: { limit: number; cursor?: string | undefined }): Promise<Page<Network>> {
+    const tenant = tenantFilter(who);
     const read = (after: number, limit: number): NetworkRow[] =>
-      this.#deps.store.networks.page({ after, limit });
+      this.#deps.store.networks.page({ after, limit, tenant });
     const page = pageOfRows(query, read, (rows) => rows);
-    return { ...page, items: await Promise.all(page.items.map((row) => this.#view(row))) };
+    return { ...page, items: await Promise.all(page.items.map((row) => this.#view(who, row))) };
   }
 
-  get(ref: string): Promise<Network> {
-    return this.#view(this.find(ref));
+  async get(who: Principal, ref: string): Promise<Network> {
+    return await this.#view(who, this.find(who, ref));
   }
 
-  find(ref: string, field?: string): NetworkRow {
+  /** By id or name: the asker's own first, then a shared one. A tenant's default network is made when it is first asked for. */
+  find(who: Principal, ref: string, field?: string): NetworkRow {
+    const isVisible = (row: NetworkRow): boolean => row.shared === 1 || mayRead(who, row);
     const { networks } = this.#deps.store;
-    const row = networks.get(ref) ?? networks.byName(ref);
-    if (row === undefined) throw notFound('network', ref, field);
-    return row;
+    const byId = networks.get(ref);
+    if (byId !== undefined && isVisible(byId)) return byId;
+    const named = networks.byName(ref).filter(isVisible);
+    const found =
+      named.find(({ tenant }) => tenant === who.tenant) ?? named.find(({ shared }) => shared === 1);
+    if (found !== undefined) return found;
+    if (ref === DEFAULT_NETWORK.name) return this.#insert(who.tenant, { ...DEFAULT_NETWORK, shared: false });
+    if (named.length > 1) {
+      throw new AppError('conflict', `several tenants have a network named ${ref}`, {
+        field,
+        remedy: 'use its id',
+      });
+    }
+    if (named[0] !== undefined) return named[0];
+    throw notFound('network', ref, field);
   }
 
-  create(body: NetworkCreate): Promise<Network> {
+  /** AppErrors: `already_exists`, `quota_exceeded`, `forbidden`, and what the switch says. */
+  create(who: Principal, body: NetworkCreate): Promise<Network> {
+    if (body.shared) requireAdmin(who, 'shared');
+    if (body.uml_socket === true) requireAdmin(who, 'uml_socket');
     return this.#queue.run(async () => {
       const { store, fabric } = this.#deps;
-      if (store.networks.byName(body.name) !== undefined) throw nameTaken('network', body.name);
-      const id = newId('net');
-      await fabric.createNetwork({ id, ...body });
-      this.#insert(id, body);
-      return await this.get(id);
+      const isTaken = store.networks.byName(body.name).some(({ tenant }) => tenant === who.tenant);
+      if (isTaken) throw nameTaken('network', body.name);
+      if (store.networks.countOf(who.tenant) >= NETWORKS_MAX) {
+        throw new AppError('quota_exceeded', `a tenant has at most ${NETWORKS_MAX} networks`, {
+          remedy: 'delete one that is not used',
+        });
+      }
+      const row = this.#record(who.tenant, body);
+      await fabric.createNetwork(this.#options(row));
+      try {
+        this.#write(row);
+      } catch (error) {
+        await fabric.deleteNetwork(row.id);
+        throw error;
+      }
+      return await this.get(who, row.id);
     });
   }
 
-  /** `in_use` while a VM has a NIC on it; `protected` for the default network. */
-  delete(ref: string): Promise<void> {
+  /** `in_use` while a VM has a NIC on it; `protected` for the daemon's default network. */
+  delete(who: Principal, ref: string): Promise<void> {
     return this.#queue.run(async () => {
       const { store, fabric, events } = this.#deps;
-      const { id, name } = this.find(ref);
-      if (name === DEFAULT_NETWORK.name) {
+      const { id, name, tenant } = this.findOwn(who, ref);
+      if (name === DEFAULT_NETWORK.name && tenant === SYSTEM.tenant) {
         throw new AppError('protected', 'the default network cannot be deleted');
       }
       const nics = store.vms.countOnNetwork(id);
@@ -80,12 +134,8 @@ export class Networks {
       }
       store.transaction(() => {
         store.networks.remove(id);
-        events.append({
-          type: 'network.deleted',
-          tenant: null,
-          resource: { type: 'network', id },
-          data: { name },
-        });
+        const resource = { type: 'network', id } as const;
+        events.append({ type: 'network.deleted', tenant, resource, data: { name } });
       });
       await fabric.deleteNetwork(id);
     });
@@ -95,30 +145,142 @@ export class Networks {
     return this.#deps.fabric.leases(networkId);
   }
 
-  #insert(id: string, { name, subnet }: { readonly name: string; readonly subnet: string }): void {
-    const { store, events } = this.#deps;
-    store.transaction(() => {
-      store.networks.insert({ id, name, subnet, created_at: Date.now() });
-      events.append({
-        type: 'network.created',
-        tenant: null,
-        resource: { type: 'network', id },
-        data: { name },
-      });
+  async ports(who: Principal, ref: string): Promise<NetworkPort[]> {
+    const ports = await this.#deps.fabric.ports(this.findOwn(who, ref).id);
+    return ports.map((port) => ({
+      id: port.id,
+      name: port.name,
+      mac: port.mac,
+      addresses: [...port.addresses],
+      tx_frames: port.receivedFrames,
+      tx_bytes: port.receivedBytes,
+      rx_frames: port.sentFrames,
+      rx_bytes: port.sentBytes,
+      drops: { ...port.drops, beforeSwitch: port.droppedBeforeSwitch },
+    }));
+  }
+
+  async stations(who: Principal, ref: string): Promise<NetworkStation[]> {
+    const entries = await this.#deps.fabric.macTable(this.findOwn(who, ref).id);
+    return entries.map(({ mac, vlan, portId, ageSeconds, fixed }) => ({
+      mac,
+      vlan,
+      port: portId,
+      age_seconds: Math.round(ageSeconds),
+      fixed,
+    }));
+  }
+
+  addressesOf(who: Principal, ref: string): NetworkAddress[] {
+    return this.addresses.list(this.findOwn(who, ref).id);
+  }
+
+  async reserve(who: Principal, ref: string, { address, mac }: ReservationCreate): Promise<NetworkAddress> {
+    return await this.addresses.reserve(this.findOwn(who, ref), address, mac.toLowerCase());
+  }
+
+  async release(who: Principal, ref: string, address: string): Promise<void> {
+    await this.addresses.release(this.findOwn(who, ref).id, address);
+  }
+
+  /** As `find`, for what only its owner may see or do. */
+  findOwn(who: Principal, ref: string): NetworkRow {
+    const row = this.find(who, ref);
+    if (mayRead(who, row)) return row;
+    throw new AppError('forbidden', `network ${row.name} is another tenant's, who shares it`, {
+      field: 'network',
     });
   }
 
-  async #view(row: NetworkRow): Promise<Network> {
-    const leases = await this.leases(row.id);
+  #record(tenant: string, body: NetworkCreate): Omit<NetworkRow, 'seq'> {
+    const { name, subnet, shared, ...settings } = body;
+    return {
+      id: newId('net'),
+      tenant,
+      name,
+      subnet,
+      shared: Number(shared),
+      settings: JSON.stringify(settings),
+      created_at: Date.now(),
+    };
+  }
+
+  /** Writes a network down; the switch is told when that is committed. */
+  #insert(tenant: string, body: NetworkCreate): NetworkRow {
+    const { store, fabric, log } = this.#deps;
+    const row = this.#record(tenant, body);
+    this.#write(row);
+    store.afterCommit(() => {
+      const made = fabric.createNetwork(this.#options(row)).finally(() => this.#beingMade.delete(row.id));
+      made.catch((error: unknown) =>
+        log.error({ network: row.id, error: String(error) }, 'a network was not made'),
+      );
+      this.#beingMade.set(row.id, made);
+    });
+    // INVARIANT: it has just been written.
+    return store.networks.get(row.id)!;
+  }
+
+  #write(row: Omit<NetworkRow, 'seq'>): void {
+    const { store, events } = this.#deps;
+    const { id, name, tenant } = row;
+    store.transaction(() => {
+      store.networks.insert(row);
+      events.append({ type: 'network.created', tenant, resource: { type: 'network', id }, data: { name } });
+    });
+  }
+
+  #options(row: Omit<NetworkRow, 'seq'>): NetworkOptions {
+    const { lease_seconds: leaseSeconds, ...settings } = settingsOf(row);
     return {
       id: row.id,
       name: row.name,
       subnet: row.subnet,
-      ports: this.#deps.portsInUse(row.id),
+      gateway: settings.gateway,
+      domain: settings.domain,
+      pool: settings.pool,
+      leaseSeconds,
+      hub: settings.hub,
+      umlSocket: this.#umlSocket(row) ?? undefined,
+      reservations: this.addresses.reservations(row.id),
+    };
+  }
+
+  #umlSocket(row: Omit<NetworkRow, 'seq'>): string | null {
+    return settingsOf(row).uml_socket === true ? this.#deps.home.file('networks', `${row.id}.ctl`) : null;
+  }
+
+  /** Whose VMs are on a network is no other tenant's business. */
+  async #view(who: Principal, row: NetworkRow): Promise<Network> {
+    const isOwn = mayRead(who, row);
+    const leases = isOwn ? await this.leases(row.id) : [];
+    const { uml_socket: _, ...settings } = settingsOf(row);
+    return {
+      id: row.id,
+      name: row.name,
+      tenant: row.tenant,
+      shared: row.shared === 1,
+      subnet: row.subnet,
+      ...settings,
+      uml_socket: who.role === 'admin' ? this.#umlSocket(row) : null,
+      ports: isOwn ? this.#deps.portsInUse(row.id) : 0,
       leases: leases.map(({ mac, address, hostName }) => ({ mac, address, host_name: hostName })),
       created_at: iso(row.created_at),
     };
   }
+}
+
+function settingsOf(row: Omit<NetworkRow, 'seq'>): NetworkSettings {
+  // INVARIANT: it was checked against the schema before it was written.
+  return JSON.parse(row.settings) as NetworkSettings;
+}
+
+function requireAdmin(who: Principal, field: string): void {
+  if (who.role === 'admin') return;
+  throw new AppError('forbidden', `only an administrator may set ${field}`, {
+    field,
+    remedy: 'leave it out',
+  });
 }
 
 export function nameTaken(what: string, name: string): AppError {

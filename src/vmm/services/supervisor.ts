@@ -8,8 +8,10 @@ import { notFound } from '../access.ts';
 import type { Admission } from '../admission.ts';
 import type { EventLog } from '../events.ts';
 import { Instance, type InstanceHost, type RunResources, type StateChange } from '../instance/instance.ts';
-import type { ImageLibrary, Log, MachineFactory, NetworkSwitch } from '../ports.ts';
+import { type ImageLibrary, type Log, type MachineFactory, type NetworkSwitch, portIdOf } from '../ports.ts';
+import type { Addresses } from './addresses.ts';
 import type { Disks } from './disks.ts';
+import { portSettings } from './nics.ts';
 import type { Shares } from './shares.ts';
 
 export interface SupervisorDeps {
@@ -18,6 +20,7 @@ export interface SupervisorDeps {
   readonly admission: Admission;
   readonly library: ImageLibrary;
   readonly disks: Disks;
+  readonly addresses: Addresses;
   readonly shares: Shares;
   readonly fabric: NetworkSwitch;
   readonly createWorker: MachineFactory;
@@ -148,13 +151,11 @@ export class Supervisor implements InstanceHost {
   }
 
   /** Plugs a VM's network card into its network; returns its end of the port. */
-  async plugNic(
-    vm: Pick<VmRow, 'id' | 'name'>,
-    nic: Pick<NicRow, 'device' | 'mac' | 'network_id'>,
-  ): Promise<SharedArrayBuffer> {
+  async plugNic(vm: Pick<VmRow, 'id' | 'name'>, nic: NicRow): Promise<SharedArrayBuffer> {
     const { network_id: networkId, device, mac } = nic;
-    const portId = `${vm.id}/${device}`;
-    const attachment = await this.#deps.fabric.attach({ networkId, portId, name: vm.name, mac });
+    const portId = portIdOf(vm.id, device);
+    const settings = portSettings(this.#deps.store, nic);
+    const attachment = await this.#deps.fabric.attach({ ...settings, networkId, portId, name: vm.name, mac });
     const devices = this.#plugged.get(vm.id) ?? new Map<string, PluggedNic>();
     this.#plugged.set(vm.id, devices.set(device, { networkId, attachment }));
     return attachment.ring;
@@ -200,6 +201,7 @@ export class Supervisor implements InstanceHost {
   removeNic(vm: Pick<VmRow, 'id' | 'tenant'>, device: string): void {
     const { store, events } = this.#deps;
     store.transaction(() => {
+      this.#deps.addresses.takeBack(vm.id, device);
       if (!store.vms.removeNic(vm.id, device)) {
         throw new AppError('not_found', `the VM has no ${device}`, { field: 'device' });
       }

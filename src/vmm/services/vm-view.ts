@@ -1,19 +1,16 @@
 /** VMs and their counters as the API shows them. */
 import type { Disk, ErrorBody, Nic, Vm, VmStats } from '../../contracts/api/index.ts';
 import type { MachineStats } from '../../contracts/ports.ts';
-import type { NicRow, ShareRow, VmRow } from '../../db/index.ts';
+import type { ShareRow, VmRow } from '../../db/index.ts';
 import { iso, isoOrNull } from '../access.ts';
 import { CONSOLE_NAMES } from '../instance/console-hub.ts';
-import type { NetworkLease } from '../ports.ts';
 import { shareView } from './shares.ts';
 
-/** `leases` by MAC address. */
 export function vmView(
   row: VmRow,
   disks: readonly Disk[],
-  nics: readonly NicRow[],
+  nics: readonly Nic[],
   shares: readonly ShareRow[],
-  leases: ReadonlyMap<string, readonly NetworkLease[]>,
 ): Vm {
   return {
     id: row.id,
@@ -27,14 +24,7 @@ export function vmView(
     autostart: row.autostart,
     debug_exit_port: row.debug_exit_port,
     disks: [...disks],
-    nics: nics.map(
-      ({ device, mac, network_name }): Nic => ({
-        device,
-        mac,
-        network: network_name,
-        addresses: (leases.get(mac) ?? []).map((lease) => lease.address),
-      }),
-    ),
+    nics: [...nics],
     shares: shares.map(shareView),
     consoles: [...CONSOLE_NAMES],
     labels: JSON.parse(row.labels) as Record<string, string>,

@@ -2,6 +2,7 @@
 import * as fs from 'node:fs';
 import {
   MEMORY_DEFAULT_BYTES,
+  type Nic,
   type Operation,
   type OperationKind,
   type Page,
@@ -15,18 +16,19 @@ import {
 } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { MachineStats } from '../../contracts/ports.ts';
-import type { DiskRow, NicRow, ShareRow, Store, VmRow } from '../../db/index.ts';
+import type { DiskRow, ShareRow, Store, VmRow } from '../../db/index.ts';
 import { findOwned, type Principal, pageOfRows, SYSTEM, tenantFilter } from '../access.ts';
 import type { Admission } from '../admission.ts';
 import type { EventLog } from '../events.ts';
 import type { Home } from '../home.ts';
-import { macFor, madeUpName, newId } from '../ids.ts';
+import { madeUpName, newId } from '../ids.ts';
 import type { Instance } from '../instance/instance.ts';
 import { canceled, type Operations } from '../operations.ts';
-import type { NetworkLease } from '../ports.ts';
+import type { Addresses } from './addresses.ts';
 import type { Disks } from './disks.ts';
 import type { Images } from './images.ts';
-import { nameTaken, type Networks } from './networks.ts';
+import { nameTaken } from './networks.ts';
+import type { NewNic, Nics } from './nics.ts';
 import type { Shares } from './shares.ts';
 import type { Supervisor } from './supervisor.ts';
 import { statsView, vmView } from './vm-view.ts';
@@ -41,7 +43,8 @@ export interface VmDeps {
   readonly admission: Admission;
   readonly operations: Operations;
   readonly images: Images;
-  readonly networks: Networks;
+  readonly nics: Nics;
+  readonly addresses: Addresses;
   readonly disks: Disks;
   readonly shares: Shares;
   readonly supervisor: Supervisor;
@@ -66,16 +69,16 @@ export interface VmRecord {
   readonly autostart: Vm['autostart'];
   readonly debugExitPort: number | null;
   readonly labels: Readonly<Record<string, string>>;
-  readonly nics: readonly { readonly device: string; readonly mac: string; readonly networkId: string }[];
+  readonly nics: readonly NewNic[];
 }
 
 /** What is thrown to undo a transaction whose result is wanted. */
 class DryRun extends Error {
   readonly vm: VmRow;
   readonly disks: DiskRow[];
-  readonly nics: NicRow[];
+  readonly nics: Nic[];
   readonly shares: ShareRow[];
-  constructor(vm: VmRow, disks: DiskRow[], nics: NicRow[], shares: ShareRow[]) {
+  constructor(vm: VmRow, disks: DiskRow[], nics: Nic[], shares: ShareRow[]) {
     super('dry run');
     this.vm = vm;
     this.disks = disks;
@@ -100,11 +103,11 @@ export class Vms {
         { name, state, labelKey, labelValue },
       );
     const page = pageOfRows(query, read, (rows) => rows);
-    return { ...page, items: await this.#views(page.items) };
+    return { ...page, items: this.#views(page.items) };
   }
 
   async get(who: Principal, ref: string): Promise<Vm> {
-    return (await this.#views([this.find(who, ref)]))[0]!;
+    return this.#views([this.find(who, ref)])[0]!;
   }
 
   find(who: Principal, ref: string): VmRow {
@@ -143,17 +146,18 @@ export class Vms {
 
   /** All checks of `create`, and what it would make. */
   async plan(who: Principal, body: VmCreate): Promise<VmPlan> {
-    const { store, disks, admission, images } = this.#deps;
+    const { store, disks, admission, images, nics } = this.#deps;
     const id = newId('vm');
-    const record = this.#recordOf(who, id, body);
     const sizeBytes = store.disks.imageLayer(images.find(body.image, 'image').id)?.size_bytes ?? 0;
     try {
       store.transaction(() => {
+        const record = this.#recordOf(who, id, body);
         this.insert(record);
         this.#recordRoot(record, sizeBytes);
         for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
         this.#addShares(id, body.shares);
-        throw new DryRun(this.#row(id), store.disks.ofVm(id), store.vms.nicsOf(id), store.shares.ofVms([id]));
+        const cards = nics.views([id]).get(id) ?? [];
+        throw new DryRun(this.#row(id), store.disks.ofVm(id), cards, store.shares.ofVms([id]));
       });
     } catch (error) {
       if (!(error instanceof DryRun)) throw error;
@@ -162,9 +166,8 @@ export class Vms {
         error.disks.map((disk) => disks.view(disk)),
         error.nics,
         error.shares,
-        new Map(),
       );
-      if (body.start) this.#wouldFit(record.memoryBytes);
+      if (body.start) this.#wouldFit(error.vm.memory_bytes);
       return { dry_run: true, vm, memory_available_bytes: admission.availableBytes };
     }
     throw new AppError('internal', 'the dry run came to no result');
@@ -188,7 +191,7 @@ export class Vms {
         labels: JSON.stringify(record.labels),
         created_at: Date.now(),
       });
-      for (const { device, mac, networkId } of record.nics) this.insertNic(record.id, device, mac, networkId);
+      for (const nic of record.nics) this.#deps.nics.insert(record.id, nic);
       events.append({
         type: 'vm.created',
         tenant: record.tenant,
@@ -231,6 +234,7 @@ export class Vms {
         const vm = this.#row(id);
         requireVersion(vm, version);
         const dropped = disks.dropOf(vm);
+        for (const { device } of store.vms.nicsOf(id)) this.#deps.addresses.takeBack(id, device);
         store.vms.remove(id);
         const resource = { type: 'vm', id } as const;
         events.append({ type: 'vm.deleted', tenant: vm.tenant, resource, data: { name: vm.name } });
@@ -337,18 +341,9 @@ export class Vms {
   #recordOf(who: Principal, id: string, body: VmCreate): VmRecord {
     const memoryBytes = body.memory_bytes ?? MEMORY_DEFAULT_BYTES;
     this.#deps.admission.checkBounds(memoryBytes);
-    const nics = body.nics.map(({ network, mac }, index) => {
-      const device = `eth${index}`;
-      const field = `nics[${index}]`;
-      const networkId = this.#deps.networks.find(network, `${field}.network`).id;
-      if (mac !== undefined && (Number.parseInt(mac.slice(0, 2), 16) & 1) === 1) {
-        throw new AppError('invalid_input', `${mac} is a group address, not a station's`, {
-          field: `${field}.mac`,
-          remedy: 'make the first byte even, as in 02:00:00:00:00:01',
-        });
-      }
-      return { device, mac: mac?.toLowerCase() ?? macFor(id, device), networkId };
-    });
+    const nics = body.nics.map((nic, index) =>
+      this.#deps.nics.plan(who, id, `eth${index}`, nic, `nics[${index}]`),
+    );
     return {
       id,
       tenant: who.tenant,
@@ -390,17 +385,6 @@ export class Vms {
     this.#deps.admission.release(probe);
   }
 
-  /** Writes a network card down. `already_exists` for a MAC address that another has. */
-  insertNic(vmId: string, device: string, mac: string, networkId: string): void {
-    if (this.#deps.store.vms.hasMac(mac)) {
-      throw new AppError('already_exists', `another network interface has the MAC address ${mac}`, {
-        field: 'mac',
-        remedy: 'leave it out to get one of your own',
-      });
-    }
-    this.#deps.store.vms.insertNic(vmId, device, mac, networkId);
-  }
-
   #requireFreeName(tenant: string, name: string): void {
     const taken = this.#deps.store.vms.byName(name).some((vm) => vm.tenant === tenant);
     if (taken) throw nameTaken('VM', name);
@@ -415,22 +399,15 @@ export class Vms {
   }
 
   /** A constant number of queries, however many VMs. */
-  async #views(rows: readonly VmRow[]): Promise<Vm[]> {
-    const { store, networks } = this.#deps;
+  #views(rows: readonly VmRow[]): Vm[] {
+    const { store, nics } = this.#deps;
     const ids = rows.map((row) => row.id);
     const disks = Map.groupBy(store.disks.ofVms(ids), (disk) => disk.vm_id);
-    const nics = store.vms.nicsOfAll(ids);
-    const leases = new Map<string, NetworkLease[]>();
-    for (const networkId of new Set(nics.map((nic) => nic.network_id))) {
-      for (const lease of await networks.leases(networkId)) {
-        leases.set(lease.mac, [...(leases.get(lease.mac) ?? []), lease]);
-      }
-    }
     const shares = Map.groupBy(store.shares.ofVms(ids), (share) => share.vm_id);
-    const nicsByVm = Map.groupBy(nics, (nic) => nic.vm_id);
+    const nicViews = nics.views(ids);
     return rows.map((row) => {
       const own = (disks.get(row.id) ?? []).map((disk) => this.#deps.disks.view(disk));
-      return vmView(row, own, nicsByVm.get(row.id) ?? [], shares.get(row.id) ?? [], leases);
+      return vmView(row, own, nicViews.get(row.id) ?? [], shares.get(row.id) ?? []);
     });
   }
 }

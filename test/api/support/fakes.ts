@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { AppError } from '../../../src/contracts/errors.ts';
 import type {
   FromMachine,
   MachineEnd,
@@ -10,6 +11,12 @@ import type {
   MachineWorkerData,
   ToMachine,
 } from '../../../src/contracts/ports.ts';
+import {
+  DROP_CAUSES,
+  type DropCause,
+  type NetworkOptions,
+  type PortSettings,
+} from '../../../src/switchd/index.ts';
 import type {
   ImageLibrary,
   MachineFactory,
@@ -17,7 +24,6 @@ import type {
   NetworkSwitch,
   StoredImage,
 } from '../../../src/vmm/index.ts';
-import { AppError } from '../../../src/contracts/errors.ts';
 
 /** A machine without a guest: it answers as a machine's thread does and echoes its console. */
 export class FakeMachine extends EventEmitter implements MachineWorker {
@@ -202,25 +208,58 @@ export class MachineFarm {
   }
 }
 
-export class FakeSwitch implements NetworkSwitch {
-  readonly networks = new Map<string, { name: string; ports: Map<string, { name: string; mac: string }> }>();
+interface FakePort extends PortSettings {
+  readonly name: string;
+  readonly mac: string;
+}
 
-  async createNetwork({ id, name }: { id: string; name: string; subnet: string }): Promise<void> {
-    this.networks.set(id, { name, ports: new Map() });
+interface FakeNetwork {
+  readonly options: NetworkOptions;
+  readonly ports: Map<string, FakePort>;
+  readonly reserved: Map<string, string>;
+}
+
+export class FakeSwitch implements NetworkSwitch {
+  readonly networks = new Map<string, FakeNetwork>();
+
+  async createNetwork(options: NetworkOptions): Promise<void> {
+    const reserved = new Map((options.reservations ?? []).map(({ address, mac }) => [address, mac]));
+    this.networks.set(options.id, { options, ports: new Map(), reserved });
   }
   async deleteNetwork(id: string): Promise<void> {
     this.networks.delete(id);
   }
-  async attach(options: { networkId: string; portId: string; name: string; mac: string }) {
-    const ports = this.networks.get(options.networkId)?.ports;
+  async attach({ networkId, portId, ...port }: Parameters<NetworkSwitch['attach']>[0]) {
+    const ports = this.networks.get(networkId)?.ports;
     if (ports === undefined) throw new AppError('not_found', 'no such network');
-    ports.set(options.portId, { name: options.name, mac: options.mac });
+    ports.set(portId, port);
     return {
       ring: new SharedArrayBuffer(16),
       detach: async () => {
-        ports.delete(options.portId);
+        ports.delete(portId);
       },
     };
+  }
+  async configurePort(networkId: string, portId: string, settings: PortSettings): Promise<void> {
+    const ports = this.networks.get(networkId)?.ports;
+    const { name, mac } = ports?.get(portId) ?? { name: '', mac: '' };
+    ports?.set(portId, { name, mac, ...settings });
+  }
+  async reserve(networkId: string, address: string, mac: string | null): Promise<void> {
+    const reserved = this.networks.get(networkId)?.reserved;
+    if (mac === null) reserved?.delete(address);
+    else reserved?.set(address, mac);
+  }
+  async ports(networkId: string) {
+    const drops = Object.fromEntries(DROP_CAUSES.map((cause) => [cause, 0])) as Record<DropCause, number>;
+    return [...(this.networks.get(networkId)?.ports ?? [])].map(([id, { name, mac, addresses = [] }]) => ({
+      ...{ id, name, mac, addresses, drops: { ...drops, macSpoof: 2 }, droppedBeforeSwitch: 1 },
+      ...{ receivedFrames: 10, receivedBytes: 1000, sentFrames: 20, sentBytes: 2000 },
+    }));
+  }
+  async macTable(networkId: string) {
+    const ports = [...(this.networks.get(networkId)?.ports ?? [])];
+    return ports.map(([portId, { mac }]) => ({ mac, vlan: 1, portId, ageSeconds: 0.4, fixed: true }));
   }
   async leases(networkId: string) {
     const ports = [...(this.networks.get(networkId)?.ports.values() ?? [])];

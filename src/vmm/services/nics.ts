@@ -1,0 +1,157 @@
+/** Network cards of VMs: what is written down of them, and what the switch is told. */
+import type {
+  Nic,
+  NicCreate,
+  NicSettings,
+  NicUpdate,
+  Protection,
+  RateLimit,
+} from '../../contracts/api/index.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { NetworkRow, NicRow, Store, VmRow } from '../../db/index.ts';
+import type { Principal } from '../access.ts';
+import type { EventLog } from '../events.ts';
+import { macFor } from '../ids.ts';
+import type { PortSettings } from '../ports.ts';
+import type { Networks } from './networks.ts';
+
+export interface NicDeps {
+  readonly store: Store;
+  readonly events: EventLog;
+  readonly networks: Networks;
+}
+
+/** A network card to be written down. */
+export interface NewNic {
+  readonly device: string;
+  readonly mac: string;
+  readonly network: NetworkRow;
+  readonly addresses: readonly string[];
+  readonly settings: NicSettings;
+}
+
+export class Nics {
+  readonly #deps: NicDeps;
+
+  constructor(deps: NicDeps) {
+    this.#deps = deps;
+  }
+
+  /** Checks what is wanted. `field` is where it is in the request. */
+  plan(who: Principal, vmId: string, device: string, body: NicCreate, field?: string): NewNic {
+    const { network: ref, mac, addresses = [], ...settings } = body;
+    const at = (name: string): string => (field === undefined ? name : `${field}.${name}`);
+    const network = this.#deps.networks.find(who, ref, at('network'));
+    if (mac !== undefined && (Number.parseInt(mac.slice(0, 2), 16) & 1) === 1) {
+      throw new AppError('invalid_input', `${mac} is a group address, not a station's`, {
+        field: at('mac'),
+        remedy: 'make the first byte even, as in 02:00:00:00:00:01',
+      });
+    }
+    requireAllowed(who, network, settings, at);
+    return { device, mac: mac?.toLowerCase() ?? macFor(vmId, device), network, addresses, settings };
+  }
+
+  /** Writes a network card down, with its addresses. `already_exists` for a MAC or IP address that another has. */
+  insert(vmId: string, { device, mac, network, addresses, settings }: NewNic): void {
+    const { store, networks } = this.#deps;
+    if (store.vms.hasMac(mac)) {
+      throw new AppError('already_exists', `another network interface has the MAC address ${mac}`, {
+        field: 'mac',
+        remedy: 'leave it out to get one of your own',
+      });
+    }
+    const nic = { vm_id: vmId, device, mac, network_id: network.id };
+    store.vms.insertNic({ ...nic, settings: JSON.stringify(settings) });
+    networks.addresses.give(network, nic, addresses);
+  }
+
+  /** In the running transaction. */
+  update(who: Principal, vm: VmRow, nic: NicRow, body: NicUpdate): void {
+    const { store, networks, events } = this.#deps;
+    const { addresses, ...changes } = body;
+    // INVARIANT: a network card is on a network, which cannot be deleted before it.
+    const network = store.networks.get(nic.network_id)!;
+    requireAllowed(who, network, changes, (name) => name);
+    const merged = Object.entries({ ...settingsOf(nic), ...changes }).filter(([, value]) => value != null);
+    store.vms.setNicSettings(nic.vm_id, nic.device, JSON.stringify(Object.fromEntries(merged)));
+    if (addresses !== undefined) {
+      networks.addresses.takeBack(nic.vm_id, nic.device);
+      networks.addresses.give(network, nic, addresses);
+    }
+    store.vms.touch(vm.id, Date.now());
+    events.append({ type: 'vm.updated', tenant: vm.tenant, resource: { type: 'vm', id: vm.id } });
+  }
+
+  /** Network cards of VMs, by VM, with a constant number of queries. */
+  views(vmIds: readonly string[]): Map<string, Nic[]> {
+    const { store } = this.#deps;
+    const addresses = Map.groupBy(store.addresses.ofVms(vmIds), (row) => `${row.vm_id}/${row.device}`);
+    const views = new Map<string, Nic[]>();
+    for (const nic of store.vms.nicsOfAll(vmIds)) {
+      const own = addresses.get(`${nic.vm_id}/${nic.device}`) ?? [];
+      const view = {
+        device: nic.device,
+        mac: nic.mac,
+        network: nic.network_name,
+        addresses: own.map((row) => row.address),
+        ...settingsOf(nic),
+      };
+      views.set(nic.vm_id, [...(views.get(nic.vm_id) ?? []), view]);
+    }
+    return views;
+  }
+}
+
+/** What the switch is told of a network card. */
+export function portSettings(store: Store, nic: NicRow): PortSettings {
+  const { vlan, protection, limits } = settingsOf(nic);
+  return {
+    addresses: store.addresses.ofNic(nic.vm_id, nic.device).map((row) => row.address),
+    vlan,
+    protection: protectionOf(protection),
+    limits: limits && { fromPort: rateOf(limits.tx), toPort: rateOf(limits.rx) },
+  };
+}
+
+function protectionOf(protection: Protection | undefined): PortSettings['protection'] {
+  if (protection === undefined) return {};
+  const { dhcp_server: dhcpServer, router_advertisement: routerAdvertisement, ...rest } = protection;
+  return { ...rest, dhcpServer, routerAdvertisement };
+}
+
+function rateOf(limit: RateLimit | undefined) {
+  return (
+    limit && {
+      bitsPerSecond: limit.bits_per_second,
+      burstBytes: limit.burst_bytes,
+      packetsPerSecond: limit.packets_per_second,
+      burstPackets: limit.burst_packets,
+    }
+  );
+}
+
+function settingsOf(nic: NicRow): NicSettings {
+  // INVARIANT: they were checked against the schema before they were written.
+  return JSON.parse(nic.settings) as NicSettings;
+}
+
+/** A tenant may not lift its own limits, nor leave its VLAN on another's network. */
+function requireAllowed(
+  who: Principal,
+  network: NetworkRow,
+  changes: Omit<NicUpdate, 'addresses'>,
+  at: (name: string) => string,
+): void {
+  if (who.role === 'admin') return;
+  const isOpened = changes.protection != null && Object.values(changes.protection).includes(false);
+  const forbidden =
+    (isOpened && 'protection') ||
+    (changes.limits !== undefined && 'limits') ||
+    (changes.vlan !== undefined && network.tenant !== who.tenant && 'vlan');
+  if (forbidden === false) return;
+  throw new AppError('forbidden', `only an administrator may set ${forbidden} here`, {
+    field: at(forbidden),
+    remedy: 'leave it out',
+  });
+}

@@ -1,0 +1,230 @@
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import type { NetworkAddress, Vm } from '../../src/contracts/api/index.ts';
+import { openDatabase } from '../../src/db/index.ts';
+import { type Harness, startHarness, tempDir } from './support/harness.ts';
+
+const MIGRATIONS = fileURLToPath(new URL('../../migrations', import.meta.url));
+
+describe('networks', () => {
+  it('are made, listed with their leases, and deleted when nobody is on them', async () => {
+    const api = await startHarness();
+    const made = await api.post('/v1/networks', { name: 'lab', subnet: '10.9.0.0/24' }).expect(201);
+    expect(made.body).toMatchObject({ name: 'lab', ports: 0, leases: [] });
+    await api.runVm('web-1', { nics: [{ network: 'lab' }] });
+    const network = (await api.get('/v1/networks/lab').expect(200)).body;
+    expect(network).toMatchObject({ ports: 1, leases: [{ address: '10.0.77.10', host_name: 'web-1' }] });
+    expect((await api.delete('/v1/networks/lab').expect(409)).body.code).toBe('in_use');
+    await api.delete('/v1/vms/web-1?force=true').expect(204);
+    await api.delete('/v1/networks/lab').expect(204);
+    expect((await api.delete('/v1/networks/default').expect(403)).body.code).toBe('protected');
+    expect((await api.get('/v1/networks')).body.items).toHaveLength(1);
+    await api.post('/v1/networks', { name: 'x', subnet: 'here' }).expect(400);
+    await api.post('/v1/networks', { name: 'default', subnet: '10.9.0.0/24' }).expect(409);
+  });
+
+  it('belong to tenants: each has a default of its own, and does not see those of others', async () => {
+    const api = await startHarness();
+    const [a, b] = [await api.tokenOf('user', 'a'), await api.tokenOf('user', 'b')];
+    const make = (token: string, body: object) => api.as(token).post('/v1/networks').send(body);
+    await make(a, { name: 'lab', subnet: '10.9.0.0/24' }).expect(201);
+    await make(b, { name: 'lab', subnet: '10.9.0.0/24' }).expect(201);
+    const vm = (await api.as(a).post('/v1/vms').send({ name: 'web' }).expect(201)).body as Vm;
+    expect(vm.nics[0]!.network).toBe('default');
+    const listed = (await api.as(a).get('/v1/networks')).body.items;
+    expect(listed.map(({ name, tenant }: { name: string; tenant: string }) => [name, tenant])).toEqual([
+      ['lab', 'a'],
+      ['default', 'a'],
+    ]);
+    const others = (await api.as(b).get('/v1/networks')).body.items;
+    expect(others).toHaveLength(1);
+    await api.as(a).get(`/v1/networks/${others[0].id}`).expect(404);
+    await api.as(a).delete(`/v1/networks/${others[0].id}`).expect(404);
+    await api.as(a).get(`/v1/networks/${others[0].id}/ports`).expect(404);
+    const answer = await api
+      .as(a)
+      .post('/v1/vms')
+      .send({ nics: [{ network: others[0].id }] })
+      .expect(404);
+    expect(answer.body.field).toBe('nics[0].network');
+    await make(a, { name: 'x', subnet: '10.9.0.0/24', shared: true }).expect(403);
+    await make(a, { name: 'x', subnet: '10.9.0.0/24', uml_socket: true }).expect(403);
+    expect((await api.get('/v1/networks/lab').expect(409)).body.code).toBe('conflict');
+  });
+
+  it('can be shared: other tenants plug in, and see nothing of each other', async () => {
+    const api = await startHarness();
+    const body = { name: 'public', subnet: '10.9.0.0/24', shared: true, uml_socket: true };
+    const made = (await api.post('/v1/networks', body).expect(201)).body;
+    expect(made.uml_socket).toBe(`${api.home}/networks/${made.id}.ctl`);
+    expect(api.fabric.networks.get(made.id)!.options.umlSocket).toBe(made.uml_socket);
+    const a = await api.tokenOf('user', 'a');
+    const nics = [{ network: 'public' }];
+    await api.as(a).post('/v1/vms').send({ name: 'web', nics }).expect(201);
+    const seen = (await api.as(a).get('/v1/networks/public').expect(200)).body;
+    expect(seen).toMatchObject({ shared: true, ports: 0, leases: [], uml_socket: null });
+    await api.as(a).get('/v1/networks/public/addresses').expect(403);
+    const vlan = { mode: 'access', id: 7 };
+    const refused = await api
+      .as(a)
+      .post('/v1/vms')
+      .send({ nics: [{ network: 'public', vlan }] })
+      .expect(403);
+    expect(refused.body.field).toBe('nics[0].vlan');
+  });
+
+  it('give each card an address that stays, or those that are asked for', async () => {
+    const home = tempDir();
+    const api = await startHarness({ home });
+    await api.post('/v1/networks', { name: 'lab', subnet: '10.9.0.0/29', gateway: '10.9.0.6' }).expect(201);
+    const nics = [{ network: 'lab', addresses: ['10.9.0.4', '10.9.0.3'] }];
+    const one = await api.createVm({ name: 'one', nics });
+    expect(one.nics[0]!.addresses).toEqual(['10.9.0.4', '10.9.0.3']);
+    const two = await api.createVm({ name: 'two', nics: [{ network: 'lab' }] });
+    expect(['10.9.0.2', '10.9.0.5']).toContain(two.nics[0]!.addresses[0]);
+    const taken = await api
+      .post('/v1/vms', { nics: [{ network: 'lab', addresses: ['10.9.0.3'] }] })
+      .expect(409);
+    expect(taken.body).toMatchObject({ code: 'already_exists', field: 'addresses' });
+    for (const address of ['10.8.0.1', '10.9.0.6', '10.9.0.7']) {
+      await api.post('/v1/vms', { nics: [{ network: 'lab', addresses: [address] }] }).expect(400);
+    }
+    await api.createVm({ name: 'three', nics: [{ network: 'lab' }] });
+    const full = await api.post('/v1/vms', { nics: [{ network: 'lab' }] }).expect(422);
+    expect(full.body.code).toBe('quota_exceeded');
+    expect(api.farm.machines).toEqual([]);
+    const reserved = (): [string, string][] => [...networkOf(api, '10.9.0.0/29').reserved];
+    expect(reserved()).toHaveLength(3);
+    expect(reserved()).toContainEqual(['10.9.0.4', one.nics[0]!.mac]);
+    await api.delete('/v1/vms/one').expect(204);
+    expect(reserved()).toHaveLength(2);
+    await api.createVm({ name: 'four', nics });
+    await api.daemon.close();
+    const again = await startHarness({ home });
+    expect((await again.vm('two')).nics).toEqual(two.nics);
+    expect([...networkOf(again, '10.9.0.0/29').reserved].length).toBe(3);
+  });
+
+  it('keep addresses for stations that are no VMs', async () => {
+    const api = await startHarness();
+    const mac = '02:00:00:00:00:99';
+    const made = await api.post('/v1/networks/default/addresses', { address: '10.0.77.20', mac }).expect(201);
+    expect(made.body).toEqual({ address: '10.0.77.20', mac, vm_id: null, device: null });
+    await api.post('/v1/networks/default/addresses', { address: '10.0.77.20', mac }).expect(409);
+    await api.post('/v1/vms', { nics: [{ addresses: ['10.0.77.20'] }] }).expect(409);
+    const vm = await api.createVm({ nics: [{ addresses: ['10.0.77.21'] }] });
+    const items = (await api.get('/v1/networks/default/addresses').expect(200)).body
+      .items as NetworkAddress[];
+    expect(items.map(({ address, vm_id }) => [address, vm_id])).toEqual([
+      ['10.0.77.20', null],
+      ['10.0.77.21', vm.id],
+    ]);
+    expect((await api.delete('/v1/networks/default/addresses/10.0.77.21').expect(409)).body.code).toBe(
+      'in_use',
+    );
+    await api.delete('/v1/networks/default/addresses/10.0.77.20').expect(204);
+    await api.delete('/v1/networks/default/addresses/10.0.77.20').expect(404);
+    expect([...networkOf(api, '10.0.77.0/24').reserved.keys()]).toEqual(['10.0.77.21']);
+  });
+
+  it('show what is plugged in, with counters, and which station is where', async () => {
+    const api = await startHarness();
+    const vm = await api.runVm('web-1');
+    const [port] = (await api.get('/v1/networks/default/ports').expect(200)).body.items;
+    expect(port).toMatchObject({
+      id: `${vm.id}/eth0`,
+      name: 'web-1',
+      mac: vm.nics[0]!.mac,
+      addresses: vm.nics[0]!.addresses,
+      tx_frames: 10,
+      rx_bytes: 2000,
+      drops: { macSpoof: 2, beforeSwitch: 1, queueFull: 0 },
+    });
+    expect((await api.get('/v1/networks/default/mac-table').expect(200)).body.items).toEqual([
+      { mac: vm.nics[0]!.mac, vlan: 1, port: `${vm.id}/eth0`, age_seconds: 0, fixed: true },
+    ]);
+  });
+});
+
+describe('network cards', () => {
+  it('are told to the switch with all that they may do, and changed while the VM runs', async () => {
+    const api = await startHarness();
+    const vlan = { mode: 'trunk', allowed: [[10, 19]], native: 1 };
+    const limits = { tx: { bits_per_second: 1e6 }, rx: { packets_per_second: 100, burst_packets: 7 } };
+    const vm = await api.runVm('web-1', { nics: [{ vlan, limits, protection: { mac: false } }] });
+    const port = () => networkOf(api, '10.0.77.0/24').ports.get(`${vm.id}/eth0`);
+    expect(vm.nics[0]).toMatchObject({ vlan, limits, protection: { mac: false, arp: true } });
+    expect(port()).toMatchObject({
+      vlan,
+      protection: { mac: false, arp: true, dhcpServer: true },
+      limits: { fromPort: { bitsPerSecond: 1e6 }, toPort: { packetsPerSecond: 100, burstPackets: 7 } },
+    });
+    const change = { vlan: null, limits: null, addresses: ['10.0.77.30'] };
+    const now = (await api.patch('/v1/vms/web-1/nics/eth0', change).expect(200)).body as Vm;
+    expect(now.nics[0]).toEqual({
+      ...{ device: 'eth0', mac: vm.nics[0]!.mac, network: 'default', addresses: ['10.0.77.30'] },
+      protection: vm.nics[0]!.protection,
+    });
+    expect(now.version).toBe(vm.version + 1);
+    expect(port()).toMatchObject({ addresses: ['10.0.77.30'], vlan: undefined, limits: undefined });
+    await api.patch('/v1/vms/web-1/nics/eth1', change).expect(404);
+    await api.patch('/v1/vms/web-1/nics/eth0', { vlan: { mode: 'access', id: 4095 } }).expect(400);
+  });
+
+  it('cannot be freed of their protection and limits by a tenant', async () => {
+    const api = await startHarness();
+    const user = await api.tokenOf('user', 'a');
+    const create = (nic: object) =>
+      api
+        .as(user)
+        .post('/v1/vms')
+        .send({ name: 'web', nics: [nic] });
+    expect((await create({ protection: { ipv4: false } }).expect(403)).body.field).toBe('nics[0].protection');
+    expect((await create({ limits: { tx: { bits_per_second: 1e9 } } }).expect(403)).body.field).toBe(
+      'nics[0].limits',
+    );
+    await create({ vlan: { mode: 'access', id: 5 }, protection: {} }).expect(201);
+    const change = (body: object) => api.as(user).patch('/v1/vms/web/nics/eth0').send(body);
+    expect((await change({ limits: null }).expect(403)).body.code).toBe('forbidden');
+    await change({ vlan: null }).expect(200);
+  });
+});
+
+function networkOf(api: Harness, subnet: string) {
+  const network = [...api.fabric.networks.values()].find(({ options }) => options.subnet === subnet);
+  if (network === undefined) throw new Error(`no network ${subnet}`);
+  return network;
+}
+
+it('a state folder of the version before keeps its networks and cards, which get addresses', async () => {
+  const home = tempDir();
+  const old = path.join(home, 'old-migrations');
+  fs.mkdirSync(old);
+  for (const name of ['0001-core.sql', '0002-jobs.sql'])
+    fs.copyFileSync(path.join(MIGRATIONS, name), path.join(old, name));
+  const db = openDatabase(path.join(home, 'db.sqlite'), old);
+  db.exec(`INSERT INTO images VALUES (1, 'img', 'default', '{}', '', NULL, NULL, 0);
+    INSERT INTO networks VALUES (7, 'net-1', 'lab', '10.9.0.0/24', 5), (8, 'net-2', 'default', '10.0.77.0/24', 6);
+    INSERT INTO vms (id, tenant, name, state, image_id, memory_bytes, append, autostart, labels, created_at, updated_at)
+      VALUES ('vm-1', 'a', 'web', 'halted', 'img', 268435456, '', 'never', '{}', 1, 1);
+    INSERT INTO nics VALUES ('vm-1', 'eth0', '02:00:00:00:00:05', 'net-1');`);
+  db.close();
+  const api = await startHarness({ home });
+  const { nics } = await api.vm('web');
+  expect(nics).toEqual([
+    {
+      device: 'eth0',
+      mac: '02:00:00:00:00:05',
+      network: 'lab',
+      addresses: [expect.stringMatching(/^10\.9\.0\.\d+$/)],
+    },
+  ]);
+  const networks = (await api.get('/v1/networks')).body.items;
+  expect(networks.map(({ id, shared }: { id: string; shared: boolean }) => [id, shared])).toEqual([
+    ['net-1', true],
+    ['net-2', true],
+  ]);
+  await api.delete('/v1/networks/lab').expect(409);
+});
