@@ -1,5 +1,7 @@
 /** What `umlaut boot`'s options say. */
 import { InvalidArgumentError } from 'commander';
+import { parseTransport, type Transport } from '../contracts/api/transport.ts';
+import { toAppError } from '../contracts/errors.ts';
 import type { DiskConfig } from '../contracts/machine.ts';
 
 /** A disk without the name that the machine gives it. */
@@ -27,14 +29,27 @@ export function parseDisk(text: string, previous: readonly BootDisk[] = []): Boo
   return [...previous, { file, cow, readOnly }];
 }
 
-/** `none` or `network=NAME`; the networks of all NICs so far. */
-export function parseNic(text: string, previous: readonly string[] = []): string[] {
+/** On a network of the run, or with a transport of its own. */
+export type BootNic = { readonly network: string } | { readonly transport: Transport };
+
+/** `none`, `network=NAME` or a transport; all NICs so far. */
+export function parseNic(text: string, previous: readonly BootNic[] = []): BootNic[] {
   if (text === 'none') return [...previous];
   const [key, name = ''] = text.split('=', 2);
-  if (key !== 'network' || !NETWORK_NAME.test(name)) {
+  if (key !== 'network') return [...previous, { transport: nicTransport(text) }];
+  if (!NETWORK_NAME.test(name)) {
     throw new InvalidArgumentError('Write none or network=NAME, with a name of letters, digits and dashes.');
   }
-  return [...previous, name];
+  return [...previous, { network: name }];
+}
+
+function nicTransport(text: string): Transport {
+  try {
+    return parseTransport(text, '--nic');
+  } catch (error) {
+    const { message, remedy } = toAppError(error);
+    throw new InvalidArgumentError(`${message}: ${remedy}, or none or network=NAME.`);
+  }
 }
 
 /** A count of at least 1. */

@@ -99,7 +99,8 @@ test('options are read, and wrong ones refused with the right form', () => {
   ]);
   expect(() => parseDisk('a.img,cow=b,readonly')).toThrow(/leave out/);
   expect(() => parseDisk('a.img,fast')).toThrow(/cow=FILE/);
-  expect(parseNic('network=lan', parseNic('none'))).toEqual(['lan']);
+  expect(parseNic('network=lan', parseNic('none'))).toEqual([{ network: 'lan' }]);
+  expect(parseNic('nat')).toEqual([{ transport: { kind: 'nat' } }]);
   expect(() => parseNic('lan')).toThrow(/network=NAME/);
   expect([parsePort('0xf4'), parsePort('244')]).toEqual([0xf4, 0xf4]);
   expect(() => parsePort('70000')).toThrow(/0xf4/);

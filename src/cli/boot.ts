@@ -9,7 +9,7 @@ import type { FromMachine, MachineEnd } from '../contracts/ports.ts';
 import { BootError } from '../engine/boot/errors.ts';
 import { MachineHost } from '../vmm/machine-host.ts';
 import { plugNics } from './boot-network.ts';
-import { type BootDisk, parseCount, parseDisk, parseNic, parsePort } from './boot-options.ts';
+import { type BootDisk, type BootNic, parseCount, parseDisk, parseNic, parsePort } from './boot-options.ts';
 import { attachConsole } from './boot-terminal.ts';
 import { EXIT } from './exit-code.ts';
 import { type Io, processIo } from './io.ts';
@@ -28,8 +28,7 @@ export interface BootOptions {
   /** Bytes. */
   readonly memory: number;
   readonly disk: readonly BootDisk[];
-  /** Networks of the NICs, in order. */
-  readonly nic: readonly string[];
+  readonly nic: readonly BootNic[];
   /** Folders that the guest can mount. */
   readonly share: readonly ShareCreateInput[];
   /** I/O port of an isa-debug-exit device. */
@@ -72,7 +71,12 @@ export function registerBoot(program: Command, io: Io = processIo()): void {
       parseBytes(MEMORY_DEFAULT),
     )
     .option('--disk <file[,cow=file][,readonly]>', 'a disk; may be repeated', parseDisk, [])
-    .option('--nic <none|network=name>', 'a NIC on a network of this run; may be repeated', parseNic, [])
+    .option(
+      '--nic <none|network=name|transport>',
+      'a NIC on a network of this run, or of its own: nat, tuntap:tap0, daemon:SOCKET, ...; may be repeated',
+      parseNic,
+      [],
+    )
     .option(
       '--share <tag=folder[,readonly]>',
       'a folder that the guest can mount (mount -t 9p); may be repeated',

@@ -5,6 +5,8 @@ import { Ipv6Claims } from './fabric/guard-ipv6.ts';
 import type { Port } from './fabric/port.ts';
 import type { Inlet, Pump } from './fabric/pump.ts';
 import { Segment } from './fabric/segment.ts';
+import { Nat } from './nat/nat.ts';
+import { INTERNET_ONLY, NatPolicy } from './nat/policy.ts';
 import { openSwitchPort } from './port-rings.ts';
 import { type CheckedPort, checkPort, type PortAddresses, type Surroundings } from './port-settings.ts';
 import type {
@@ -21,6 +23,7 @@ import { checkLabel, hostAddress, networkSettings, stationMac } from './settings
 import { UML_PORT, UmlTrunk } from './uml/uml-trunk.ts';
 import { formatIp, formatMac, formatStation } from './wire/address.ts';
 import { formatIp6 } from './wire/address6.ts';
+import { uint32 } from './wire/dhcp.ts';
 import { viewOf } from './wire/view.ts';
 
 interface Station extends Inlet {
@@ -43,6 +46,7 @@ export class Network implements Stations {
   readonly #leases: LeaseTable;
   readonly #surroundings: Surroundings;
   readonly #stations = new Map<string, Station>();
+  readonly #nat: Nat | undefined;
   #uml: UmlTrunk | undefined;
 
   /** Throws AppError `invalid_input`. */
@@ -68,6 +72,24 @@ export class Network implements Stations {
       stations: this,
       now: nowSeconds,
     });
+    if (options.uplink === undefined) return;
+    if (options.uplink.kind !== 'nat') {
+      throw new AppError('invalid_input', `${options.uplink.kind} is no uplink of a network`, {
+        field: 'uplink',
+        remedy: 'Use nat.',
+      });
+    }
+    const policy = new NatPolicy(options.nat ?? INTERNET_ONLY);
+    const address = uint32(settings.gatewayIp);
+    this.#nat = new Nat({
+      mac: settings.gatewayMac,
+      address,
+      policy,
+      emit: (frame) => this.#segment.forward(this.#gateway.port, frame),
+      publish: () => this.#segment.flush(),
+      begin: () => this.#segment.setTime(nowSeconds()),
+    });
+    this.#gateway.router = this.#nat;
   }
 
   get isEmpty(): boolean {
@@ -86,6 +108,7 @@ export class Network implements Stations {
 
   /** Removes the control socket. */
   async close(): Promise<void> {
+    this.#nat?.close();
     await this.#uml?.close();
   }
 
@@ -135,6 +158,7 @@ export class Network implements Stations {
     this.#stations.delete(portId);
     this.#pump.remove(station);
     this.#segment.remove(station.port);
+    this.#nat?.forget(station.port.slot);
     station.guard?.release();
   }
 

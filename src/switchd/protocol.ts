@@ -2,10 +2,12 @@
  * Messages between the daemon's thread and the switch's worker thread.
  * A request carries an `id` and is answered by exactly one reply; events come unasked.
  */
+import type { Transport } from '../contracts/api/transport.ts';
 import type { PlainError } from '../contracts/errors.ts';
 import type { Protection } from './fabric/guard.ts';
 import type { RateLimit, StormLimits } from './fabric/limits.ts';
 import type { PortCounters } from './fabric/port.ts';
+import type { NatPolicyOptions } from './nat/policy.ts';
 
 export interface NetworkOptions {
   readonly id: string;
@@ -31,6 +33,10 @@ export interface NetworkOptions {
   readonly ipv6Prefix?: string | undefined;
   /** IPv4 addresses that DHCP keeps for stations, in the pool or outside of it. */
   readonly reservations?: readonly Reservation[] | undefined;
+  /** The way out; none when missing. */
+  readonly uplink?: Transport | undefined;
+  /** Where the uplink `nat` leads; to the Internet alone when missing. */
+  readonly nat?: NatPolicyOptions | undefined;
 }
 
 export interface Reservation {

@@ -15,17 +15,31 @@ import {
   buildEthernet,
   ETHERTYPE_ARP,
   ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
   type EthernetFrame,
   parseEthernet,
 } from '../wire/ethernet.ts';
 import { echoReply } from '../wire/icmp.ts';
-import { buildIpv4, type Ipv4Packet, PROTOCOL_ICMP, PROTOCOL_UDP, parseIpv4 } from '../wire/ipv4.ts';
+import {
+  buildIpv4,
+  type Ipv4Packet,
+  PROTOCOL_ICMP,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  parseIpv4,
+} from '../wire/ipv4.ts';
 import { buildUdp, parseUdp, type UdpDatagram } from '../wire/udp.ts';
 import { viewOf } from '../wire/view.ts';
 import { DhcpServer } from './dhcp-server.ts';
 import { answerDns, type NameBook } from './dns-server.ts';
 import type { LeaseTable } from './lease-table.ts';
 
+/** Where the destination is in an IPv4 packet behind Ethernet, and the protocol; ports without options. */
+const IPV4_AT = { PROTOCOL: 23, SOURCE: 26, DESTINATION: 30, DESTINATION_PORT: 36 } as const;
+const IPV6_DESTINATION_AT = 38;
+/** With what the fields above are in. */
+const IPV4_BYTES_MIN = 38;
+const IPV6_BYTES_MIN = 54;
 /** Frames of one batch that the gateway looks at; the rest is dropped and counted. */
 const QUEUE_MAX = 128;
 const GATEWAY_NAME = 'gateway';
@@ -40,6 +54,14 @@ export interface GatewaySettings {
   readonly stations: Stations;
   /** Monotonic, in seconds. */
   readonly now: () => number;
+}
+
+/** The way out of the network. */
+export interface Router {
+  /** A frame to the gateway's MAC address whose destination is elsewhere. It must not send before `flush`. */
+  receive(frame: FrameSource, slot: number): void;
+  /** The end of a batch. */
+  flush(): void;
 }
 
 /** What is plugged in. */
@@ -66,6 +88,8 @@ interface Received {
 
 export class Gateway implements Outlet, NameBook {
   readonly domain: string;
+  /** Without one, what is for outside is dropped. */
+  router: Router | undefined;
   readonly #settings: GatewaySettings;
   readonly #segment: Segment;
   readonly #dhcp: DhcpServer;
@@ -95,6 +119,10 @@ export class Gateway implements Outlet, NameBook {
 
   push(source: FrameSource, slot: number): boolean {
     if (!this.#isForUs(source)) return true;
+    if (this.router !== undefined && this.#isForRouter(source)) {
+      this.router.receive(source, slot);
+      return true;
+    }
     if (this.#queue.length >= QUEUE_MAX) return false;
     // A copy of its own: a VM's thread could change the ring while the packet is being parsed.
     const bytes = source.bytes.slice(source.offset, source.offset + source.length);
@@ -108,6 +136,7 @@ export class Gateway implements Outlet, NameBook {
       if (frame.type === ETHERTYPE_ARP) this.#handleArp(frame);
       else if (frame.type === ETHERTYPE_IPV4) this.#handleIpv4(frame, slot);
     }
+    this.router?.flush();
   }
 
   addressesOf(name: string): readonly number[] | undefined {
@@ -126,6 +155,30 @@ export class Gateway implements Outlet, NameBook {
     const low = source.words[word]!;
     const high = source.words[word + 1]! & 0xffff;
     return (low === this.#macLow && high === this.#macHigh) || (low === -1 && high === 0xffff);
+  }
+
+  /** To our MAC address, from a station of the network, to an address elsewhere or a service that we do not have. */
+  #isForRouter({ words, bytes, offset, length }: FrameSource): boolean {
+    if (words[offset >> 2] !== this.#macLow || length < IPV4_BYTES_MIN) return false;
+    const read16 = (at: number): number => (bytes[offset + at]! << 8) | bytes[offset + at + 1]!;
+    const read32 = (at: number): number => ((read16(at) << 16) | read16(at + 2)) >>> 0;
+    const type = read16(12);
+    // Neither a group nor of the link: what a station sends to us to go on.
+    if (type === ETHERTYPE_IPV6) {
+      if (length < IPV6_BYTES_MIN) return false;
+      const prefix = read16(IPV6_DESTINATION_AT);
+      return prefix >> 8 !== 0xff && (prefix & 0xffc0) !== 0xfe80;
+    }
+    const { subnet, ip } = this.#settings;
+    if (type !== ETHERTYPE_IPV4 || !inSubnet(read32(IPV4_AT.SOURCE), subnet)) return false;
+    const destination = read32(IPV4_AT.DESTINATION);
+    if (destination !== ip) return !inSubnet(destination, subnet) && destination !== BROADCAST_IP;
+    const protocol = bytes[offset + IPV4_AT.PROTOCOL]!;
+    const port = read16(IPV4_AT.DESTINATION_PORT);
+    return (
+      protocol === PROTOCOL_TCP ||
+      (protocol === PROTOCOL_UDP && port !== DNS_PORT && port !== DHCP_SERVER_PORT)
+    );
   }
 
   #handleArp(frame: EthernetFrame): void {

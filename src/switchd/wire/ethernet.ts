@@ -3,6 +3,7 @@ import { viewOf } from './view.ts';
 
 export const ETHERNET_HEADER_BYTES = 14;
 export const ETHERTYPE_IPV4 = 0x0800;
+export const ETHERTYPE_IPV6 = 0x86dd;
 export const ETHERTYPE_ARP = 0x0806;
 
 export interface EthernetFrame {

@@ -5,6 +5,7 @@ import { viewOf } from './view.ts';
 const HEADER_BYTES = 20;
 const TTL = 64;
 export const PROTOCOL_ICMP = 1;
+export const PROTOCOL_TCP = 6;
 export const PROTOCOL_UDP = 17;
 
 export interface Ipv4Packet {

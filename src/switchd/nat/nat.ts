@@ -1,0 +1,226 @@
+/**
+ * User-mode NAT: what guests send to addresses outside their network goes on in sockets of this process, so that the host
+ * needs no privileges, no devices and no routes. TCP ends here on both sides; UDP and ICMP echo are passed on by datagram.
+ */
+import { checksumOf, fold, segmentationOf, sumOf } from '../offload/offload.ts';
+import { FrameBuffer } from '../ring/frame-buffer.ts';
+import type { FrameSource } from '../ring/producer.ts';
+import type { Router } from '../services/gateway.ts';
+import { Datagrams, type Flow, openUdp, type Remote } from './datagrams.ts';
+import { Reassembler } from './fragments.ts';
+import { FrameWriter, type Peer, pseudoHeaderSum } from './frame-writer.ts';
+import { Packet, peerOf, PROTOCOL } from './packet.ts';
+import { openPing } from './ping-socket.ts';
+import type { NatPolicy } from './policy.ts';
+import { Tcp } from './tcp.ts';
+
+const LOOPBACK = '127.0.0.1';
+const ECHO = { REQUEST: 8, REPLY: 0, REQUEST6: 128, REPLY6: 129 } as const;
+const UNREACHABLE = 3;
+const PROHIBITED = 13;
+const UNREACHABLE6 = 1;
+const PROHIBITED6 = 1;
+const ICMP_HEADER_BYTES = 8;
+const UDP_HEADER_BYTES = 8;
+/** Of the packet that an ICMP error is about. */
+const QUOTED_BYTES = 8;
+
+export interface NatOptions {
+  /** The gateway's: guests send what is for outside to it. */
+  readonly mac: Uint8Array;
+  /** The gateway's IPv4 address, 4 bytes. */
+  readonly address: Uint8Array;
+  readonly policy: NatPolicy;
+  /** Sends a frame to the network; it is copied. */
+  readonly emit: (frame: FrameBuffer) => void;
+  /** Before and after frames that belong to no batch of the switch's. */
+  readonly begin: () => void;
+  readonly publish: () => void;
+}
+
+interface DeferredFrame {
+  readonly bytes: Uint8Array;
+  readonly checksum: number;
+  readonly segmentation: number;
+}
+
+export class Nat implements Router {
+  readonly tcp: Tcp;
+  readonly udp: Datagrams;
+  readonly #options: NatOptions;
+  readonly #writer: FrameWriter;
+  readonly #ping: Datagrams;
+  readonly #fragments = new Reassembler();
+  readonly #packet = new Packet();
+  /** Frames made outside of `flush`, when nothing may be sent: few and small, but for what was lost. */
+  readonly #deferred: DeferredFrame[] = [];
+  readonly #late = new FrameBuffer();
+  #isFlushing = false;
+  #isScheduled = false;
+
+  constructor(options: NatOptions) {
+    this.#options = options;
+    this.#writer = new FrameWriter(options.mac, (frame) => this.#emit(frame));
+    this.tcp = new Tcp({ writer: this.#writer, schedule: () => this.#schedule() });
+    this.udp = new Datagrams({ open: openUdp, deliver: (...what) => this.#deliverUdp(...what) });
+    this.#ping = new Datagrams({ open: openPing, deliver: (...what) => this.#deliverPing(...what) });
+  }
+
+  /** A frame to the gateway's MAC address that is not for the gateway itself. What it leads to is sent in `flush`. */
+  receive(frame: FrameSource, slot: number): void {
+    const packet = this.#packet;
+    if (!packet.read(frame)) return;
+    if (packet.isFragment) this.#receiveFragment(packet, slot);
+    else if (packet.protocol === PROTOCOL.TCP) this.#receiveTcp(packet, slot);
+    else if (packet.protocol === PROTOCOL.UDP)
+      this.#receiveUdp(packet, slot, packet.bytes, packet.offset, packet.length);
+    else if (packet.protocol === (packet.isIpv6 ? PROTOCOL.ICMPV6 : PROTOCOL.ICMP))
+      this.#receivePing(packet, slot);
+  }
+
+  /** Sends what connections have to send. For the switch: at the end of a batch, which publishes it. */
+  flush(): void {
+    this.#isFlushing = true;
+    for (const { bytes, checksum, segmentation } of this.#deferred.splice(0)) {
+      this.#late.set(bytes);
+      this.#late.setOffload(checksum, segmentation);
+      this.#options.emit(this.#late);
+    }
+    this.tcp.flush();
+    this.#isFlushing = false;
+  }
+
+  /** The guest behind a port of the switch is gone. */
+  forget(slot: number): void {
+    this.tcp.forget(slot);
+    this.udp.forget(slot);
+    this.#ping.forget(slot);
+  }
+
+  close(): void {
+    this.tcp.close();
+    this.udp.close();
+    this.#ping.close();
+  }
+
+  #emit(frame: FrameBuffer): void {
+    if (this.#isFlushing) {
+      this.#options.emit(frame);
+      return;
+    }
+    const { bytes, offset, length } = frame;
+    const copy = bytes.slice(offset, offset + length);
+    this.#deferred.push({ bytes: copy, checksum: checksumOf(frame), segmentation: segmentationOf(frame) });
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    // After all events of this turn: what came meanwhile goes out together.
+    setImmediate(() => {
+      this.#isScheduled = false;
+      this.#options.begin();
+      this.flush();
+      this.#options.publish();
+    });
+  }
+
+  #receiveTcp(packet: Packet, slot: number): void {
+    if (!packet.hasRightChecksum()) return;
+    this.tcp.receive(packet, slot, () => {
+      const host = this.#route(packet);
+      return host === undefined ? undefined : { host, port: packet.destinationPort };
+    });
+  }
+
+  #receiveUdp(packet: Packet, slot: number, bytes: Uint8Array, offset: number, length: number): void {
+    if (length < UDP_HEADER_BYTES) return;
+    const header = Buffer.from(bytes.subarray(offset, offset + UDP_HEADER_BYTES));
+    const udpBytes = header.readUInt16BE(4);
+    const port = header.readUInt16BE(2);
+    if (udpBytes < UDP_HEADER_BYTES || udpBytes > length || port === 0) return;
+    const host = this.#route(packet);
+    if (host === undefined) {
+      this.#prohibited(packet);
+      return;
+    }
+    const remote: Remote = { host, address: Uint8Array.from(packet.destination), port };
+    const payload = Buffer.from(bytes.subarray(offset + UDP_HEADER_BYTES, offset + udpBytes));
+    this.udp.send(packet, slot, header.readUInt16BE(0), remote, payload);
+  }
+
+  #receiveFragment(packet: Packet, slot: number): void {
+    if (packet.protocol !== PROTOCOL.UDP) return;
+    const whole = this.#fragments.add(packet, performance.now());
+    if (whole !== undefined) this.#receiveUdp(packet, slot, whole, 0, whole.length);
+  }
+
+  #receivePing(packet: Packet, slot: number): void {
+    if (packet.length < ICMP_HEADER_BYTES) return;
+    const message = packet.copy(0);
+    if (message[0] !== (packet.isIpv6 ? ECHO.REQUEST6 : ECHO.REQUEST) || message[1] !== 0) return;
+    const host = this.#route(packet);
+    const remote =
+      host === undefined ? undefined : { host, address: Uint8Array.from(packet.destination), port: 1 };
+    const isSent =
+      remote !== undefined && this.#ping.send(packet, slot, message.readUInt16BE(4), remote, message);
+    if (!isSent) this.#prohibited(packet);
+  }
+
+  /** The gateway's own address stands for the host, where that is permitted. */
+  #route(packet: Packet): string | undefined {
+    const { address, policy } = this.#options;
+    const isGateway =
+      packet.destination.length === 4 && address.every((byte, i) => byte === packet.destination[i]);
+    if (isGateway) return policy.hostLoopback ? LOOPBACK : undefined;
+    return policy.route(packet.destination);
+  }
+
+  #deliverUdp({ guest, id }: Flow, from: Uint8Array, port: number, payload: Buffer): void {
+    const datagram = Buffer.allocUnsafe(UDP_HEADER_BYTES + payload.length);
+    datagram.writeUInt16BE(port, 0);
+    datagram.writeUInt16BE(id, 2);
+    datagram.writeUInt16BE(datagram.length, 4);
+    datagram.writeUInt16BE(0, 6);
+    datagram.set(payload, UDP_HEADER_BYTES);
+    const sum = fold(
+      pseudoHeaderSum(from, guest.address, PROTOCOL.UDP) +
+        datagram.length +
+        sumOf(datagram, 0, datagram.length),
+    );
+    datagram.writeUInt16BE(~sum & 0xffff || 0xffff, 6);
+    this.#send(from, guest, PROTOCOL.UDP, datagram);
+  }
+
+  /** The host's kernel has put an identifier of its own into the message. */
+  #deliverPing({ guest, id }: Flow, from: Uint8Array, _port: number, message: Buffer): void {
+    const isIpv6 = guest.address.length === 16;
+    if (message.length < ICMP_HEADER_BYTES || message[0] !== (isIpv6 ? ECHO.REPLY6 : ECHO.REPLY)) return;
+    message.writeUInt16BE(id, 4);
+    this.#sendIcmp(from, guest, message);
+  }
+
+  /** Administratively prohibited (RFC 1812 §5.2.7.1, RFC 4443 §3.1): the guest's program is told at once. */
+  #prohibited(packet: Packet): void {
+    const { isIpv6, header, at } = packet;
+    const quoted = header.subarray(14, Math.min(at + QUOTED_BYTES, packet.headerBytes));
+    const message = Buffer.alloc(ICMP_HEADER_BYTES + quoted.length);
+    message[0] = isIpv6 ? UNREACHABLE6 : UNREACHABLE;
+    message[1] = isIpv6 ? PROHIBITED6 : PROHIBITED;
+    message.set(quoted, ICMP_HEADER_BYTES);
+    this.#sendIcmp(Uint8Array.from(packet.destination), peerOf(packet), message);
+  }
+
+  #sendIcmp(from: Uint8Array, guest: Peer, message: Buffer): void {
+    const isIpv6 = guest.address.length === 16;
+    message.writeUInt16BE(0, 2);
+    const pseudo = isIpv6 ? pseudoHeaderSum(from, guest.address, PROTOCOL.ICMPV6) + message.length : 0;
+    message.writeUInt16BE(~fold(pseudo + sumOf(message, 0, message.length)) & 0xffff, 2);
+    this.#send(from, guest, isIpv6 ? PROTOCOL.ICMPV6 : PROTOCOL.ICMP, message);
+  }
+
+  #send(from: Uint8Array, guest: Peer, protocol: number, payload: Uint8Array): void {
+    this.#writer.send(from, guest, protocol, payload);
+  }
+}

@@ -1,0 +1,77 @@
+/** Where guests may go through the host: to the Internet, and beyond that where the operator lets them. */
+import { BlockList, isIP } from 'node:net';
+import { AppError } from '../../contracts/errors.ts';
+import { formatAddress } from './packet.ts';
+
+/**
+ * What is not the Internet (RFC 6890, RFC 8190): the host's own networks and those of its operator, and what is nobody's.
+ * 169.254.169.254 is where clouds keep the secrets of their machines.
+ */
+const PRIVATE = [
+  '0.0.0.0/8',
+  '10.0.0.0/8',
+  '100.64.0.0/10',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '172.16.0.0/12',
+  '192.0.0.0/24',
+  '192.168.0.0/16',
+  '198.18.0.0/15',
+  '::/96',
+  '::ffff:0:0/96',
+  '64:ff9b::/96',
+  'fc00::/7',
+  'fe80::/10',
+] as const;
+/** Never: groups, broadcast and reserved addresses have no connections. */
+const NEVER = ['224.0.0.0/3', 'ff00::/8'] as const;
+
+export interface NatPolicyOptions {
+  /** Private networks that guests may reach, as CIDR; `private` stands for all of them. */
+  readonly allow: readonly string[];
+  /** The gateway's address is the host's loopback, as with slirp. */
+  readonly hostLoopback: boolean;
+}
+
+/** For tenants. */
+export const INTERNET_ONLY: NatPolicyOptions = { allow: [], hostLoopback: false };
+/** For a guest of the user's own, who may go everywhere anyway. */
+export const AS_THE_USER: NatPolicyOptions = { allow: ['private'], hostLoopback: true };
+
+export class NatPolicy {
+  readonly hostLoopback: boolean;
+  readonly #denied = new BlockList();
+  readonly #never = new BlockList();
+  readonly #allowed = new BlockList();
+
+  /** Throws AppError `invalid_input`. */
+  constructor({ allow, hostLoopback }: NatPolicyOptions) {
+    this.hostLoopback = hostLoopback;
+    for (const subnet of NEVER) addSubnet(this.#never, subnet);
+    if (allow.includes('private')) addSubnet(this.#denied, '0.0.0.0/8');
+    else for (const subnet of PRIVATE) addSubnet(this.#denied, subnet);
+    for (const subnet of allow) if (subnet !== 'private') addSubnet(this.#allowed, subnet);
+  }
+
+  /** The address that the host's socket connects to; undefined where guests must not go. */
+  route(destination: Uint8Array): string | undefined {
+    const address = formatAddress(destination);
+    const family = destination.length === 4 ? 'ipv4' : 'ipv6';
+    if (this.#never.check(address, family)) return undefined;
+    if (this.#denied.check(address, family) && !this.#allowed.check(address, family)) return undefined;
+    return address;
+  }
+}
+
+function addSubnet(list: BlockList, text: string): void {
+  const [address = '', prefix = ''] = text.split('/');
+  const family = isIP(address);
+  const bits = Number(prefix);
+  if (family === 0 || !/^\d{1,3}$/.test(prefix) || bits > (family === 4 ? 32 : 128)) {
+    throw new AppError('invalid_input', `"${text}" is not a network`, {
+      field: 'nat_allow',
+      remedy: 'write it as 10.0.0.0/8 or fd00::/8, or `private` for all private networks',
+    });
+  }
+  list.addSubnet(address, bits, family === 4 ? 'ipv4' : 'ipv6');
+}
