@@ -1,44 +1,64 @@
 /** What the benchmarks run: Debian's kernel, initial RAM disks made for the purpose, our command and QEMU. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Apt } from '../src/images/apt.ts';
 import { cpioArchive, type CpioEntry } from '../src/images/cpio.ts';
 import { findTool, runTool } from '../src/images/tools.ts';
+import { prepareQemu } from './qemu.ts';
 
 export type Engine = 'umlaut' | 'qemu';
-/** Seconds and checksum of each program of a run. */
-export type Timing = ReadonlyMap<string, { readonly seconds: number; readonly result: string }>;
 
 /** The same disk for both engines: a copy-on-write file over a raw one, and a qcow2 overlay over it. */
 export interface BenchDisk {
   readonly file: string;
-  readonly cow: string;
-  readonly qcow2: string;
+  /** Absent: to be read only. */
+  readonly cow?: string;
+  readonly qcow2?: string;
+}
+
+export interface GuestOptions {
+  readonly initrd: string;
+  /** The kit's by default. */
+  readonly kernel?: string;
+  readonly append?: string;
+  readonly memoryMib?: number;
+  readonly disks?: readonly BenchDisk[];
+  /** More options of `umlaut boot`. */
+  readonly options?: readonly string[];
+}
+
+export interface Reached<T> {
+  readonly seconds: number;
+  readonly value: T;
+  readonly output: string;
 }
 
 const KERNEL_PACKAGE = 'linux-image-cloud-amd64';
-const FIRST_LINE = 'FIRST-LINE-OF-INIT';
 const TIMEOUT_MS = 600_000;
+const OUTPUT_BYTES_MAX = 64 << 20;
+export const MEMORY_MIB = 256;
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 export class BenchKit {
   readonly kernelVersion: string;
-  readonly qemu = findTool('qemu-system-x86_64') !== undefined;
-  readonly #folder: string;
+  readonly folder: string;
+  readonly #qemu: boolean;
   readonly #kernel: string;
   readonly #busybox: Uint8Array;
 
   private constructor(folder: string, kernel: string, busybox: Uint8Array) {
-    this.#folder = folder;
+    this.folder = folder;
+    this.#qemu = findTool('qemu-system-x86_64') !== undefined;
     this.#kernel = kernel;
     this.kernelVersion = kernel.slice(kernel.indexOf('vmlinuz-') + 8);
     this.#busybox = busybox;
   }
 
-  /** Gets the kernel and busybox by apt, into build/bench, unless they are there. */
+  /** Gets the kernel and busybox by apt, into build/bench, unless they are there; as root, also the newest QEMU. */
   static async open(note: (text: string) => void): Promise<BenchKit> {
+    prepareQemu(note);
     const folder = join(root, 'build/bench');
     const unpacked = join(folder, 'root');
     if (!existsSync(join(unpacked, 'boot'))) {
@@ -69,116 +89,97 @@ export class BenchKit {
       { kind: 'file', path: 'init', content: Buffer.from(init), executable: true },
       ...files,
     ];
-    const file = join(this.#folder, `${name}.cpio`);
+    const file = join(this.folder, `${name}.cpio`);
     writeFileSync(file, cpioArchive(entries));
     return file;
   }
 
-  /** lib/modules/RELEASE of the kernel. */
-  get modules(): string {
-    return join(this.#folder, 'root/lib/modules', this.kernelVersion);
+  /** Who there is to compare, in the order of their turns. */
+  get engines(): readonly Engine[] {
+    return this.#qemu ? ['umlaut', 'qemu'] : ['umlaut'];
   }
 
-  #command(engine: Engine, initrd: string, disks: readonly BenchDisk[]): [string, string[]] {
-    const append = 'console=ttyS0 quiet panic=-1';
+  /** Compiles a C program into the folder; undefined without a compiler. */
+  compile(name: string, source: string, libraries: readonly string[] = []): string | undefined {
+    if (findTool('gcc') === undefined) return undefined;
+    const program = join(this.folder, name);
+    const args = ['-O2', '-static', '-o', program, join(root, source), ...libraries];
+    return spawnSync('gcc', args, { stdio: 'ignore' }).status === 0 ? program : undefined;
+  }
+
+  /** lib/modules/RELEASE of the kernel. */
+  get modules(): string {
+    return join(this.folder, 'root/lib/modules', this.kernelVersion);
+  }
+
+  #command(engine: Engine, guest: GuestOptions): [string, string[]] {
+    const kernel = guest.kernel ?? this.#kernel;
+    const append = guest.append ?? 'console=ttyS0 quiet panic=-1';
+    const mib = guest.memoryMib ?? MEMORY_MIB;
+    const disks = guest.disks ?? [];
     if (engine === 'umlaut') {
-      const umlaut = join(root, 'bin/umlaut.mjs');
+      const boot = ['boot', '--kernel', kernel, '--initrd', guest.initrd, '--append', append];
+      const attach = disks.flatMap(({ file, cow }) => [
+        '--disk',
+        cow === undefined ? `${file},readonly` : `${file},cow=${cow}`,
+      ]);
       return [
         process.execPath,
-        [
-          umlaut,
-          'boot',
-          '--kernel',
-          this.#kernel,
-          '--initrd',
-          initrd,
-          '--append',
-          append,
-          '--memory',
-          '256M',
-          ...disks.flatMap(({ file, cow }) => ['--disk', `${file},cow=${cow}`]),
-        ],
+        [join(root, 'bin/umlaut.mjs'), ...boot, '--memory', `${mib}M`, ...attach, ...(guest.options ?? [])],
       ];
     }
-    return [
-      'qemu-system-x86_64',
-      [
-        ...[
-          '-accel',
-          'tcg',
-          '-m',
-          '256',
-          '-display',
-          'none',
-          '-serial',
-          'stdio',
-          '-monitor',
-          'none',
-          '-no-reboot',
-        ],
-        ...['-kernel', this.#kernel, '-initrd', initrd, '-append', append],
-        ...disks.flatMap(({ qcow2 }) => [
-          '-drive',
-          `if=virtio,file=${qcow2},format=qcow2,cache=writeback,discard=unmap`,
-        ]),
-      ],
-    ];
+    const machine = '-accel tcg -display none -serial stdio -monitor none -no-reboot'.split(' ');
+    const attach = disks.flatMap(({ file, qcow2 }) => [
+      '-drive',
+      qcow2 === undefined
+        ? `if=virtio,file=${file},format=raw,readonly=on`
+        : `if=virtio,file=${qcow2},format=qcow2,cache=writeback,discard=unmap`,
+    ]);
+    const boot = ['-kernel', kernel, '-initrd', guest.initrd, '-append', append];
+    return ['qemu-system-x86_64', [...machine, '-m', String(mib), ...boot, ...attach]];
   }
 
   /** Boots, and returns what the guest printed until it powered off. */
-  run(engine: Engine, initrd: string, disks: readonly BenchDisk[] = []): string {
-    const [command, args] = this.#command(engine, initrd, disks);
+  run(engine: Engine, guest: GuestOptions): string {
+    const [command, args] = this.#command(engine, guest);
     const result = spawnSync(command, args, {
       encoding: 'latin1',
       stdio: ['ignore', 'pipe', 'pipe'],
       timeout: TIMEOUT_MS,
+      maxBuffer: OUTPUT_BYTES_MAX,
     });
     if (result.status !== 0) throw new Error(`${engine} ended with ${result.status}: ${result.stderr}`);
     return result.stdout;
   }
 
-  /** From the start of the emulator until the guest's /init has run its first line and powered off at once. */
-  bootSeconds(engine: Engine): number {
-    const initrd = this.initrd('boot', `$B echo ${FIRST_LINE}`);
+  /**
+   * Boots until the guest prints `text`; what `then` gives of the running emulator's process, and the seconds from its
+   * start. The emulator is ended.
+   */
+  async until<T>(
+    engine: Engine,
+    guest: GuestOptions,
+    text: string,
+    then: (pid: number) => T,
+  ): Promise<Reached<T>> {
+    const [command, args] = this.#command(engine, guest);
     const started = performance.now();
-    const output = this.run(engine, initrd);
-    const seconds = (performance.now() - started) / 1000;
-    if (!output.includes(FIRST_LINE)) throw new Error(`${engine} did not reach /init`);
-    return seconds;
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const timer = setTimeout(() => child.kill('SIGKILL'), TIMEOUT_MS);
+    const ended = new Promise((resolve) => child.once('close', resolve));
+    try {
+      let output = '';
+      for await (const chunk of child.stdout.setEncoding('latin1')) {
+        output += chunk;
+        if (!output.includes(text)) continue;
+        const seconds = (performance.now() - started) / 1000;
+        return { seconds, value: then(child.pid!), output };
+      }
+      throw new Error(`${engine} ended without "${text}":\n${output.slice(-2000)}`);
+    } finally {
+      clearTimeout(timer);
+      child.kill('SIGKILL');
+      await ended;
+    }
   }
-
-  /** Builds the compute suite; false without a compiler. */
-  compileSuite(): boolean {
-    if (findTool('gcc') === undefined) return false;
-    const source = join(root, 'bench/compute/suite.c');
-    const built = spawnSync('gcc', ['-O2', '-static', '-o', this.#suiteFile, source, '-lm'], {
-      stdio: 'ignore',
-    });
-    return built.status === 0;
-  }
-
-  get #suiteFile(): string {
-    return join(this.#folder, 'suite');
-  }
-
-  suiteNative(): Timing {
-    return parse(spawnSync(this.#suiteFile, { encoding: 'latin1' }).stdout);
-  }
-
-  suite(engine: Engine): Timing {
-    const suite: CpioEntry = {
-      kind: 'file',
-      path: 'bin/suite',
-      content: readFileSync(this.#suiteFile),
-      executable: true,
-    };
-    const mounts = '$B mount -t proc proc /proc; $B mount -t devtmpfs dev /dev';
-    return parse(this.run(engine, this.initrd('suite', `${mounts}; /bin/suite`, [suite])));
-  }
-}
-
-function parse(output: string): Timing {
-  const lines = [...output.matchAll(/^([a-z0-9]+) ([0-9.]+) ([0-9a-f]+)\r?$/gm)];
-  if (lines.length === 0) throw new Error('the suite printed nothing');
-  return new Map(lines.map(([, name, seconds, result]) => [name, { seconds: Number(seconds), result }]));
 }

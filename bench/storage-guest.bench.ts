@@ -72,7 +72,7 @@ async function initrd(kit: BenchKit): Promise<string> {
 }
 
 /** Overlays are new for each run. */
-function disk(run: number): BenchDisk {
+function disk(run: number): Required<BenchDisk> {
   const made = { file: at('base.raw'), cow: at(`${run}.cow`), qcow2: at(`${run}.qcow2`) };
   must('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', made.file, '-F', 'raw', made.qcow2]);
   return made;
@@ -80,7 +80,7 @@ function disk(run: number): BenchDisk {
 
 function measure(kit: BenchKit, engine: Engine, image: string, run: number): Map<string, Measurement> {
   const used = disk(run);
-  const output = kit.run(engine, image, [used]);
+  const output = kit.run(engine, { initrd: image, disks: [used] });
   rmSync(used.cow, { force: true });
   rmSync(used.qcow2);
   const lines = [...output.matchAll(/^([a-z0-9-]+) (\d+) ([0-9.]+) ([0-9a-f]{16})\r?$/gm)];

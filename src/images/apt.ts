@@ -59,6 +59,18 @@ export class Apt {
     return lines.flatMap((line) => line.split(',')).map((item) => item.trim().split(/[ :|]/)[0]!);
   }
 
+  /** The names of all packages that a system without any would need for these. */
+  async closure(names: readonly string[]): Promise<string[]> {
+    const nothing = path.join(this.#folder, 'no-status');
+    fs.writeFileSync(nothing, '');
+    const options = ['-o', `Dir::State::status=${nothing}`, '-o', 'Debug::NoLocking=1'];
+    const plan = await this.#run('apt-get', [
+      ...options,
+      ...['-q', '-y', '-s', '--no-install-recommends', 'install', ...names],
+    ]);
+    return [...new Set([...plan.matchAll(/^Inst (\S+)/gm)].map((match) => match[1]!))];
+  }
+
   /** Downloads packages and gives the paths of the files, in order. apt checks their signatures and hashes. */
   async download(names: readonly string[], onFraction: (fraction: number) => void): Promise<string[]> {
     const uris = await this.#run('apt-get', ['-q', 'download', '--print-uris', ...names]);
