@@ -83,7 +83,8 @@ describe('umlaut vm', () => {
   it('creates a VM from its options', async () => {
     const args = ['vm', 'create', 'web-1', '--memory', '1.5G', '--nic', 'a', '--nic', 'b', '--disk', 'data'];
     const more = ['--label', 'role=web', '--label', 'x=1=2', '--append', 'quiet', '--start'];
-    const { status, stdout } = await run([...args, ...more], {
+    const limits = ['--iops', '100', '--bandwidth', '2M', '--on-error', 'pause'];
+    const { status, stdout } = await run([...args, ...more, ...limits], {
       'POST /v1/vms': [{ status: 201, body: sampleVm() }],
       [`POST /v1/vms/${sampleVm().id}/start`]: [{ status: 202, body: sampleOperation() }],
       [`GET /v1/vms/${sampleVm().id}`]: [{ status: 200, body: sampleVm() }],
@@ -97,6 +98,7 @@ describe('umlaut vm', () => {
       nics: [{ network: 'a' }, { network: 'b' }],
       labels: { role: 'web', x: '1=2' },
       start: false,
+      root_disk: { limits: { iops: 100, bytes_per_second: 2 * 1024 ** 2 }, on_error: 'pause' },
     });
   });
 

@@ -12,6 +12,7 @@ import {
   ConsoleTicket,
   Disk,
   type DiskCreateInput,
+  type DiskSettings,
   DiskPage,
   EventPage,
   EventTicket,
@@ -105,6 +106,8 @@ export class Client {
   listDisks = (query: Query = {}): Promise<Disk[]> => this.#all(DiskPage, '/v1/disks', query);
   getDisk = (disk: string): Promise<Disk> => this.#transport.call(Disk, path`/v1/disks/${disk}`);
   createDisk = (body: DiskCreateInput): Promise<Disk> => this.#post(Disk, '/v1/disks', body);
+  updateDisk = (disk: string, body: DiskSettings): Promise<Disk> =>
+    this.#transport.call(Disk, path`/v1/disks/${disk}`, { method: 'PATCH', body });
   deleteDisk = (disk: string): Promise<void> => this.#delete(path`/v1/disks/${disk}`);
 
   listImages = (query: Query = {}): Promise<Image[]> => this.#all(ImagePage, '/v1/images', query);

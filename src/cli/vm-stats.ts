@@ -9,13 +9,38 @@ export function formatStats(stats: VmStats): string {
     ['CPU time', `${stats.cpu_seconds.toFixed(1)} s`],
   ];
   for (const disk of stats.disks) {
-    const reads = `${disk.reads} reads (${formatBytes(disk.read_bytes)})`;
-    const writes = `${disk.writes} writes (${formatBytes(disk.written_bytes)})`;
-    fields.push([disk.device, `${reads}, ${writes}, ${disk.flushes} flushes`]);
+    fields.push([disk.device, diskLine(disk)]);
   }
   for (const nic of stats.nics) {
     const received = `${nic.rx_frames} frames in (${formatBytes(nic.rx_bytes)})`;
     fields.push([nic.device, `${received}, ${nic.tx_frames} out (${formatBytes(nic.tx_bytes)})`]);
   }
   return formatFields(fields);
+}
+
+type DiskStats = VmStats['disks'][number];
+
+function diskLine(disk: DiskStats): string {
+  const parts = [
+    timed(disk.reads, 'reads', disk.read_seconds, disk.read_bytes),
+    timed(disk.writes, 'writes', disk.write_seconds, disk.written_bytes),
+    timed(disk.flushes, 'flushes', disk.flush_seconds),
+  ];
+  if (disk.discards > 0)
+    parts.push(timed(disk.discards, 'discards', disk.discard_seconds, disk.discarded_bytes));
+  if (disk.zeroes > 0) parts.push(timed(disk.zeroes, 'zeroings', disk.zero_seconds, disk.zeroed_bytes));
+  if (disk.errors > 0) parts.push(`${disk.errors} errors`);
+  if (disk.throttled > 0) {
+    parts.push(`${disk.throttled} throttled for ${disk.throttled_seconds.toFixed(1)} s together`);
+  }
+  if (disk.held > 0) parts.push(`${disk.held} held`);
+  return parts.join(', ');
+}
+
+/** With the bytes, and the mean time where it is to be seen. */
+function timed(requests: number, what: string, seconds: number, bytes?: number): string {
+  const facts: string[] = [];
+  if (bytes !== undefined) facts.push(formatBytes(bytes));
+  if (requests > 0) facts.push(`${((seconds / requests) * 1000).toFixed(2)} ms each`);
+  return `${requests} ${what}${facts.length === 0 ? '' : ` (${facts.join(', ')})`}`;
 }

@@ -27,6 +27,19 @@ export interface DiskConfig {
   /** Private copy-on-write file in UML's format over `file`; made when missing. */
   readonly cow?: string | undefined;
   readonly readOnly: boolean;
+  readonly limits?: DiskLimits | undefined;
+  /** What a failed request does: `report`, which is the default, is an I/O error in the guest; `pause` stops the machine first. */
+  readonly onError?: DiskErrorPolicy | undefined;
+}
+
+export type DiskErrorPolicy = 'report' | 'pause';
+
+/** Per second, reads, writes and discards together; undefined: no limit. A burst is what may come at once after a rest. */
+export interface DiskLimits {
+  readonly iops?: number | undefined;
+  readonly iopsBurst?: number | undefined;
+  readonly bytesPerSecond?: number | undefined;
+  readonly bytesBurst?: number | undefined;
 }
 
 export interface NicConfig {

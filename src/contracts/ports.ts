@@ -2,7 +2,7 @@
  * Messages between the supervisor (daemon's main thread) and a VM's worker thread.
  * Requests carry an `id` and are answered by exactly one `reply`; events come unasked.
  */
-import type { DiskConfig, MachineConfig, NicConfig } from './machine.ts';
+import type { DiskConfig, DiskErrorPolicy, DiskLimits, MachineConfig, NicConfig } from './machine.ts';
 
 /** `workerData` of a VM's worker. */
 export interface MachineWorkerData {
@@ -17,7 +17,7 @@ export type ConsoleName = string;
 export type MachineRequest =
   /** Freezes the vCPU (mconsole stop). Error `already-stopped`. */
   | { readonly type: 'stop' }
-  /** Resumes it. Error `not-stopped`. */
+  /** Resumes it, and tries disk requests again that failed and stopped it. Error `not-stopped`. */
   | { readonly type: 'go' }
   /** Ends the VM at once without asking the guest; pending disk writes are finished and flushed. */
   | { readonly type: 'halt' }
@@ -32,6 +32,13 @@ export type MachineRequest =
   /** Point-in-time copy of all disks to `files` (one per disk, in the order of their device names), while the guest runs on. */
   | { readonly type: 'backup'; readonly backupId: string; readonly files: readonly string[] }
   | { readonly type: 'cancel-backup'; readonly backupId: string }
+  /** Changes a disk's limits and what it does on errors, from now on. Error `not_found`. */
+  | {
+      readonly type: 'disk-settings';
+      readonly device: string;
+      readonly limits: DiskLimits;
+      readonly onError: DiskErrorPolicy;
+    }
   | { readonly type: 'stats' }
   /** Plugs a disk in; the guest finds it by itself. */
   | { readonly type: 'attach-disk'; readonly disk: DiskConfig }
@@ -59,13 +66,31 @@ export interface MachineStats {
   readonly disks: readonly DiskStats[];
   readonly nics: readonly NicStats[];
 }
+/** Since the machine was made. Seconds are the sums of the requests' own, from when the guest made them. */
 export interface DiskStats {
   readonly device: string;
   readonly reads: number;
   readonly readBytes: number;
+  readonly readSeconds: number;
   readonly writes: number;
   readonly writtenBytes: number;
+  readonly writeSeconds: number;
   readonly flushes: number;
+  readonly flushSeconds: number;
+  readonly discards: number;
+  readonly discardedBytes: number;
+  readonly discardSeconds: number;
+  readonly zeroes: number;
+  readonly zeroedBytes: number;
+  readonly zeroSeconds: number;
+  /** Times that a request failed, those included that are tried again. */
+  readonly errors: number;
+  /** Requests that waited because of the limits, and how long. */
+  readonly throttled: number;
+  readonly throttledSeconds: number;
+  /** Now: made and not finished; of these, failed and waiting to be tried again. */
+  readonly inFlight: number;
+  readonly held: number;
 }
 export interface NicStats {
   readonly device: string;
@@ -88,6 +113,16 @@ export type FromMachine =
   | { readonly type: 'notification'; readonly bytes: Uint8Array; readonly dropped: number }
   /** The guest has let go of a device that it was asked for, perhaps later than anybody waited; its file is closed. */
   | { readonly type: 'device-gone'; readonly device: string }
+  /** A request failed. `held`: the machine is stopped for it, and `go` tries it again. `unreported`: errors before it, told by nobody. */
+  | {
+      readonly type: 'disk-error';
+      readonly device: string;
+      readonly request: string;
+      readonly code: string;
+      readonly message: string;
+      readonly held: boolean;
+      readonly unreported: number;
+    }
   | { readonly type: 'console-output'; readonly console: ConsoleName; readonly bytes: Uint8Array }
   | {
       readonly type: 'backup-progress';

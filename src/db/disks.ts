@@ -25,6 +25,7 @@ export class DiskTable {
   readonly #ofVms;
   readonly #ofVm;
   readonly #attach;
+  readonly #setSettings;
   readonly #remove;
   readonly #removeOrphans;
   readonly #byPath;
@@ -40,8 +41,9 @@ export class DiskTable {
         JOIN disks ON disks.layer_id = layers.id WHERE base.image_id = ? ORDER BY disks.seq`,
     );
     this.#insert = db.prepare<[NewDisk]>(
-      `INSERT INTO disks (id, tenant, name, layer_id, vm_id, device, read_only, owned_by_vm, created_at)
-        VALUES (@id, @tenant, @name, @layer_id, @vm_id, @device, @read_only, @owned_by_vm, @created_at)`,
+      `INSERT INTO disks
+        (id, tenant, name, layer_id, vm_id, device, read_only, owned_by_vm, created_at, limits, on_error) VALUES
+        (@id, @tenant, @name, @layer_id, @vm_id, @device, @read_only, @owned_by_vm, @created_at, @limits, @on_error)`,
     );
     this.#get = db.prepare<[string], DiskRow>(`${SELECT} WHERE disks.id = ?`);
     this.#byName = db.prepare<[string], DiskRow>(`${SELECT} WHERE disks.name = ? ORDER BY disks.seq`);
@@ -61,6 +63,9 @@ export class DiskTable {
     );
     this.#attach = db.prepare<[string | null, string | null, number, string]>(
       'UPDATE disks SET vm_id = ?, device = ?, read_only = ? WHERE id = ?',
+    );
+    this.#setSettings = db.prepare<[string, string, string]>(
+      'UPDATE disks SET limits = ?, on_error = ? WHERE id = ?',
     );
     this.#remove = db.prepare<[string]>('DELETE FROM disks WHERE id = ?');
     this.#removeOrphans = db.prepare<[]>(
@@ -105,6 +110,9 @@ export class DiskTable {
   }
   detach(id: string, readOnly: boolean): void {
     this.#attach.run(null, null, Number(readOnly), id);
+  }
+  setSettings(id: string, { limits, on_error }: Pick<DiskRow, 'limits' | 'on_error'>): void {
+    this.#setSettings.run(limits, on_error, id);
   }
   /** Removes the disk and its layer, and an operator's backing file from the lineage when nothing is over it now. */
   remove(disk: Pick<DiskRow, 'id' | 'layer_id'>): void {

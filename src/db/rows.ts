@@ -1,5 +1,5 @@
 /** Rows as SQLite gives them. Times are Unix milliseconds, JSON columns text, booleans 0 or 1. */
-import type { Autostart, VmState } from '../contracts/api/index.ts';
+import type { Autostart, DiskErrorPolicy, VmState } from '../contracts/api/index.ts';
 
 export interface ImageRow {
   readonly seq: number;
@@ -97,6 +97,9 @@ export interface DiskRow {
   readonly read_only: number;
   readonly owned_by_vm: number;
   readonly created_at: number;
+  /** JSON: the DiskLimits of contracts/machine.ts. */
+  readonly limits: string;
+  readonly on_error: DiskErrorPolicy;
   readonly layer_kind: LayerRow['kind'];
   readonly path: string;
   readonly size_bytes: number;

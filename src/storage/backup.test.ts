@@ -1,9 +1,7 @@
-import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { pattern, randomNumbers, scratchFolder } from '../../test/support/storage.ts';
-import { requireTool, skipTest } from '../../test/support/tools.ts';
+import { pattern, randomNumbers, scratchFolder, smallFileSystem } from '../../test/support/storage.ts';
 import { BACKUP_CHUNK_BYTES, type BackupRun, beginBackup } from './backup.ts';
 import { openDisk } from './disk.ts';
 import { GuestDisk } from './guest-disk.ts';
@@ -164,7 +162,7 @@ describe('an online backup', () => {
     const file = path.join(folder, 'short');
     fs.writeFileSync(file, Buffer.alloc(SIZE));
     const volume = new RawVolume(hostFile(fs.openSync(file, 'r+')), SIZE);
-    const bad = new GuestDisk('ubd1', volume, false);
+    const bad = new GuestDisk('ubd1', volume, { readOnly: false });
     const read = volume.read.bind(volume);
     volume.read = (offset, into, background) => {
       if (background && offset >= SIZE / 2)
@@ -214,22 +212,6 @@ describe('a full host disk', () => {
     await disk.close();
   });
 });
-
-/** A tmpfs of the given size; needs root. */
-function smallFileSystem(size: string): string {
-  if (process.getuid?.() !== 0) skipTest('only root can mount a small file system');
-  const mount = requireTool('mount', 'mount');
-  const folder = scratchFolder();
-  try {
-    execFileSync(mount, ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', folder], { stdio: 'pipe' });
-  } catch {
-    skipTest('this environment does not allow to mount');
-  }
-  onTestFinished(() => {
-    execFileSync('umount', ['-l', folder]);
-  });
-  return folder;
-}
 
 describe('copyDisk', () => {
   it('makes an equal, sparse file', async () => {

@@ -152,14 +152,26 @@ describe('a raw disk', () => {
     await disk.write(512, [new Uint8Array(1024), new Uint8Array(512)]);
     await disk.read(0, [new Uint8Array(512)]);
     await disk.flush();
-    expect(disk.stats).toEqual({
+    await disk.discard(0, 2048);
+    await disk.writeZeroes(512, 512, true);
+    expect(disk.stats).toMatchObject({
       device: 'ubd0',
       reads: 1,
       readBytes: 512,
       writes: 1,
       writtenBytes: 1536,
       flushes: 1,
+      discards: 1,
+      discardedBytes: 2048,
+      zeroes: 1,
+      zeroedBytes: 512,
+      errors: 0,
+      throttled: 0,
+      inFlight: 0,
+      held: 0,
     });
+    expect(disk.stats.writeSeconds).toBeGreaterThan(0);
+    expect(disk.stats.flushSeconds).toBeGreaterThan(0);
     await disk.close();
   });
 

@@ -17,9 +17,9 @@ import { RawVolume } from './raw-volume.ts';
  * `cow_backing_self`, `disk_full`, `io_error`; their field is `file`, `cow` or a field of the COW header.
  */
 export function openDisk(config: DiskConfig): GuestDisk {
-  const { device, file, cow, readOnly } = config;
+  const { device, file, cow, readOnly, limits, onError } = config;
   const volume = cow === undefined ? openRaw(file, readOnly) : openCowVolume(cow, file, readOnly);
-  return new GuestDisk(device, volume, readOnly);
+  return new GuestDisk(device, volume, { readOnly, limits, onError });
 }
 
 function openRaw(file: string, readOnly: boolean): RawVolume {

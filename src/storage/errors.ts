@@ -1,5 +1,6 @@
 /** System errors in the words of the error catalogue. */
 import { AppError, systemErrorCode } from '../contracts/errors.ts';
+import { BlockError } from '../engine/backends.ts';
 
 /** errno's name of a Node file system error (`ENOSPC`), or `EIO` for anything else. */
 export function errnoOf(error: unknown): string {
@@ -30,5 +31,15 @@ export function fileError(error: unknown, field: string, action: string): AppErr
         ...options,
         remedy: 'check the path, its permissions and the health of the host disk',
       });
+  }
+}
+
+/**
+ * A disk after a failed fdatasync. The kernel counts the pages that it could not write as clean, so another fdatasync would lie:
+ * nothing but opening the disk again helps.
+ */
+export class DiskLost extends BlockError {
+  constructor(cause: unknown) {
+    super(errnoOf(cause), messageOf(cause), { cause });
   }
 }

@@ -1,10 +1,15 @@
 /**
- * A disk as a virtual machine sees it: bounds, counters, what is in flight, and the place where an online backup
- * steps in before a change. Belongs to the thread of its VM's worker.
+ * A disk as a virtual machine sees it: bounds, limits, counters, what is in flight, what becomes of errors, and the place where
+ * an online backup steps in before a change. Belongs to the thread of its VM's worker.
  */
 import { AppError } from '../contracts/errors.ts';
+import type { DiskErrorPolicy, DiskLimits } from '../contracts/machine.ts';
 import type { DiskStats } from '../contracts/ports.ts';
 import { type BlockBackend, BlockError, type MaybePromise } from '../engine/backends.ts';
+import { DiskCounters, type RequestKind } from './disk-counters.ts';
+import { DiskLost } from './errors.ts';
+import { HeldRequests } from './held-requests.ts';
+import { Throttle } from './throttle.ts';
 import { totalBytes } from './vectors.ts';
 import type { Volume } from './volume.ts';
 
@@ -24,67 +29,130 @@ export interface PendingChange {
   readonly finished: Promise<void>;
 }
 
-interface InFlight extends PendingChange {
-  readonly isChange: boolean;
+export interface GuestDiskOptions {
+  readonly readOnly: boolean;
+  readonly limits?: DiskLimits | undefined;
+  readonly onError?: DiskErrorPolicy | undefined;
 }
 
-type Counters = { -readonly [K in keyof DiskStats]: DiskStats[K] };
+/** A request that failed. */
+export interface DiskFailure {
+  readonly request: RequestKind;
+  readonly error: unknown;
+  /** It waits to be tried again: the machine is to be stopped. */
+  readonly held: boolean;
+  /** Failures before it that nobody was told of, because they came too fast. */
+  readonly unreported: number;
+}
+
+interface Request {
+  readonly kind: RequestKind;
+  readonly offset: number;
+  readonly length: number;
+  make(): MaybePromise<void>;
+}
+
+interface InFlight extends PendingChange {
+  readonly isChange: boolean;
+  /** False while it waits for the limits. */
+  begun: boolean;
+}
+
+/** Failures that the guest is told of anyway: of these so many are passed on. */
+const FAILURE_INTERVAL_MS = 10_000;
+/** Errors that trying again cannot mend. */
+const LASTING = ['EBADF', 'EINVAL', 'EROFS'];
 
 export class GuestDisk implements BlockBackend {
+  readonly device: string;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+  /** Hears of failed requests. */
+  onFailure: ((failure: DiskFailure) => void) | undefined;
   readonly #volume: Volume;
-  readonly #counters: Counters;
+  readonly #counters = new DiskCounters();
+  readonly #throttle: Throttle;
+  readonly #held = new HeldRequests();
   readonly #inFlight = new Set<InFlight>();
+  #policy: DiskErrorPolicy;
   #watcher: ChangeWatcher | undefined;
+  #toldAt = Number.NEGATIVE_INFINITY;
+  #unreported = 0;
   #closed = false;
 
-  constructor(device: string, volume: Volume, readOnly: boolean) {
+  constructor(
+    device: string,
+    volume: Volume,
+    { readOnly, limits = {}, onError = 'report' }: GuestDiskOptions,
+  ) {
+    this.device = device;
     this.#volume = volume;
     this.sizeBytes = volume.sizeBytes;
     this.readOnly = readOnly;
-    this.#counters = { device, reads: 0, readBytes: 0, writes: 0, writtenBytes: 0, flushes: 0 };
+    this.#throttle = new Throttle(limits);
+    this.#policy = onError;
   }
 
   /** A copy of the counters since the disk was opened. */
   get stats(): DiskStats {
-    return { ...this.#counters };
+    return {
+      device: this.device,
+      ...this.#counters.snapshot(),
+      throttled: this.#throttle.delayed,
+      throttledSeconds: this.#throttle.delayedMs / 1000,
+      inFlight: this.#inFlight.size,
+      held: this.#held.count,
+    };
   }
 
   read(offset: number, into: readonly Uint8Array[]): MaybePromise<void> {
     const length = totalBytes(into);
     this.#check(offset, length);
-    this.#counters.reads++;
-    this.#counters.readBytes += length;
-    return this.#track(offset, length, false, this.#volume.read(offset, into));
+    return this.#submit({ kind: 'read', offset, length, make: () => this.#volume.read(offset, into) });
   }
 
   write(offset: number, from: readonly Uint8Array[]): MaybePromise<void> {
     const length = totalBytes(from);
-    const done = this.#change(offset, length, () => this.#volume.write(offset, from));
-    this.#counters.writes++;
-    this.#counters.writtenBytes += length;
-    return done;
+    return this.#change({ kind: 'write', offset, length, make: () => this.#volume.write(offset, from) });
   }
 
   flush(): MaybePromise<void> {
     this.#checkOpen();
-    this.#counters.flushes++;
-    return this.#track(0, 0, false, this.#volume.flush());
+    return this.#submit({ kind: 'flush', offset: 0, length: 0, make: () => this.#volume.flush() });
   }
 
   discard(offset: number, length: number): MaybePromise<void> {
-    return this.#change(offset, length, () => this.#volume.discard(offset, length));
+    const make = (): MaybePromise<void> => this.#volume.discard(offset, length);
+    return this.#change({ kind: 'discard', offset, length, make });
   }
 
   writeZeroes(offset: number, length: number, mayUnmap: boolean): MaybePromise<void> {
-    return this.#change(offset, length, () => this.#volume.writeZeroes(offset, length, mayUnmap));
+    const make = (): MaybePromise<void> => this.#volume.writeZeroes(offset, length, mayUnmap);
+    return this.#change({ kind: 'write-zeroes', offset, length, make });
+  }
+
+  /** From now on, also for requests that wait. Those held stay so. */
+  configure(limits: DiskLimits, onError: DiskErrorPolicy): void {
+    this.#throttle.set(limits);
+    this.#policy = onError;
+  }
+
+  /** Tries held requests again; they may fail and be held again. */
+  retryHeld(): void {
+    this.#held.retryAll();
+  }
+
+  /** Gives held requests up: the guest, if it still asks, gets their errors. */
+  failHeld(): void {
+    this.#held.failAll();
   }
 
   /** Waits for what is in flight, flushes, and lets go of files and locks. Twice is harmless. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
+    this.#throttle.release();
+    this.failHeld();
     await this.#watcher?.closing();
     await Promise.all([...this.#inFlight].map((operation) => operation.finished));
     await this.#volume.close();
@@ -93,7 +161,14 @@ export class GuestDisk implements BlockBackend {
   /** For a backup's reads: in the background, past the guest's counters. */
   async readForBackup(offset: number, into: Uint8Array): Promise<void> {
     if (this.#closed) throw new BlockError('EBADF', 'the disk is closed');
-    await this.#track(offset, into.length, false, this.#volume.read(offset, [into], true));
+    const operation: Omit<InFlight, 'finished'> = {
+      offset,
+      length: into.length,
+      isChange: false,
+      begun: true,
+    };
+    const done = this.#volume.read(offset, [into], true);
+    if (done !== undefined) await this.#track(operation, done);
   }
 
   /**
@@ -103,33 +178,90 @@ export class GuestDisk implements BlockBackend {
   watch(watcher: ChangeWatcher): readonly PendingChange[] {
     if (this.#watcher !== undefined || this.#closed) {
       const why = this.#closed ? 'is closed' : 'is being backed up already';
-      throw new AppError('locked', `disk ${this.#counters.device} ${why}`, {
+      throw new AppError('locked', `disk ${this.device} ${why}`, {
         field: 'disk',
         remedy: 'wait for the other backup to end, or cancel it',
       });
     }
     this.#watcher = watcher;
-    return [...this.#inFlight].filter((operation) => operation.isChange);
+    return [...this.#inFlight].filter((operation) => operation.isChange && operation.begun);
   }
 
   unwatch(watcher: ChangeWatcher): void {
     if (this.#watcher === watcher) this.#watcher = undefined;
   }
 
-  #change(offset: number, length: number, make: () => MaybePromise<void>): MaybePromise<void> {
-    this.#check(offset, length);
+  #change(request: Request): MaybePromise<void> {
+    this.#check(request.offset, request.length);
     if (this.readOnly) throw new BlockError('EROFS', 'the disk is read-only');
-    const wait = this.#watcher?.beforeChange(offset, length);
-    return this.#track(offset, length, true, wait === undefined ? make() : wait.then(make));
+    return this.#submit(request);
   }
 
-  #track(offset: number, length: number, isChange: boolean, done: MaybePromise<void>): MaybePromise<void> {
-    if (done === undefined) return;
+  #submit(request: Request): MaybePromise<void> {
+    const { kind, offset, length } = request;
+    const since = performance.now();
+    const ended = (): void => this.#counters.end(kind, performance.now() - since);
+    this.#counters.begin(kind, length);
+    const moves = kind === 'read' || kind === 'write';
+    const wait = kind === 'flush' ? undefined : this.#throttle.admit(moves ? length : 0);
+    const operation = { offset, length, isChange: isChange(kind), begun: wait === undefined };
+    let done: MaybePromise<void>;
+    try {
+      done = wait === undefined ? this.#attempt(request) : this.#attemptAfter(wait, request, operation);
+    } catch (error) {
+      ended();
+      throw error;
+    }
+    if (done === undefined) return ended();
+    done.then(ended, ended);
+    return this.#track(operation, done);
+  }
+
+  async #attemptAfter(wait: Promise<void>, request: Request, operation: { begun: boolean }): Promise<void> {
+    await wait;
+    operation.begun = true;
+    await this.#attempt(request);
+  }
+
+  #attempt(request: Request): MaybePromise<void> {
+    const { kind, offset, length } = request;
+    const wait = isChange(kind) ? this.#watcher?.beforeChange(offset, length) : undefined;
+    try {
+      const done = wait === undefined ? request.make() : wait.then(() => request.make());
+      return done?.catch((error: unknown) => this.#failed(request, error));
+    } catch (error) {
+      return this.#failed(request, error);
+    }
+  }
+
+  /** Throws `error`, or holds the request. */
+  #failed(request: Request, error: unknown): Promise<void> {
+    this.#counters.errors++;
+    const held = this.#policy === 'pause' && !this.#closed && mayPass(error);
+    const promise = held ? this.#held.hold(error, () => this.#attempt(request)) : undefined;
+    this.#tell(request.kind, error, held);
+    if (promise === undefined) throw error;
+    return promise;
+  }
+
+  #tell(request: RequestKind, error: unknown, held: boolean): void {
+    const now = performance.now();
+    if (!held && now - this.#toldAt < FAILURE_INTERVAL_MS) {
+      this.#unreported++;
+      return;
+    }
+    if (!held) this.#toldAt = now;
+    this.onFailure?.({ request, error, held, unreported: this.#unreported });
+    this.#unreported = 0;
+  }
+
+  #track(operation: Omit<InFlight, 'finished'>, done: Promise<void>): Promise<void> {
     const settle = (): void => {
-      this.#inFlight.delete(operation);
+      this.#inFlight.delete(entry);
     };
-    const operation: InFlight = { offset, length, isChange, finished: done.then(settle, settle) };
-    this.#inFlight.add(operation);
+    // The same object: `begun` changes while it is in the set.
+    const entry: InFlight = Object.assign(operation, { finished: done.then(settle, settle) });
+    this.#inFlight.add(entry);
     return done;
   }
 
@@ -144,4 +276,13 @@ export class GuestDisk implements BlockBackend {
       throw new BlockError('EINVAL', `bytes ${offset} to ${offset + length} are not sectors of the disk`);
     }
   }
+}
+
+function isChange(kind: RequestKind): boolean {
+  return kind !== 'read' && kind !== 'flush';
+}
+
+/** A full disk and most errors of one may be gone when it is tried again. */
+function mayPass(error: unknown): boolean {
+  return error instanceof BlockError && !(error instanceof DiskLost) && !LASTING.includes(error.code);
 }

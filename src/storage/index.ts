@@ -6,7 +6,7 @@ export type { CowHeader } from './cow/header.ts';
 export { type InPlaceMerge, type MergeOptions, mergeCow, mergeCowIntoBacking } from './cow/merge.ts';
 export { type HeaderRepair, type RepairOptions, repairCowHeader } from './cow/repair.ts';
 export { openDisk } from './disk.ts';
-export type { GuestDisk } from './guest-disk.ts';
+export type { DiskFailure, GuestDisk } from './guest-disk.ts';
 export { type DiskFormat, detectFormat } from './open-source.ts';
 export type { Compression } from './qcow2/header.ts';
 export type { Qcow2Options } from './qcow2/writer.ts';

@@ -1,5 +1,6 @@
 /** A disk kept byte for byte in a file or block device of the host. */
-import { BlockError, type MaybePromise } from '../engine/backends.ts';
+import type { MaybePromise } from '../engine/backends.ts';
+import { DiskLost } from './errors.ts';
 import { Flusher } from './flusher.ts';
 import type { HostFile } from './host-file.ts';
 import { type Volume, writeZerosTo } from './volume.ts';
@@ -9,7 +10,7 @@ export class RawVolume implements Volume {
   readonly #file: HostFile;
   readonly #flusher = new Flusher(() => this.#sync());
   #changed = false;
-  #lost: BlockError | undefined;
+  #lost: DiskLost | undefined;
 
   /** A size that is no multiple of 512 is rounded up: the rest of the last sector reads as zeros. */
   constructor(file: HostFile, fileBytes: number) {
@@ -43,9 +44,7 @@ export class RawVolume implements Volume {
     try {
       await this.#file.sync();
     } catch (error) {
-      // After a failed fdatasync the kernel counts the lost pages as clean: a second one would lie.
-      this.#lost =
-        error instanceof BlockError ? error : new BlockError('EIO', String(error), { cause: error });
+      this.#lost = new DiskLost(error);
       throw this.#lost;
     }
   }

@@ -6,7 +6,7 @@ import type { FileShare, NicPort } from '../engine/backends.ts';
 import type { VirtioOptions } from '../engine/devices/virtio/index.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import { openShare } from '../hostfs/index.ts';
-import { type GuestDisk, openDisk } from '../storage/index.ts';
+import { type DiskFailure, type GuestDisk, openDisk } from '../storage/index.ts';
 import { openNicPort } from '../switchd/port-rings.ts';
 
 /** How long a guest has to let go of a device before whoever asked is told. */
@@ -55,8 +55,14 @@ function orClose<Result>(opened: readonly { close(): unknown }[], action: () => 
   }
 }
 
+export interface DeviceEvents {
+  /** The guest has let go of a device, and it is closed. */
+  gone(device: string): void;
+  diskFailed(device: string, failure: DiskFailure): void;
+}
+
 export class MachineDevices {
-  readonly #onGone: (device: string) => void;
+  readonly #events: DeviceEvents;
   readonly #disks = new Map<string, DiskSlot>();
   readonly #nics = new Map<string, NicSlot>();
   readonly #shares: readonly OpenShare[];
@@ -64,15 +70,12 @@ export class MachineDevices {
   readonly #leaving = new Map<string, Promise<void>>();
   #machine: Machine | undefined;
 
-  /**
-   * Opens everything, for a machine that has yet to be made. AppErrors as `openDisk`.
-   * @param onGone the guest has let go of a device, and it is closed
-   */
-  constructor({ config, nicRings }: MachineWorkerData, onGone: (device: string) => void) {
-    this.#onGone = onGone;
+  /** Opens everything, for a machine that has yet to be made. AppErrors as `openDisk`. */
+  constructor({ config, nicRings }: MachineWorkerData, events: DeviceEvents) {
+    this.#events = events;
     const shares = openAll(config.shares ?? [], (share) => openOne(share));
     this.#shares = shares;
-    const disks = orClose(shares, () => openAll(config.disks, openDisk));
+    const disks = orClose(shares, () => openAll(config.disks, (disk) => this.#open(disk)));
     for (const [index, { device }] of config.disks.entries()) {
       this.#disks.set(device, { backend: disks[index]!, slot: -1 });
     }
@@ -107,10 +110,23 @@ export class MachineDevices {
     return inOrder(this.#disks).map(([, { backend }]) => backend);
   }
 
+  /** AppError `not_found`. */
+  disk(device: string): GuestDisk {
+    const found = this.#disks.get(device);
+    if (found !== undefined) return found.backend;
+    throw noDevice(device);
+  }
+
+  #open(config: DiskConfig): GuestDisk {
+    const disk = openDisk(config);
+    disk.onFailure = (failure) => this.#events.diskFailed(config.device, failure);
+    return disk;
+  }
+
   /** Plugs a disk in while the machine runs. AppErrors: `conflict`, `quota_exceeded`, as `openDisk`. */
   attachDisk(config: DiskConfig): void {
     this.#requireFree(config.device);
-    const backend = openDisk(config);
+    const backend = this.#open(config);
     try {
       const { slot } = this.#running().plugDisk({ backend, serial: config.device });
       this.#disks.set(config.device, { backend, slot });
@@ -192,14 +208,14 @@ export class MachineDevices {
     try {
       await disk?.backend.close();
     } finally {
-      this.#onGone(device);
+      this.#events.gone(device);
     }
   }
 
   #find(device: string): { readonly slot: number } {
     const found = this.#disks.get(device) ?? this.#nics.get(device);
     if (found !== undefined) return found;
-    throw new AppError('not_found', `the machine has no ${device}`, { field: 'device' });
+    throw noDevice(device);
   }
 
   #requireFree(device: string): void {
@@ -216,6 +232,10 @@ export class MachineDevices {
 /** As the daemon's database lists them: ubd2 before ubd10. */
 function inOrder<T>(devices: ReadonlyMap<string, T>): [string, T][] {
   return [...devices].sort(([a], [b]) => a.length - b.length || (a < b ? -1 : 1));
+}
+
+function noDevice(device: string): AppError {
+  return new AppError('not_found', `the machine has no ${device}`, { field: 'device' });
 }
 
 function noRoom(error: unknown, device: string): unknown {

@@ -1,5 +1,5 @@
 /** A machine with its disks, switch ports and consoles: what a VM's worker holds, and `umlaut boot` too. */
-import { AppError } from '../contracts/errors.ts';
+import { AppError, systemErrorCode } from '../contracts/errors.ts';
 import type { NicConfig } from '../contracts/machine.ts';
 import type {
   ConsoleName,
@@ -13,7 +13,7 @@ import type { CharPort, NicPort } from '../engine/backends.ts';
 import type { JitStats } from '../engine/cpu.ts';
 import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
 import { createCpu } from '../engine/vcpu.ts';
-import { type BackupRun, beginBackup } from '../storage/index.ts';
+import { type BackupRun, beginBackup, type DiskFailure } from '../storage/index.ts';
 import { openNicPort } from '../switchd/port-rings.ts';
 import { ConsoleQueue } from './console-queue.ts';
 import { MachineDevices } from './machine-devices.ts';
@@ -56,7 +56,10 @@ export class MachineHost {
     checkMemory(config.memoryBytes);
     const kernel = readNamed(readFile, config.kernel, 'kernel');
     const initrd = config.initrd === undefined ? undefined : readNamed(readFile, config.initrd, 'initrd');
-    this.#devices = new MachineDevices(data, (device) => post({ type: 'device-gone', device }));
+    this.#devices = new MachineDevices(data, {
+      gone: (device) => post({ type: 'device-gone', device }),
+      diskFailed: (device, failure) => this.#diskFailed(device, failure),
+    });
     try {
       this.#machine = this.#makeMachine(kernel, initrd);
       this.#devices.joined(this.#machine);
@@ -136,10 +139,14 @@ export class MachineHost {
         return this.#machine.stop();
       case 'go':
         if (!this.#machine.isStopped) throw new RunStateError('not-stopped', 'Not stopped');
-        return this.#machine.go();
+        this.#machine.go();
+        for (const disk of this.#devices.disks) disk.retryHeld();
+        return;
       case 'halt':
         return this.#machine.halt();
       case 'reboot':
+        // The reset waits for what is in flight, and the guest that asked for it is gone.
+        for (const disk of this.#devices.disks) disk.failHeld();
         return this.#machine.reboot();
       case 'cad':
         return this.#machine.ctrlAltDelete();
@@ -151,6 +158,8 @@ export class MachineHost {
         return this.#backup(request.backupId, request.files);
       case 'cancel-backup':
         return this.#backups.get(request.backupId)?.cancel();
+      case 'disk-settings':
+        return this.#devices.disk(request.device).configure(request.limits, request.onError);
       case 'stats':
         return this.stats();
       case 'attach-disk':
@@ -160,6 +169,13 @@ export class MachineHost {
       case 'detach':
         return this.#detach(request.device);
     }
+  }
+
+  #diskFailed(device: string, { request, error, held, unreported }: DiskFailure): void {
+    if (held && !this.#machine.isStopped) this.#machine.stop();
+    const code = systemErrorCode(error) ?? 'EIO';
+    const message = error instanceof Error ? error.message : String(error);
+    this.#post({ type: 'disk-error', device, request, code, message, held, unreported });
   }
 
   #sysRq(letter: string): void {

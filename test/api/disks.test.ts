@@ -117,6 +117,126 @@ describe('a VM that runs', () => {
   });
 });
 
+describe('settings of a disk', () => {
+  const NO_LIMITS = { iops: null, iops_burst: null, bytes_per_second: null, bytes_burst: null };
+
+  it('are given at its creation, changed, and kept', async () => {
+    const api = await startHarness();
+    const limits = { iops: 100, iops_burst: 1000, bytes_per_second: MIB };
+    const made = await api.post('/v1/disks', { name: 'data', size_bytes: MIB, limits, on_error: 'pause' });
+    expect(made.body).toMatchObject({ limits: { ...NO_LIMITS, ...limits }, on_error: 'pause' });
+    const changed = await api.patch('/v1/disks/data', { limits: { bytes_per_second: null, iops: 7 } });
+    expect(changed.body).toMatchObject({
+      limits: { ...NO_LIMITS, iops: 7, iops_burst: 1000 },
+      on_error: 'pause',
+    });
+    const freed = await api.patch('/v1/disks/data', {
+      limits: { iops: null, iops_burst: null },
+      on_error: 'report',
+    });
+    expect(freed.body).toMatchObject({ limits: NO_LIMITS, on_error: 'report' });
+    const events = (await api.get('/v1/events?type=disk.updated')).body.items as { data: object }[];
+    expect(events.map(({ data }) => data)).toMatchObject([
+      { name: 'data', limits: { iops: 7 } },
+      { name: 'data', limits: NO_LIMITS },
+    ]);
+  });
+
+  it('that make no sense are refused', async () => {
+    const api = await startHarness();
+    await api.post('/v1/disks', { name: 'data', size_bytes: MIB }).expect(201);
+    const refused = async (body: object) => (await api.patch('/v1/disks/data', body).expect(400)).body;
+    expect(await refused({ limits: { iops: 0 } })).toMatchObject({ field: 'limits.iops' });
+    expect(await refused({ limits: { iops: 1.5 } })).toMatchObject({ field: 'limits.iops' });
+    expect(await refused({ limits: { iops_burst: 5 } })).toMatchObject({ field: 'limits.iops_burst' });
+    expect(await refused({ limits: { bytes_burst: 5 } })).toMatchObject({ field: 'limits.bytes_burst' });
+    expect(await refused({ on_error: 'ignore' })).toMatchObject({ field: 'on_error' });
+    expect(await refused({ size_bytes: 5 })).toMatchObject({ code: 'invalid_input' });
+    await api.patch('/v1/disks/none', {}).expect(404);
+    const viewer = await api.tokenOf('viewer', 'a');
+    await api.as(viewer).patch('/v1/disks/data').send({}).expect(403);
+  });
+
+  it('reach the machine at its start, and while it runs', async () => {
+    const api = await startHarness();
+    const root = { limits: { iops: 50, iops_burst: 100 }, on_error: 'pause' };
+    const vm = await api.runVm('web-1', { root_disk: root });
+    expect(vm.disks).toMatchObject([root]);
+    const machine = api.farm.of('web-1');
+    expect(machine.data.config.disks).toMatchObject([
+      { device: 'ubd0', limits: { iops: 50, iopsBurst: 100 }, onError: 'pause' },
+    ]);
+    const changed = await api.patch(`/v1/disks/${vm.disks[0]!.id}`, { limits: { bytes_per_second: MIB } });
+    expect(changed.body.limits).toEqual({ ...NO_LIMITS, ...root.limits, bytes_per_second: MIB });
+    expect(machine.requests.at(-1)).toEqual({
+      type: 'disk-settings',
+      device: 'ubd0',
+      limits: { iops: 50, iopsBurst: 100, bytesPerSecond: MIB },
+      onError: 'pause',
+    });
+  });
+});
+
+describe('a request of a disk that fails', () => {
+  const failure = {
+    type: 'disk-error',
+    device: 'ubd0',
+    request: 'write',
+    code: 'ENOSPC',
+    message: 'write: no space left on device',
+    unreported: 3,
+  } as const;
+
+  it('is an event; the guest has been told and goes on', async () => {
+    const api = await startHarness();
+    const vm = await api.runVm('web-1');
+    api.farm.of('web-1').say({ ...failure, held: false });
+    const { items } = (await api.get('/v1/events?type=disk.error')).body;
+    expect(items).toMatchObject([
+      {
+        resource: { type: 'disk', id: vm.disks[0]!.id },
+        data: {
+          vm_id: vm.id,
+          device: 'ubd0',
+          request: 'write',
+          code: 'ENOSPC',
+          vm_stopped: false,
+          unreported: 3,
+        },
+      },
+    ]);
+    expect((await api.vm('web-1')).state).toBe('running');
+  });
+
+  it('stops the VM where so wished, which says why and goes on when it is let', async () => {
+    const api = await startHarness();
+    await api.runVm('web-1');
+    const machine = api.farm.of('web-1');
+    machine.pauseItself({ ...failure, held: true });
+    const stopped = await api.vm('web-1');
+    expect(stopped).toMatchObject({ state: 'stopped', cause: { code: 'disk_full' } });
+    expect(stopped.cause?.detail).toContain('ubd0');
+    expect(stopped.cause?.remedy).toContain('go on');
+    // Still full: it stops itself again, within the request.
+    machine.onGo = () => machine.pauseItself({ ...failure, held: true });
+    const refused = await api.post('/v1/vms/web-1/go').expect(507);
+    expect(refused.body).toMatchObject({ code: 'disk_full' });
+    expect(await api.vm('web-1')).toMatchObject({ state: 'stopped', cause: { code: 'disk_full' } });
+    machine.onGo = undefined;
+    expect((await api.post('/v1/vms/web-1/go').expect(200)).body).toMatchObject({
+      state: 'running',
+      cause: null,
+    });
+    machine.pauseItself({ ...failure, code: 'EIO', held: true });
+    expect(await api.vm('web-1')).toMatchObject({ state: 'stopped', cause: { code: 'io_error' } });
+    expect(await api.operate('/v1/vms/web-1/reboot')).toMatchObject({ status: 'succeeded' });
+    expect(await api.vm('web-1')).toMatchObject({ state: 'running', cause: null });
+    machine.pauseItself({ ...failure, held: true });
+    expect(await api.operate('/v1/vms/web-1/halt')).toMatchObject({ status: 'succeeded' });
+    expect(await api.vm('web-1')).toMatchObject({ state: 'halted', cause: null });
+  });
+});
+
 describe('mconsole config and remove', () => {
   async function prepare() {
     const files = tempDir();

@@ -43,6 +43,8 @@ describe('VMs', () => {
       {
         device: 'ubd0',
         readOnly: false,
+        limits: {},
+        onError: 'report',
         file: expect.stringContaining('.disk'),
         cow: expect.stringContaining('ubd0.cow'),
       },

@@ -1,8 +1,10 @@
 /** What the tests of disks share. */
+import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { onTestFinished } from 'vitest';
+import { requireTool, skipTest } from './tools.ts';
 
 /** A folder that is removed when the test ends. */
 export function scratchFolder(): string {
@@ -39,4 +41,24 @@ export function inPieces(bytes: Uint8Array, random: (below: number) => number): 
     at += length;
   }
   return pieces;
+}
+
+/** A tmpfs of the given size at `folder`, until the test ends; needs root, without which the test is skipped. */
+export function smallFileSystem(size: string, folder = scratchFolder()): string {
+  if (process.getuid?.() !== 0) skipTest('only root can mount a small file system');
+  const mount = requireTool('mount', 'mount');
+  try {
+    execFileSync(mount, ['-t', 'tmpfs', '-o', `size=${size}`, 'tmpfs', folder], { stdio: 'pipe' });
+  } catch {
+    skipTest('this environment does not allow to mount');
+  }
+  onTestFinished(() => {
+    execFileSync('umount', ['-l', folder]);
+  });
+  return folder;
+}
+
+/** Gives a small file system another size. */
+export function resizeFileSystem(folder: string, size: string): void {
+  execFileSync('mount', ['-o', `remount,size=${size}`, folder], { stdio: 'pipe' });
 }

@@ -1,12 +1,12 @@
 import { z } from 'zod';
-import { Disk, DiskCreate, DiskListQuery, DiskPage, Ref } from '../../contracts/api/index.ts';
+import { Disk, DiskCreate, DiskListQuery, DiskPage, DiskSettings, Ref } from '../../contracts/api/index.ts';
 import { principalOf } from '../request.ts';
 import { address, NoContent, problems, type RouteGroup } from '../route.ts';
 
 const tags = ['disks'];
 const params = z.object({ disk: Ref });
 
-export const diskRoutes: RouteGroup = (app, { disks }) => {
+export const diskRoutes: RouteGroup = (app, { disks, devices }) => {
   app.route({
     ...address('listDisks'),
     schema: {
@@ -31,6 +31,18 @@ export const diskRoutes: RouteGroup = (app, { disks }) => {
     ...address('getDisk'),
     schema: { operationId: 'getDisk', tags, params, response: { 200: Disk, ...problems } },
     handler: async (request) => disks.get(principalOf(request), request.params.disk),
+  });
+
+  app.route({
+    ...address('updateDisk'),
+    schema: {
+      operationId: 'updateDisk',
+      tags,
+      params,
+      body: DiskSettings,
+      response: { 200: Disk, ...problems },
+    },
+    handler: async (request) => devices.updateDisk(principalOf(request), request.params.disk, request.body),
   });
 
   app.route({

@@ -2,29 +2,33 @@
 import type { Command } from 'commander';
 import type { Disk } from '../../contracts/api/index.ts';
 import { CommandContext } from '../context.ts';
+import { addDiskSettings, type DiskSettingOptions, diskSettings, formatLimits } from '../disk-settings.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
 import { parseBytes } from '../parse.ts';
 
-interface CreateOptions {
+interface CreateOptions extends DiskSettingOptions {
   readonly size?: number;
   readonly image?: string;
 }
 
 export function registerDisk(program: Command, io: Io): void {
   const disk = program.command('disk').description('disks');
-  disk
+  const create = disk
     .command('create')
     .argument('[name]', 'made up when missing')
     .option('--size <size>', 'an empty disk, such as 1G', parseBytes)
-    .option('--image <image>', 'a private copy-on-write disk over this image')
+    .option('--image <image>', 'a private copy-on-write disk over this image');
+  addDiskSettings(create, 'the disk')
     .description('make a disk')
-    .action(async (name: string | undefined, { size, image }: CreateOptions, command: Command) => {
+    .action(async (name: string | undefined, options: CreateOptions, command: Command) => {
+      const { size, image } = options;
       const context = new CommandContext(command, io);
       const made = await context.client.createDisk({
         ...(name !== undefined && { name }),
         ...(size !== undefined && { size_bytes: size }),
         ...(image !== undefined && { image }),
+        ...diskSettings(options),
       });
       context.print(made, () => `${made.name}\n`);
     });
@@ -52,6 +56,12 @@ interface AttachOptions {
 }
 
 function registerChanges(disk: Command, io: Io): void {
+  addDiskSettings(disk.command('set').argument('<disk>'), 'the disk')
+    .description('change its limits and what errors do, also while a VM runs with it')
+    .action(async (name: string, options: DiskSettingOptions, command: Command) => {
+      const context = new CommandContext(command, io);
+      context.print(await context.client.updateDisk(name, diskSettings(options)), diskFields);
+    });
   disk
     .command('attach')
     .argument('<vm>')
@@ -110,6 +120,8 @@ function diskFields(disk: Disk): string {
     ['size', formatBytes(disk.size_bytes)],
     ['on host', formatBytes(disk.allocated_bytes)],
     ['read only', disk.read_only ? 'yes' : 'no'],
+    ['limits', formatLimits(disk)],
+    ['on error', disk.on_error],
     ['image', disk.image_id ?? ''],
     ['vm', disk.vm_id ?? ''],
     ['device', disk.device ?? ''],

@@ -10,6 +10,7 @@ import {
 import { AppError } from '../../contracts/errors.ts';
 import type { Client } from '../client.ts';
 import { CommandContext } from '../context.ts';
+import { addDiskSettings, type DiskSettingOptions, diskSettings } from '../disk-settings.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
 import { collect, parseBytes, parseCount, parseLabel } from '../parse.ts';
@@ -18,7 +19,7 @@ import { formatStats } from '../vm-stats.ts';
 
 type NicInput = NonNullable<VmCreateInput['nics']>[number];
 
-interface CreateOptions {
+interface CreateOptions extends DiskSettingOptions {
   readonly image?: string;
   readonly memory?: number;
   readonly append?: string;
@@ -41,7 +42,8 @@ export function registerVm(program: Command, io: Io): void {
 }
 
 function registerCreate(vm: Command, io: Io): void {
-  vm.command('create')
+  const create = vm
+    .command('create')
     .argument('[name]', 'a DNS label; made up when missing')
     .description('make a VM whose disk is a copy-on-write file over an image')
     .option('--image <image>', 'id or name (default: the image "default")')
@@ -57,8 +59,9 @@ function registerCreate(vm: Command, io: Io): void {
     .option('--label <key=value>', 'may be repeated', parseLabel)
     .option('--autostart <when>', 'last-state, always or never')
     .option('--start', 'boot it at once')
-    .option('--dry-run', 'check everything, make nothing')
-    .action(async (name: string | undefined, options: CreateOptions, command: Command) => {
+    .option('--dry-run', 'check everything, make nothing');
+  addDiskSettings(create, 'its own disk').action(
+    async (name: string | undefined, options: CreateOptions, command: Command) => {
       const context = new CommandContext(command, io);
       const body = createBody(name, options);
       if (options.dryRun === true) {
@@ -72,7 +75,8 @@ function registerCreate(vm: Command, io: Io): void {
       if (started) await context.finish(await context.client.startVm(made.id), true);
       const vm = started ? await context.client.getVm(made.id) : made;
       context.print(vm, () => `${vm.name}\n`);
-    });
+    },
+  );
 }
 
 function createBody(name: string | undefined, options: CreateOptions): VmCreateInput {
@@ -88,6 +92,7 @@ function createBody(name: string | undefined, options: CreateOptions): VmCreateI
     ...(label !== undefined && { labels: label }),
     ...(autostart !== undefined && { autostart }),
     ...(start !== undefined && { start }),
+    root_disk: diskSettings(options),
   };
 }
 

@@ -1,6 +1,33 @@
 import { z } from 'zod';
 import { Bytes, ListQuery, Name, pageOf, Ref, Timestamp } from './common.ts';
 
+const RATE_MAX = 1e12;
+const limit = (description: string) =>
+  z
+    .int()
+    .min(1)
+    .max(RATE_MAX)
+    .nullable()
+    .meta({ description: `${description}; null: no limit` });
+
+/** Reads, writes and discards together. A burst is what may come at once after a rest; a tenth of a second's worth when null. */
+export const DiskLimits = z.object({
+  iops: limit('Requests per second'),
+  iops_burst: limit('Requests'),
+  bytes_per_second: limit('Bytes per second that are read and written'),
+  bytes_burst: limit('Bytes'),
+});
+export type DiskLimits = z.infer<typeof DiskLimits>;
+/** What is missing stays as it is. */
+export const DiskLimitsChange = z.strictObject(DiskLimits.shape).partial();
+export type DiskLimitsChange = z.infer<typeof DiskLimitsChange>;
+
+export const DiskErrorPolicy = z.enum(['report', 'pause']).meta({
+  description:
+    'A failed request of the host (no space, an I/O error) is an I/O error in the guest, or stops the VM until it is let go on, when it is tried again',
+});
+export type DiskErrorPolicy = z.infer<typeof DiskErrorPolicy>;
+
 export const Disk = z.object({
   id: z.string(),
   name: Name,
@@ -16,6 +43,8 @@ export const Disk = z.object({
   image_id: z.string().nullable().meta({ description: 'The image under a copy-on-write disk' }),
   path: z.string().nullable().meta({ description: "A file of the operator's own; null for the daemon's" }),
   owned_by_vm: z.boolean().meta({ description: 'Deleted with its VM' }),
+  limits: DiskLimits,
+  on_error: DiskErrorPolicy,
   created_at: Timestamp,
 });
 export type Disk = z.infer<typeof Disk>;
@@ -24,6 +53,13 @@ export type DiskPage = z.infer<typeof DiskPage>;
 
 export const DISK_SIZE_MIN_BYTES = 512;
 export const DISK_SIZE_MAX_BYTES = 16 * 1024 ** 4;
+
+/** Also of a running VM, which follows at once. */
+export const DiskSettings = z.strictObject({
+  limits: DiskLimitsChange.optional(),
+  on_error: DiskErrorPolicy.optional(),
+});
+export type DiskSettings = z.infer<typeof DiskSettings>;
 
 /** An empty disk of `size_bytes`, or a private copy-on-write disk over `image`. */
 export const DiskCreate = z
@@ -37,6 +73,7 @@ export const DiskCreate = z
       .optional(),
     image: Ref.optional(),
     read_only: z.boolean().default(false),
+    ...DiskSettings.shape,
   })
   .refine((disk) => (disk.size_bytes === undefined) !== (disk.image === undefined), {
     path: ['size_bytes'],

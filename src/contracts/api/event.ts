@@ -15,6 +15,8 @@ export const EventType = z.enum([
   'disk.attached',
   'disk.detached',
   'disk.deleted',
+  'disk.updated',
+  'disk.error',
   'image.created',
   'image.deleted',
   'network.created',

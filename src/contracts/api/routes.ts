@@ -60,6 +60,7 @@ export const ROUTES = [
   { operationId: 'listDisks', method: 'GET', path: '/v1/disks', status: 200 },
   { operationId: 'createDisk', method: 'POST', path: '/v1/disks', status: 201 },
   { operationId: 'getDisk', method: 'GET', path: '/v1/disks/{disk}', status: 200 },
+  { operationId: 'updateDisk', method: 'PATCH', path: '/v1/disks/{disk}', status: 200 },
   { operationId: 'deleteDisk', method: 'DELETE', path: '/v1/disks/{disk}', status: 204 },
 
   { operationId: 'listImages', method: 'GET', path: '/v1/images', status: 200 },

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { Bytes, ErrorBody, Labels, ListQuery, Name, pageOf, Ref, Timestamp, WaitTimeout } from './common.ts';
-import { Disk } from './disk.ts';
+import { Disk, DiskSettings } from './disk.ts';
 import { NICS_MAX, Nic, NicCreate } from './nic.ts';
 import { Share, ShareCreate, SHARES_MAX } from './share.ts';
 
@@ -26,7 +26,9 @@ export const Vm = z.object({
   id: z.string(),
   name: Name,
   state: VmState,
-  cause: ErrorBody.nullable().meta({ description: 'Why the last run ended, if it failed' }),
+  cause: ErrorBody.nullable().meta({
+    description: 'Why the last run failed, or why the VM has stopped itself',
+  }),
   image_id: z.string(),
   image_name: z.string(),
   memory_bytes: Bytes,
@@ -69,6 +71,7 @@ export const VmCreate = z.strictObject({
     .max(DISKS_MAX - 1)
     .default([])
     .meta({ description: 'Existing disks to attach after the image’s own, as ubd1, ubd2, …' }),
+  root_disk: DiskSettings.default({}).meta({ description: 'Settings of ubd0' }),
   nics: z
     .array(NicCreate)
     .max(NICS_MAX)
@@ -129,9 +132,23 @@ export const VmStats = z.object({
       device: z.string(),
       reads: z.number(),
       read_bytes: z.number(),
+      read_seconds: z.number().meta({ description: 'Of all reads together, from when the guest asked' }),
       writes: z.number(),
       written_bytes: z.number(),
+      write_seconds: z.number(),
       flushes: z.number(),
+      flush_seconds: z.number(),
+      discards: z.number(),
+      discarded_bytes: z.number(),
+      discard_seconds: z.number(),
+      zeroes: z.number().meta({ description: 'Requests to write zeros' }),
+      zeroed_bytes: z.number(),
+      zero_seconds: z.number(),
+      errors: z.number(),
+      throttled: z.number().meta({ description: 'Requests that waited because of the limits' }),
+      throttled_seconds: z.number(),
+      in_flight: z.number(),
+      held: z.number().meta({ description: 'Failed, and tried again when the VM goes on' }),
     }),
   ),
   nics: z.array(

@@ -6,7 +6,8 @@
  * of this process or of the host, leaves a bit in the file for data that is not there. What a crash takes
  * back is only what the guest has not flushed.
  */
-import { BlockError, type MaybePromise } from '../../engine/backends.ts';
+import type { MaybePromise } from '../../engine/backends.ts';
+import { DiskLost } from '../errors.ts';
 import { Flusher } from '../flusher.ts';
 import type { HostFile } from '../host-file.ts';
 import { allSettled } from '../settle.ts';
@@ -33,7 +34,7 @@ export class CowVolume implements Volume {
   readonly #flusher = new Flusher(() => this.#sync());
   #changed = false;
   #timer: NodeJS.Timeout | undefined;
-  #lost: BlockError | undefined;
+  #lost: DiskLost | undefined;
 
   constructor(cow: HostFile, backing: HostFile, placement: CowPlacement) {
     this.#cow = cow;
@@ -117,9 +118,7 @@ export class CowVolume implements Volume {
       await this.#cow.sync();
     } catch (error) {
       this.#bitmap.putBack(pages);
-      // After a failed fdatasync the kernel counts the lost pages as clean: a second one would lie.
-      this.#lost =
-        error instanceof BlockError ? error : new BlockError('EIO', String(error), { cause: error });
+      this.#lost = new DiskLost(error);
       throw this.#lost;
     }
     if (pages.length > 0) await this.#writeBitmap(pages);

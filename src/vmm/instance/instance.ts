@@ -8,7 +8,7 @@ import type { MachineEnd, MachineRequest, MachineWorkerData } from '../../contra
 import type { Log, MachineFactory } from '../ports.ts';
 import { SerialQueue } from '../serial-queue.ts';
 import { ConsoleHub } from './console-hub.ts';
-import { endError, MachineLink } from './machine-link.ts';
+import { type DiskErrorMessage, endError, MachineLink } from './machine-link.ts';
 import { panicMessage } from './panic-message.ts';
 
 const START_TIMEOUT_MS = 120_000;
@@ -42,6 +42,8 @@ export interface InstanceHost {
   notified(vmId: string, bytes: Uint8Array, dropped: number): void;
   /** The guest has let go of a device, which is closed. */
   deviceGone(vmId: string, device: string): void;
+  /** A request of one of its disks has failed. */
+  diskFailed(vmId: string, error: DiskErrorMessage): void;
 }
 
 interface Run {
@@ -57,6 +59,8 @@ export class Instance {
   readonly #queue = new SerialQueue();
   #state: VmState;
   #run: Run | undefined;
+  /** Why the machine has stopped itself, since it last went on. */
+  #stoppedBy: AppError | undefined;
   #shuttingDown = false;
   #deleted = false;
 
@@ -176,8 +180,10 @@ export class Instance {
       notification: (bytes, dropped) => this.#host.notified(this.id, bytes, dropped),
       output: (console, bytes) => this.consoles.output(console, bytes),
       deviceGone: (device) => this.#host.deviceGone(this.id, device),
+      diskError: (error) => this.#diskFailed(error),
     });
     const run = { link, started: started.promise };
+    this.#stoppedBy = undefined;
     this.#run = run;
     void link.ended.then((end) => {
       this.#run = undefined;
@@ -202,7 +208,10 @@ export class Instance {
     } finally {
       clearTimeout(timer);
     }
-    if (this.#run === run) this.#change({ state: 'running', cause: null });
+    if (this.#run !== run) return;
+    const stoppedBy = this.#stoppedBy?.toPlain() ?? null;
+    this.#change({ state: 'running', cause: null });
+    if (stoppedBy !== null) this.#change({ state: 'stopped', cause: stoppedBy });
   }
 
   async #halt(keepWanted: boolean): Promise<void> {
@@ -226,9 +235,25 @@ export class Instance {
     return this.exclusive(async () => {
       const link = this.#link();
       if (this.#state !== from) throw this.#wrongState(type);
+      this.#stoppedBy = undefined;
       await link.request({ type });
-      if (this.#run?.link === link) this.#change({ state: to, cause: null });
+      if (this.#run?.link !== link) return;
+      // What had stopped it may have stopped it again at once.
+      if (this.#stoppedBy !== undefined) throw this.#stoppedBy;
+      this.#change({ state: to, cause: null });
     });
+  }
+
+  /** A held request has stopped the machine already, whatever its queue is at. */
+  #diskFailed(error: DiskErrorMessage): void {
+    this.#host.diskFailed(this.id, error);
+    if (!error.held) return;
+    const code = error.code === 'ENOSPC' || error.code === 'EDQUOT' ? 'disk_full' : 'io_error';
+    const detail = `a ${error.request} of ${error.device} failed: ${error.message}`;
+    const remedy = 'mend the cause, then let the VM go on: the request is tried again';
+    this.#stoppedBy = new AppError(code, detail, { remedy });
+    if (this.#state !== 'running' && this.#state !== 'stopped') return;
+    this.#change({ state: 'stopped', cause: this.#stoppedBy.toPlain() });
   }
 
   /** The end of a run, however it came. */

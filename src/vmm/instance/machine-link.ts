@@ -14,7 +14,10 @@ export interface MachineEvents {
   notification(bytes: Uint8Array, dropped: number): void;
   output(console: string, bytes: Uint8Array): void;
   deviceGone(device: string): void;
+  diskError(error: DiskErrorMessage): void;
 }
+
+export type DiskErrorMessage = Extract<FromMachine, { type: 'disk-error' }>;
 
 export interface BackupWatch {
   /** Rejects with AppError when the backup or the machine fails. */
@@ -136,6 +139,9 @@ export class MachineLink {
         break;
       case 'device-gone':
         this.#events.deviceGone(message.device);
+        break;
+      case 'disk-error':
+        this.#events.diskError(message);
         break;
       case 'console-output':
         this.#events.output(message.console, message.bytes);

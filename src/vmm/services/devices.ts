@@ -2,18 +2,21 @@
 import {
   type AttachDisk,
   type AttachNic,
+  type Disk,
+  type DiskSettings,
   NICS_MAX,
   type NicUpdate,
   type ShareCreate,
   type Vm,
 } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
-import type { NicRow, Store, VmRow } from '../../db/index.ts';
+import type { DiskRow, NicRow, Store, VmRow } from '../../db/index.ts';
 import { type Principal, SYSTEM } from '../access.ts';
 import type { EventLog } from '../events.ts';
 import type { MachineLink } from '../instance/machine-link.ts';
 import { DETACH_TIMEOUT_MS } from '../machine-devices.ts';
 import { type NetworkSwitch, portIdOf } from '../ports.ts';
+import { settingsOf } from './disk-settings.ts';
 import type { Disks } from './disks.ts';
 import { type Nics, portSettings } from './nics.ts';
 import type { Shares } from './shares.ts';
@@ -60,6 +63,23 @@ export class Devices {
     return this.#attachDisk(who, ref, (vm) =>
       this.#deps.disks.attachFile(vm, device, file, backing, readOnly),
     );
+  }
+
+  /** Limits and error policy of a disk; a machine that has it follows at once. */
+  async updateDisk(who: Principal, ref: string, change: DiskSettings): Promise<Disk> {
+    const { disks, supervisor } = this.#deps;
+    const { id, vm_id } = disks.find(who, ref);
+    const update = (): DiskRow => disks.updateSettings(disks.find(who, id), change);
+    if (vm_id === null) update();
+    else {
+      await supervisor.get(vm_id).exclusive(async () => {
+        const { vm_id: owner, device, ...settings } = update();
+        const link = this.#link(vm_id);
+        if (link === undefined || owner !== vm_id || device === null) return;
+        await link.request({ type: 'disk-settings', device, ...settingsOf(settings) });
+      });
+    }
+    return disks.get(who, id);
   }
 
   async attachNic(who: Principal, ref: string, body: AttachNic): Promise<Vm> {

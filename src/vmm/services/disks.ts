@@ -5,6 +5,7 @@ import {
   DISKS_MAX,
   type Disk,
   type DiskCreate,
+  type DiskSettings,
   type Page,
 } from '../../contracts/api/index.ts';
 import { AppError, systemErrorCode } from '../../contracts/errors.ts';
@@ -17,6 +18,7 @@ import type { Home } from '../home.ts';
 import type { HostPaths } from '../host-paths.ts';
 import { madeUpName, newId } from '../ids.ts';
 import type { ImageLibrary } from '../ports.ts';
+import { changedSettings, limitsView, settingsOf } from './disk-settings.ts';
 import type { Images } from './images.ts';
 import { nameTaken } from './networks.ts';
 
@@ -44,6 +46,7 @@ export interface DiskRecord {
   readonly sizeBytes: number;
   readonly parentLayerId?: string | undefined;
   readonly originLayerId?: string | undefined;
+  readonly settings?: DiskSettings | undefined;
 }
 
 export class Disks {
@@ -92,12 +95,29 @@ export class Disks {
         path: home.relative(file),
         sizeBytes: size,
         parentLayerId,
+        settings: body,
       });
     } catch (error) {
       fs.rmSync(file, { force: true });
       throw error;
     }
     return this.get(who, id);
+  }
+
+  /** Writes new settings down; a machine that has the disk is the caller's to tell. */
+  updateSettings(disk: DiskRow, change: DiskSettings): DiskRow {
+    const { store, events } = this.#deps;
+    const settings = changedSettings(change, disk);
+    store.transaction(() => {
+      store.disks.setSettings(disk.id, settings);
+      events.append({
+        type: 'disk.updated',
+        tenant: disk.tenant,
+        resource: { type: 'disk', id: disk.id },
+        data: { name: disk.name, limits: limitsView(settings), on_error: settings.on_error },
+      });
+    });
+    return { ...disk, ...settings };
   }
 
   /** `in_use` while it is attached. The file goes last: without its record it is only garbage. */
@@ -212,6 +232,7 @@ export class Disks {
         read_only: Number(disk.readOnly),
         owned_by_vm: Number(disk.ownedByVm),
         created_at,
+        ...changedSettings(disk.settings ?? {}),
       });
       events.append({
         type: 'disk.created',
@@ -247,7 +268,7 @@ export class Disks {
   config(disk: DiskRow): DiskConfig {
     const { home, library } = this.#deps;
     const file = home.absolute(disk.path);
-    const common = { device: disk.device ?? '', readOnly: disk.read_only === 1 };
+    const common = { device: disk.device ?? '', readOnly: disk.read_only === 1, ...settingsOf(disk) };
     if (disk.image_id !== null) return { ...common, file: library.get(disk.image_id).disk, cow: file };
     if (disk.parent_path !== null) return { ...common, file: disk.parent_path, cow: file };
     return { ...common, file };
@@ -267,6 +288,8 @@ export class Disks {
       image_id: disk.image_id,
       path: disk.layer_kind === 'external' ? disk.path : null,
       owned_by_vm: disk.owned_by_vm === 1,
+      limits: limitsView(disk),
+      on_error: disk.on_error,
       created_at: iso(disk.created_at),
     };
   }

@@ -8,6 +8,7 @@ import { notFound } from '../access.ts';
 import type { Admission } from '../admission.ts';
 import type { EventLog } from '../events.ts';
 import { Instance, type InstanceHost, type RunResources, type StateChange } from '../instance/instance.ts';
+import type { DiskErrorMessage } from '../instance/machine-link.ts';
 import { type ImageLibrary, type Log, type MachineFactory, type NetworkSwitch, portIdOf } from '../ports.ts';
 import type { Addresses } from './addresses.ts';
 import type { Disks } from './disks.ts';
@@ -228,6 +229,17 @@ export class Supervisor implements InstanceHost {
     const encoded = isUtf8(raw) ? {} : { base64: raw.toString('base64') };
     const data = { text: raw.toString('utf8'), ...encoded, dropped };
     this.#deps.events.append({ type: 'vm.notification', tenant, resource: { type: 'vm', id: vmId }, data });
+  }
+
+  diskFailed(vmId: string, { device, request, code, message, held, unreported }: DiskErrorMessage): void {
+    const { store, events } = this.#deps;
+    const { tenant } = this.#row(vmId);
+    this.log.warn({ vm: vmId, device, request, code, held }, 'a request of a disk failed');
+    const disk = store.disks.ofVm(vmId).find((row) => row.device === device);
+    const resource =
+      disk === undefined ? ({ type: 'vm', id: vmId } as const) : ({ type: 'disk', id: disk.id } as const);
+    const data = { vm_id: vmId, device, request, code, message, vm_stopped: held, unreported };
+    events.append({ type: 'disk.error', tenant, resource, data });
   }
 
   #unplugAll(vmId: string): void {

@@ -1,6 +1,7 @@
 /** VMs as their users see them: made, looked at, changed, deleted, and what can be done with them. */
 import * as fs from 'node:fs';
 import {
+  type DiskSettings,
   MEMORY_DEFAULT_BYTES,
   type Nic,
   type Operation,
@@ -131,7 +132,7 @@ export class Vms {
       const sizeBytes = disks.makeCow(cow, image.id);
       store.transaction(() => {
         this.insert(record);
-        this.#recordRoot(record, sizeBytes);
+        this.#recordRoot(record, sizeBytes, body.root_disk);
         for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
         this.#addShares(id, body.shares);
       });
@@ -153,7 +154,7 @@ export class Vms {
       store.transaction(() => {
         const record = this.#recordOf(who, id, body);
         this.insert(record);
-        this.#recordRoot(record, sizeBytes);
+        this.#recordRoot(record, sizeBytes, body.root_disk);
         for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
         this.#addShares(id, body.shares);
         const cards = nics.views([id]).get(id) ?? [];
@@ -362,7 +363,7 @@ export class Vms {
     for (const [index, share] of shares.entries()) this.#deps.shares.add(vmId, share, `shares[${index}].`);
   }
 
-  #recordRoot(record: VmRecord, sizeBytes: number): void {
+  #recordRoot(record: VmRecord, sizeBytes: number, settings: DiskSettings): void {
     const { disks, store } = this.#deps;
     disks.record({
       id: newId('disk'),
@@ -376,6 +377,7 @@ export class Vms {
       path: `vms/${record.id}/ubd0.cow`,
       sizeBytes,
       parentLayerId: store.disks.imageLayer(record.imageId)?.id,
+      settings,
     });
   }
 

@@ -34,6 +34,8 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
   #ended = false;
   #frozen = false;
   terminated = false;
+  /** Called when it is let go on, before the answer. */
+  onGo: (() => void) | undefined;
   /** Of the backup that goes on. */
   backup: { id: string; files: readonly string[] } | undefined;
 
@@ -65,6 +67,12 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
     this.#ended = true;
     this.say({ type: 'ended', end });
     queueMicrotask(() => this.emit('exit', 0));
+  }
+
+  /** A request of a disk has failed and is held. */
+  pauseItself(error: Extract<FromMachine, { type: 'disk-error' }>): void {
+    this.#frozen = true;
+    this.say(error);
   }
 
   /** As a bug in the machine's thread. */
@@ -102,9 +110,13 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
         this.#frozen = true;
         break;
       case 'go':
-        if (this.#frozen) reply();
-        else fail('not-stopped');
+        if (!this.#frozen) {
+          fail('not-stopped');
+          break;
+        }
         this.#frozen = false;
+        this.onGo?.();
+        reply();
         break;
       case 'halt':
         reply();
@@ -143,6 +155,7 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
         break;
       case 'cad':
       case 'attach-nic':
+      case 'disk-settings':
         reply();
         break;
       case 'attach-disk':
