@@ -78,7 +78,7 @@ export function registerBoot(program: Command, io: Io = processIo()): void {
       [],
     )
     .option(
-      '--share <tag=folder[,readonly]>',
+      '--share <tag=folder[,setting…]>',
       'a folder that the guest can mount (mount -t 9p); may be repeated',
       parseShare,
       [],

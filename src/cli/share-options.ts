@@ -5,18 +5,35 @@ import { InvalidArgumentError } from 'commander';
 import { type IdRange, SHARE_TAG, type ShareCreateInput } from '../contracts/api/index.ts';
 import type { ShareConfig } from '../contracts/machine.ts';
 
-/** `TAG=FOLDER[,readonly]`, added to those before it. */
+const SETTING = 'readonly|setid|(?:uids|gids)=\\d+:\\d+:\\d+';
+const SHARE = new RegExp(`^([^=]*)=(.*?)((?:,(?:${SETTING}))*)$`);
+
+/** `TAG=FOLDER[,readonly][,setid][,uids=GUEST:HOST:COUNT][,gids=…]`, added to those before it. */
 export function parseShare(text: string, previous: readonly ShareCreateInput[] = []): ShareCreateInput[] {
-  const [, tag = '', folder = '', readOnly] = /^([^=]*)=(.*?)(,readonly)?$/.exec(text) ?? [];
+  const [, tag = '', folder = '', settings = ''] = SHARE.exec(text) ?? [];
   if (!SHARE_TAG.test(tag) || folder === '') {
     throw new InvalidArgumentError(
-      'Write it as TAG=FOLDER[,readonly], the tag in letters, digits, ".", "_" and "-".',
+      'Write it as TAG=FOLDER[,readonly][,setid][,uids=GUEST:HOST:COUNT][,gids=GUEST:HOST:COUNT], the tag in letters, digits, ".", "_" and "-".',
     );
   }
   if (previous.some((share) => share.tag === tag)) {
     throw new InvalidArgumentError(`There is a share ${tag} already.`);
   }
-  return [...previous, { tag, path: resolve(folder), read_only: readOnly !== undefined }];
+  const given = settings.split(',');
+  const ranges = (key: string): IdRange[] =>
+    given
+      .filter((setting) => setting.startsWith(key))
+      .reduce<IdRange[]>((list, setting) => parseIdRange(setting.slice(key.length), list), []);
+  const [uids, gids] = [ranges('uids='), ranges('gids=')];
+  const share = {
+    tag,
+    path: resolve(folder),
+    read_only: given.includes('readonly'),
+    set_id: given.includes('setid'),
+    ...(uids.length > 0 && { uid_map: uids }),
+    ...(gids.length > 0 && { gid_map: gids }),
+  };
+  return [...previous, share];
 }
 
 /** `GUEST:HOST:COUNT`, as in /proc/PID/uid_map, added to those before it. */
@@ -27,8 +44,9 @@ export function parseIdRange(text: string, previous: readonly IdRange[] = []): I
 }
 
 /** For a machine of this process. */
-export function shareConfig({ tag, path, read_only }: ShareCreateInput): ShareConfig {
-  return { tag, folder: realPath(path), readOnly: read_only ?? false };
+export function shareConfig(share: ShareCreateInput): ShareConfig {
+  const { tag, path, read_only: readOnly = false, set_id: setId, uid_map: uidMap, gid_map: gidMap } = share;
+  return { tag, folder: realPath(path), readOnly, setId, uidMap, gidMap };
 }
 
 /** As it is when there is no such folder: whoever opens it tells that. */

@@ -39,6 +39,10 @@ export type MachineRequest =
       readonly limits: DiskLimits;
       readonly onError: DiskErrorPolicy;
     }
+  /** A file of the guest's /proc, read from outside: the answer is its bytes. */
+  | { readonly type: 'proc'; readonly file: string }
+  /** The kernel stack of a process of the guest's, as text. */
+  | { readonly type: 'stack'; readonly pid: number }
   | { readonly type: 'stats' }
   /** Plugs a disk in; the guest finds it by itself. */
   | { readonly type: 'attach-disk'; readonly disk: DiskConfig }

@@ -13,6 +13,7 @@ import type { CharPort, NicPort } from '../engine/backends.ts';
 import type { JitStats } from '../engine/cpu.ts';
 import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
 import { createCpu } from '../engine/vcpu.ts';
+import { Inspector } from '../inspect/index.ts';
 import { type BackupRun, beginBackup, type DiskFailure } from '../storage/index.ts';
 import { openNicPort } from '../switchd/port-rings.ts';
 import { ConsoleQueue } from './console-queue.ts';
@@ -37,6 +38,7 @@ export class MachineHost {
   readonly #devices: MachineDevices;
   readonly #consoles = new Map<ConsoleName, ConsoleQueue>();
   readonly #machine: Machine;
+  readonly #inspector: Inspector;
   readonly #backups = new Map<string, BackupRun>();
   readonly #startMs = performance.now();
 
@@ -63,6 +65,7 @@ export class MachineHost {
     try {
       this.#machine = this.#makeMachine(kernel, initrd);
       this.#devices.joined(this.#machine);
+      this.#inspector = new Inspector(this.#machine.view);
     } catch (error) {
       void this.#devices.close();
       throw error instanceof RangeError ? outOfMemory(error, config.memoryBytes) : error;
@@ -160,6 +163,10 @@ export class MachineHost {
         return this.#backups.get(request.backupId)?.cancel();
       case 'disk-settings':
         return this.#devices.disk(request.device).configure(request.limits, request.onError);
+      case 'proc':
+        return this.#inspector.proc(request.file);
+      case 'stack':
+        return this.#inspector.stack(request.pid);
       case 'stats':
         return this.stats();
       case 'attach-disk':

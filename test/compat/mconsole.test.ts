@@ -62,7 +62,11 @@ describe('uml_mconsole', () => {
     expect(await say('remove ubd5')).toEqual([237, "ERR Device doesn't exist\n"]);
     expect(await say('remove mem')).toEqual([240, "ERR Memory doesn't support the remove operation\n"]);
     expect(await say('nonsense')).toEqual([1, 'ERR Unknown command\n']);
-    expect(await say('proc uptime')).toEqual([1, 'ERR Proc not available\n']);
+    expect(await say('proc uptime')).toEqual([0, 'OK \n17.65 16.31\n\n']);
+    expect(await say('proc nothing')).toEqual([1, 'ERR Failed to open file\n']);
+    expect(await say('proc stat')).toEqual([1, 'ERR Read of file failed: unsupported\n']);
+    expect(await say('stack 1')).toEqual([0, 'OK Stack:\nCall Trace:\n\n\n']);
+    expect(await say('stack 77')).toEqual([1, "ERR Couldn't find that pid\n"]);
     expect(await say('stack')).toEqual([1, 'ERR Please specify a pid\n']);
     expect(await say('reboot')).toEqual([0, 'OK \n']);
     expect(await say('version')).toEqual([0, `OK ${UNAME}\n`]);

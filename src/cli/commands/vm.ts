@@ -52,7 +52,7 @@ function registerCreate(vm: Command, io: Io): void {
     .option('--disk <disk>', 'attach this disk too; may be repeated', collect)
     .option('--nic <network>', 'a NIC on this network, "none" for no NIC; may be repeated', collect)
     .option(
-      '--share <tag=folder[,readonly]>',
+      '--share <tag=folder[,setting…]>',
       'a folder of the host that the guest can mount; may be repeated',
       parseShare,
     )

@@ -1,9 +1,22 @@
-import { refuse, type MachineContext, type Verb } from '../verb.ts';
+import { AppError } from '../../contracts/errors.ts';
+import { ok, refuse, requireMachine, type MachineContext, type Verb } from '../verb.ts';
 
-/** Stacks of the guest's processes are not read from outside. */
 export const stack: Verb<MachineContext> = {
   name: 'stack',
   usage: 'stack <pid>',
-  help: "Return the kernel stack of the guest's process (not available)",
-  run: (_context, argument) => refuse(/^\d/.test(argument) ? 'Stack not available' : 'Please specify a pid'),
+  help: "Return the kernel stack of the guest's process, read from outside",
+  async run(context, argument) {
+    const [digits] = /^\d{1,9}/.exec(argument) ?? [];
+    if (digits === undefined) return refuse('Please specify a pid');
+    requireMachine(context);
+    try {
+      // INVARIANT: the machine answers a `stack` request with text.
+      return ok((await context.instance.request({ type: 'stack', pid: Number(digits) })) as string);
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error;
+      if (error.code === 'not_found') return refuse("Couldn't find that pid");
+      if (error.code === 'unsupported') return refuse(`Stack not available: ${error.message}`);
+      throw error;
+    }
+  },
 };

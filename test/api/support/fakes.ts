@@ -153,6 +153,14 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
       case 'stats':
         reply({ instructions: 42, wallSeconds: 2, cpuSeconds: 1, disks: [], nics: [] });
         break;
+      case 'proc':
+        if (request.file === 'uptime') reply(Buffer.from('17.65 16.31\n'));
+        else fail(request.file === 'stat' ? 'unsupported' : 'not_found');
+        break;
+      case 'stack':
+        if (request.pid === 1) reply('Stack:\nCall Trace:\n\n');
+        else fail('not_found');
+        break;
       case 'cad':
       case 'attach-nic':
       case 'disk-settings':

@@ -1,0 +1,19 @@
+/** What can be seen of a machine from outside, between two instructions: nothing in the guest takes part in it. */
+export interface MachineInspection {
+  /** All of RAM; `ramOffset` says where a guest physical address is. */
+  readonly ram: Uint8Array;
+  /** Offset in `ram` of a guest physical range, -1 if any byte of it is not RAM. */
+  ramOffset(physical: number, length: number): number;
+  readonly cr3: bigint;
+  /** Where SYSCALL enters the kernel; 0 until the kernel has set it. */
+  readonly lstar: bigint;
+  readonly rsp: bigint;
+  readonly rip: bigint;
+  /** Base of GS; in the kernel that is where the CPU's own variables are. */
+  readonly gsBase: bigint;
+  readonly kernelGsBase: bigint;
+  /** Current privilege level. */
+  readonly cpl: number;
+  /** The guest's time-stamp counter, which counts nanoseconds. */
+  readonly tsc: bigint;
+}

@@ -1,0 +1,40 @@
+/** A machine as it is seen from outside. */
+import type { MachineInspection } from '../inspection.ts';
+import { STATE } from '../layout.ts';
+import type { GuestMemory } from './guest-memory.ts';
+
+const GS = 5;
+const RSP = 4;
+
+/** @param state the CPU's, see STATE */
+export function viewOf(memory: GuestMemory, state: DataView, tsc: () => number): MachineInspection {
+  const u64 = (offset: number): bigint => state.getBigUint64(offset, true);
+  return {
+    ram: new Uint8Array(memory.shared.buffer, memory.base, memory.ramBytes),
+    ramOffset: (physical, length) => memory.ramOffset(physical, length),
+    get cr3() {
+      return u64(STATE.CR3);
+    },
+    get lstar() {
+      return u64(STATE.LSTAR);
+    },
+    get rsp() {
+      return u64(STATE.REGS + RSP * 8);
+    },
+    get rip() {
+      return u64(STATE.RIP);
+    },
+    get gsBase() {
+      return u64(STATE.SEG_BASE + GS * 8);
+    },
+    get kernelGsBase() {
+      return u64(STATE.KERNEL_GS_BASE);
+    },
+    get cpl() {
+      return state.getUint32(STATE.CPL, true);
+    },
+    get tsc() {
+      return BigInt.asUintN(64, BigInt(Math.floor(tsc())) + u64(STATE.TSC_OFFSET));
+    },
+  };
+}

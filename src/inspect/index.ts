@@ -1,0 +1,2 @@
+/** Guests' kernels, read from outside. */
+export { Inspector } from './inspector.ts';

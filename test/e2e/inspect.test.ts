@@ -1,0 +1,93 @@
+/** What `proc` and `stack` tell of stock Debian kernels from outside is what the guest itself says. */
+import * as fs from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { MachineHost } from '../../src/vmm/machine-host.ts';
+import { debianKernel, initrdWith } from '../support/debian-kernel.ts';
+import { scratchFolder } from '../support/storage.ts';
+
+const TIMEOUT_MS = 300_000;
+
+/** What does not change while nobody does anything. */
+const SAME = ['version', 'cmdline', 'filesystems', 'modules', 'sys/kernel/hostname', 'sys/kernel/osrelease'];
+
+const SCRIPT = `
+hostname kiwi
+WORD=value sh -c 'sleep 100000; :' 'an argument' &
+until pidof sleep >/dev/null; do :; done
+for file in ${SAME.join(' ')} uptime loadavg meminfo $!/status $!/comm; do echo "<$file>"; cat /proc/$file; echo "</$file>"; done
+echo READY $!
+wait
+`;
+
+/** Boots the script; what the guest has printed when it is ready, and the machine. */
+async function boot(suite: 'bookworm' | 'trixie') {
+  const debian = await debianKernel(suite);
+  const folder = scratchFolder();
+  const initrd = join(folder, 'initrd');
+  fs.writeFileSync(initrd, initrdWith(debian, SCRIPT));
+  const ready = Promise.withResolvers<void>();
+  let output = '';
+  const config = {
+    name: 'guest',
+    memoryBytes: 256 << 20,
+    kernel: debian.kernel,
+    initrd,
+    append: 'console=ttyS0 quiet panic=-1',
+    disks: [],
+    nics: [],
+  };
+  const host = new MachineHost({ config, nicRings: [] }, fs.readFileSync, (message) => {
+    if (message.type !== 'console-output') return;
+    output += Buffer.from(message.bytes).toString('latin1').replaceAll('\r\n', '\n');
+    if (/READY \d+\n/.test(output)) ready.resolve();
+  });
+  onTestFinished(async () => host.close());
+  const ended = host.run();
+  await Promise.race([ready.promise, ended]);
+  return { host, output: output.replaceAll('\r', ''), pid: Number(/READY (\d+)/.exec(output)?.[1]) };
+}
+
+/** What the guest printed of a file. */
+function printed(output: string, file: string): string {
+  return new RegExp(`<${file}>\n([^]*?)</${file}>`).exec(output)?.[1] ?? '';
+}
+
+describe.each(['bookworm', 'trixie'] as const)('the kernel of %s', (suite) => {
+  test(
+    'is read from outside',
+    async () => {
+      const { host, output, pid } = await boot(suite);
+      const read = (file: string): string =>
+        Buffer.from(host.request({ type: 'proc', file }) as Uint8Array).toString();
+      for (const file of SAME) {
+        expect(printed(output, file).length, output).toBeGreaterThan(0);
+        expect(read(file)).toBe(printed(output, file));
+      }
+      const uptime = Number(read('uptime').split(' ')[0]);
+      const then = Number(printed(output, 'uptime').split(' ')[0]);
+      expect(uptime - then).toBeGreaterThanOrEqual(0);
+      expect(uptime - then).toBeLessThan(120);
+      expect(read('loadavg')).toMatch(/^\d+\.\d\d \d+\.\d\d \d+\.\d\d \d+\/\d+ \d+\n$/);
+      const total = /^MemTotal: +\d+ kB$/m;
+      expect(total.exec(read('meminfo'))?.[0]).toBe(total.exec(printed(output, 'meminfo'))?.[0]);
+      expect(read(`${pid}/comm`)).toBe('sh\n');
+      expect(read(`${pid}/cmdline`)).toBe('sh\0-c\0sleep 100000; :\0an argument\0');
+      expect(read(`${pid}/environ`)).toContain('WORD=value\0');
+      const lines = printed(output, `${pid}/status`).split('\n');
+      for (const line of read(`${pid}/status`).trimEnd().split('\n')) expect(lines).toContain(line);
+      const stack = host.request({ type: 'stack', pid }) as string;
+      expect(stack).toMatch(/^Stack:\n( [0-9a-f]{16}){4}\n/);
+      expect(stack).toMatch(/Call Trace:\n \[<[0-9a-f]{16}>\] \? \w+\+0x[0-9a-f]+\/0x[0-9a-f]+\n/);
+      expect(stack).toContain('do_wait');
+      for (const file of ['cpuinfo', `${pid}/maps`, 'self/status']) {
+        expect(() => read(file)).toThrow(expect.objectContaining({ code: 'unsupported', field: 'file' }));
+      }
+      for (const file of ['nothing', '999999/status', `${pid}/x`, '../etc/passwd', '']) {
+        expect(() => read(file)).toThrow(expect.objectContaining({ code: 'not_found' }));
+      }
+      expect(() => host.request({ type: 'stack', pid: 999_999 })).toThrow(/no process/);
+    },
+    TIMEOUT_MS,
+  );
+});
