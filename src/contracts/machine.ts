@@ -26,6 +26,10 @@ export interface DiskConfig {
   readonly file: string;
   /** Private copy-on-write file in UML's format over `file`; made when missing. */
   readonly cow?: string | undefined;
+  /** Copy-on-write files between `file` and `cow`, over each other, the lowest first; never written to. */
+  readonly frozen?: readonly string[] | undefined;
+  /** Those of the files below `cow` that are being merged into: their modification times say nothing. */
+  readonly merging?: readonly string[] | undefined;
   readonly readOnly: boolean;
   readonly limits?: DiskLimits | undefined;
   /** What a failed request does: `report`, which is the default, is an I/O error in the guest; `pause` stops the machine first. */

@@ -9,6 +9,7 @@ import { type BlockBackend, BlockError, type MaybePromise } from '../engine/back
 import { DiskCounters, type RequestKind } from './disk-counters.ts';
 import { DiskLost } from './errors.ts';
 import { HeldRequests } from './held-requests.ts';
+import { LayeredVolume } from './layers/layered-volume.ts';
 import { Throttle } from './throttle.ts';
 import { totalBytes } from './vectors.ts';
 import type { Volume } from './volume.ts';
@@ -91,6 +92,12 @@ export class GuestDisk implements BlockBackend {
     this.readOnly = readOnly;
     this.#throttle = new Throttle(limits);
     this.#policy = onError;
+  }
+
+  /** The layers that the disk is made of. */
+  get layers(): LayeredVolume {
+    if (this.#volume instanceof LayeredVolume) return this.#volume;
+    throw new TypeError('only disks opened by openDisk have layers');
   }
 
   /** A copy of the counters since the disk was opened. */

@@ -49,7 +49,8 @@ export function lastErrno(): string {
 /**
  * Locks the whole file without waiting, with F_OFD_SETLK: it belongs to the open file description, so
  * two threads of one process exclude each other, it conflicts with the F_SETLK locks of linux.uml, and
- * it goes when the descriptor is closed, however the process ends. False when somebody else has it.
+ * it goes when the descriptor is closed, however the process ends. A descriptor that has a lock changes it in one step.
+ * False when somebody else has it.
  */
 export function lockFile(fd: number, kind: 'shared' | 'exclusive'): boolean {
   // struct flock on 64-bit Linux: l_type s16, l_whence s16, 4 bytes of padding, l_start s64, l_len s64

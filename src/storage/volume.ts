@@ -18,6 +18,14 @@ export interface Volume {
   close(): Promise<void>;
 }
 
+/** What shows through where a copy-on-write file has no data of its own: a raw file, or layers over one. */
+export interface DiskBelow {
+  /** As `Volume.read`. */
+  read(offset: number, into: readonly Uint8Array[], background?: boolean): MaybePromise<void>;
+  /** Lets go of the files; nothing may be in flight. */
+  close(): void;
+}
+
 /** Zeros for file systems that cannot make holes: written piece by piece. */
 const ZEROS = new Uint8Array(1 << 20);
 

@@ -20,21 +20,52 @@ import { CowVolume } from './volume.ts';
  */
 export function openCowVolume(cow: string, backing: string, readOnly: boolean): CowVolume {
   if (sameFile(cow, backing)) throw backingSelf(cow);
-  const backingFile = openBacking(backing);
+  const below = openBacking(backing);
   try {
-    if (!readOnly && !fs.existsSync(cow)) createOnce(cow, backing);
-    const cowFile = openLocked(cow, !readOnly, 'cow');
-    try {
-      const header = checkedHeader(cow, cowFile, backing, backingFile, readOnly);
-      if (!readOnly) reserveBitmap(cowFile.fd, header);
-      return new CowVolume(hostFile(cowFile.fd), hostFile(backingFile.fd), header);
-    } catch (error) {
-      fs.closeSync(cowFile.fd);
-      throw fileError(error, 'cow', `cannot open the COW file ${cow}`);
-    }
+    if (!readOnly) createMissing(cow, backing);
+    const { opened, header } = openCowOver(cow, { path: backing, opened: below }, { readOnly });
+    return new CowVolume(hostFile(opened.fd), hostFile(below.fd), header);
   } catch (error) {
-    fs.closeSync(backingFile.fd);
+    fs.closeSync(below.fd);
     throw error;
+  }
+}
+
+/** The file under a COW file. Of a COW file `opened` has the size of the disk, not that of the file. */
+export interface FileBelow {
+  readonly path: string;
+  readonly opened: OpenedFile;
+}
+
+export interface OpenCowOptions {
+  readonly readOnly: boolean;
+  /** The daemon itself is writing to the file below, where this one hides it: its modification time says nothing. */
+  readonly anyTime?: boolean | undefined;
+}
+
+export interface OpenedCow {
+  readonly opened: OpenedFile;
+  readonly header: CowHeader;
+}
+
+/** Opens, locks and checks an existing COW file over a file that is open. AppErrors as `openCowVolume`. */
+export function openCowOver(
+  cow: string,
+  below: FileBelow,
+  { readOnly, anyTime = false }: OpenCowOptions,
+): OpenedCow {
+  const opened = openLocked(cow, !readOnly, 'cow');
+  try {
+    const header = readWholeHeader(cow, opened);
+    checkBackingSize(header, cow, below.path, below.opened);
+    if (!anyTime) checkBackingTime(header, cow, below.path, below.opened);
+    if (readOnly) return { opened, header };
+    requireAllBits(header, cow);
+    reserveBitmap(opened.fd, header);
+    return { opened, header: header.version === 3 ? keepPathCurrent(header, opened.fd, below.path) : header };
+  } catch (error) {
+    fs.closeSync(opened.fd);
+    throw fileError(error, 'cow', `cannot open the COW file ${cow}`);
   }
 }
 
@@ -49,8 +80,9 @@ function reserveBitmap(fd: number, { bitmapOffset, bitmapBytes }: CowHeader): vo
   if (bitmapBytes <= RESERVED_BITMAP_BYTES_MAX) reserveRange(fd, bitmapOffset, bitmapBytes);
 }
 
-/** Somebody else may make it at the same moment: then the lock decides who gets it. */
-function createOnce(cow: string, backing: string): void {
+/** Makes a COW file that is missing. Somebody else may make it at the same moment: then the lock decides who gets it. */
+export function createMissing(cow: string, backing: string): void {
+  if (fs.existsSync(cow)) return;
   try {
     createCow(cow, backing);
   } catch (error) {
@@ -69,25 +101,13 @@ export function openBacking(backing: string, writable = false): OpenedFile {
   }
 }
 
-function checkedHeader(
-  cow: string,
-  cowFile: OpenedFile,
-  backing: string,
-  backingFile: OpenedFile,
-  readOnly: boolean,
-): CowHeader {
-  const header = readWholeHeader(cow, cowFile);
-  checkBackingSize(header, cow, backing, backingFile);
-  checkBackingTime(header, cow, backing, backingFile);
-  const sectors = Math.ceil(header.sizeBytes / COW_SECTOR_BYTES);
-  if (!readOnly && header.bitmapBytes * 8 < sectors) {
-    throw new AppError(
-      'unsupported',
-      `${cow} is of version ${header.version}, whose bitmap has no bits for the last sectors of this size`,
-      { field: 'cow', remedy: 'merge it with uml_moo and make a new COW file, or open it read-only' },
-    );
-  }
-  return header.version === 3 && !readOnly ? keepPathCurrent(header, cowFile.fd, backing) : header;
+function requireAllBits(header: CowHeader, cow: string): void {
+  if (header.bitmapBytes * 8 >= Math.ceil(header.sizeBytes / COW_SECTOR_BYTES)) return;
+  throw new AppError(
+    'unsupported',
+    `${cow} is of version ${header.version}, whose bitmap has no bits for the last sectors of this size`,
+    { field: 'cow', remedy: 'merge it with uml_moo and make a new COW file, or open it read-only' },
+  );
 }
 
 /** The header of a COW file that has all of its bitmap. `cow_corrupt`. */

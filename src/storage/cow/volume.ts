@@ -1,5 +1,5 @@
 /**
- * A disk in a COW file over a read-only backing file, with the semantics of UML's ubd driver.
+ * A disk in a COW file over what is below it (a backing file, or more layers), with the semantics of UML's ubd driver.
  *
  * Order of writes: data goes to the file first; the bits that announce it are kept in memory, where reads
  * see them, and reach the file only in a flush: fdatasync (data), bitmap pages, fdatasync. So no crash,
@@ -12,7 +12,8 @@ import { Flusher } from '../flusher.ts';
 import type { HostFile } from '../host-file.ts';
 import { allSettled } from '../settle.ts';
 import { sliceVectors, totalBytes } from '../vectors.ts';
-import { type Volume, writeZerosTo } from '../volume.ts';
+import { type DiskBelow, type Volume, writeZerosTo } from '../volume.ts';
+import type { DataRange } from '../disk-source.ts';
 import { BITMAP_PAGE_BYTES, CowBitmap, filePageReader, SECTORS_PER_PAGE } from './bitmap.ts';
 import { COW_SECTOR_BYTES, type CowHeader } from './header.ts';
 
@@ -23,12 +24,12 @@ const UNASKED_FLUSH_MS = 5000;
 /** A longer discard goes in pieces, so that its bitmap pages can be written in between. */
 const DISCARD_PIECE_BYTES = DIRTY_PAGES_MAX * SECTORS_PER_PAGE * COW_SECTOR_BYTES;
 
-type CowPlacement = Pick<CowHeader, 'sizeBytes' | 'bitmapOffset' | 'bitmapBytes' | 'dataOffset'>;
+export type CowPlacement = Pick<CowHeader, 'sizeBytes' | 'bitmapOffset' | 'bitmapBytes' | 'dataOffset'>;
 
 export class CowVolume implements Volume {
   readonly sizeBytes: number;
   readonly #cow: HostFile;
-  readonly #backing: HostFile;
+  #below: DiskBelow;
   readonly #placement: CowPlacement;
   readonly #bitmap: CowBitmap;
   readonly #flusher = new Flusher(() => this.#sync());
@@ -36,9 +37,9 @@ export class CowVolume implements Volume {
   #timer: NodeJS.Timeout | undefined;
   #lost: DiskLost | undefined;
 
-  constructor(cow: HostFile, backing: HostFile, placement: CowPlacement) {
+  constructor(cow: HostFile, below: DiskBelow, placement: CowPlacement) {
     this.#cow = cow;
-    this.#backing = backing;
+    this.#below = below;
     this.#placement = placement;
     const sectors = Math.ceil(placement.sizeBytes / COW_SECTOR_BYTES);
     this.sizeBytes = sectors * COW_SECTOR_BYTES;
@@ -46,6 +47,21 @@ export class CowVolume implements Volume {
       Math.min(sectors, placement.bitmapBytes * 8),
       filePageReader(cow, placement.bitmapOffset, placement.bitmapBytes),
     );
+  }
+
+  /** From now on `below` shows through. Its content must be what showed through before. */
+  replaceBelow(below: DiskBelow): void {
+    this.#below = below;
+  }
+
+  /** The first range in `offset` … `limit` that the COW file has itself; at most up to `limit`. */
+  nextOwn(offset: number, limit: number): DataRange | undefined {
+    const end = limit / COW_SECTOR_BYTES;
+    let sector = offset / COW_SECTOR_BYTES;
+    if (sector < end && !this.#bitmap.isSet(sector)) sector = this.#bitmap.runEnd(sector, end);
+    if (sector >= end) return undefined;
+    const runEnd = this.#bitmap.runEnd(sector, end);
+    return { start: sector * COW_SECTOR_BYTES, end: runEnd * COW_SECTOR_BYTES };
   }
 
   read(offset: number, into: readonly Uint8Array[], background = false): MaybePromise<void> {
@@ -75,7 +91,7 @@ export class CowVolume implements Volume {
       const pieces = runBytes === length ? into : sliceVectors(into, at - offset, runBytes);
       const done = this.#bitmap.isSet(sector)
         ? this.#cow.read(this.#placement.dataOffset + at, pieces, background)
-        : this.#backing.read(at, pieces, background);
+        : this.#below.read(at, pieces, background);
       if (done !== undefined) pending.push(done);
       sector = runEnd;
     }
@@ -192,7 +208,7 @@ export class CowVolume implements Volume {
     } finally {
       this.#stopTimer();
       this.#cow.close();
-      this.#backing.close();
+      this.#below.close();
     }
   }
 }

@@ -1,0 +1,230 @@
+/** The files of layers: opening a disk's chain of them, making new ones, and stamping those that are frozen. */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { promisify } from 'node:util';
+import { AppError } from '../../contracts/errors.ts';
+import type { DiskConfig } from '../../contracts/machine.ts';
+import { mtimeSeconds, writeCow } from '../cow/create.ts';
+import { COW_SECTOR_BYTES, type CowHeader } from '../cow/header.ts';
+import { createMissing, type FileBelow, openBacking, openCowOver, readWholeHeader } from '../cow/open.ts';
+import { CowVolume } from '../cow/volume.ts';
+import { absolutePath, syncFolder } from '../durable.ts';
+import { fileError } from '../errors.ts';
+import { type HostFile, hostFile, type OpenedFile, openLocked } from '../host-file.ts';
+import { lockFile } from '../libc.ts';
+import { RawVolume } from '../raw-volume.ts';
+import type { DiskBelow } from '../volume.ts';
+import { belowOf, LayeredVolume, type TopLayer } from './layered-volume.ts';
+import { type FrozenLayer, LayerStack } from './layer-stack.ts';
+import type { LowerLayer } from './top-merge.ts';
+
+const fsync = promisify(fs.fsync);
+const futimes = promisify(fs.futimes);
+
+/** The files under a top layer: a raw one, and copy-on-write files over it, the lowest first. */
+export type LayerFiles = Pick<DiskConfig, 'file' | 'frozen' | 'merging'>;
+
+/**
+ * Opens and locks all files of a disk: its top for writing unless it is read-only, the others for reading. Each must
+ * have the size and the modification time that the one above it has in its header. AppErrors as `openDisk`.
+ */
+export function openLayers(config: DiskConfig): LayeredVolume {
+  const { file, cow, merging = [], readOnly } = config;
+  if (cow === undefined) return new LayeredVolume(openRawTop(file, readOnly));
+  const { layers, below } = openStack(config);
+  try {
+    if (!readOnly && (config.frozen ?? []).length === 0) createMissing(cow, file);
+    const anyTime = merging.includes(below.path);
+    const { opened, header } = openCowOver(cow, below, { readOnly, anyTime });
+    const stack = new LayerStack(layers);
+    return new LayeredVolume(cowTop(cow, opened, header, belowOf(stack)), stack);
+  } catch (error) {
+    for (const layer of layers) layer.file.close();
+    throw error;
+  }
+}
+
+/** The frozen layers of a disk, opened for reading; they are the caller's. */
+export function openFrozen(files: LayerFiles): readonly FrozenLayer[] {
+  return openStack(files).layers;
+}
+
+function openStack({ file, frozen = [], merging = [] }: LayerFiles): {
+  readonly layers: FrozenLayer[];
+  readonly below: FileBelow;
+} {
+  let below: FileBelow = { path: file, opened: openBacking(file) };
+  const layers: FrozenLayer[] = [{ file: hostFile(below.opened.fd), placement: undefined }];
+  try {
+    for (const cow of frozen) {
+      const anyTime = merging.includes(below.path);
+      const { opened, header } = openCowOver(cow, below, { readOnly: true, anyTime });
+      layers.push({ file: hostFile(opened.fd), placement: header });
+      below = { path: cow, opened: { ...opened, sizeBytes: header.sizeBytes } };
+    }
+    return { layers, below };
+  } catch (error) {
+    for (const layer of layers) layer.file.close();
+    throw error;
+  }
+}
+
+function openRawTop(file: string, readOnly: boolean): TopLayer {
+  const { fd, sizeBytes } = openLocked(file, !readOnly, 'file');
+  if (sizeBytes === 0) {
+    fs.closeSync(fd);
+    throw new AppError('bad_image', `the disk file ${file} is empty`, {
+      field: 'file',
+      remedy: 'make it the size that the disk shall have, for example with truncate -s 1G',
+    });
+  }
+  return rawTop(file, fd, sizeBytes);
+}
+
+function rawTop(file: string, fd: number, sizeBytes: number): TopLayer {
+  const host = hostFile(fd);
+  return {
+    file: host,
+    placement: undefined,
+    volume: new RawVolume(host, sizeBytes),
+    seal: (mtime) => seal(file, fd, mtime),
+  };
+}
+
+function cowTop(file: string, { fd }: OpenedFile, header: CowHeader, below: DiskBelow): TopLayer {
+  const host = hostFile(fd);
+  return {
+    file: host,
+    placement: header,
+    volume: new CowVolume(host, below, header),
+    seal: (mtime) => seal(file, fd, mtime),
+  };
+}
+
+async function seal(file: string, fd: number, mtime: number): Promise<HostFile> {
+  // The lock for writing becomes one for reading, so that the second opening can have one.
+  lockFile(fd, 'shared');
+  const opened = openLocked(file, false, 'file');
+  try {
+    await stamp(opened.fd, mtime);
+  } catch (error) {
+    fs.closeSync(opened.fd);
+    throw fileError(error, 'file', `cannot freeze ${file}`);
+  }
+  return hostFile(opened.fd);
+}
+
+/** Gives a file a modification time (seconds), durable with all of its content. */
+async function stamp(fd: number, mtime: number): Promise<void> {
+  await futimes(fd, mtime, mtime);
+  await fsync(fd);
+}
+
+/** As `stamp`, of a layer's file that nobody writes to. */
+export async function stampLayer(file: string, mtime: number): Promise<void> {
+  const { fd } = openLocked(file, false, 'file');
+  try {
+    await stamp(fd, mtime);
+  } catch (error) {
+    throw fileError(error, 'file', `cannot freeze ${file}`);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+export interface NewLayer {
+  /** The file below, which may be the top of a machine that runs. */
+  readonly below: string;
+  /** The modification time (seconds) that it has or will be given. */
+  readonly mtime: number;
+  /** Of the disk. */
+  readonly sizeBytes: number;
+}
+
+/** Makes an empty copy-on-write file over another layer. It appears whole or not at all, and durable. AppErrors as `createCow`. */
+export function createLayer(file: string, { below, mtime, sizeBytes }: NewLayer): void {
+  writeCow(file, { backingPath: absolutePath(below), backingMtime: mtime, sizeBytes });
+}
+
+/** What a layer's file says: when it was last changed, and what its disk's size is. AppErrors of files and headers. */
+export function layerFacts(
+  file: string,
+  raw: boolean,
+): { readonly mtime: number; readonly sizeBytes: number } {
+  const opened = openUnlocked(file, false);
+  try {
+    const sizeBytes = raw ? opened.sizeBytes : readWholeHeader(file, opened).sizeBytes;
+    return { mtime: mtimeSeconds(opened.stat), sizeBytes };
+  } finally {
+    fs.closeSync(opened.fd);
+  }
+}
+
+/** Opens an empty layer as the new top of a disk, to be put there by `freeze`. AppError `cow_corrupt` when it is not over this disk. */
+export function openNewTop(
+  disk: LayeredVolume,
+  file: string,
+  { mtime, readOnly }: { readonly mtime: number; readonly readOnly: boolean },
+): TopLayer {
+  const opened = openLocked(file, !readOnly, 'cow');
+  try {
+    const header = readWholeHeader(file, opened);
+    const sizeBytes = Math.ceil(header.sizeBytes / COW_SECTOR_BYTES) * COW_SECTOR_BYTES;
+    if (sizeBytes === disk.sizeBytes && header.backingMtime === mtime) {
+      return cowTop(file, opened, header, disk.below);
+    }
+    throw new AppError('cow_corrupt', `${file} was not made as a layer over this disk`, { field: 'cow' });
+  } catch (error) {
+    fs.closeSync(opened.fd);
+    throw error;
+  }
+}
+
+/** Opens the layer below a top for a merge; machines have it open for reading, so it is not locked. */
+export function openLower(file: string, below: DiskBelow | undefined): LowerLayer {
+  const opened = openUnlocked(file, true);
+  const { fd, sizeBytes } = opened;
+  try {
+    const layer = (at: string): TopLayer =>
+      below === undefined
+        ? rawTop(at, fd, sizeBytes)
+        : cowTop(at, opened, readWholeHeader(at, opened), below);
+    const { volume } = layer(file);
+    return {
+      volume,
+      becomeTop: (at) => ({ ...layer(at), volume }),
+      lock: () => void lockFile(fd, 'exclusive'),
+      abandon: () => void volume.close().catch(() => undefined),
+    };
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+}
+
+function openUnlocked(file: string, writable: boolean): OpenedFile {
+  try {
+    const fd = fs.openSync(file, writable ? 'r+' : 'r');
+    const stat = fs.fstatSync(fd);
+    return { fd, stat, sizeBytes: stat.size };
+  } catch (error) {
+    throw fileError(error, 'file', `cannot open the layer ${file}`);
+  }
+}
+
+/**
+ * The end of a merge: `lower`, which has all of `upper` now, takes its name and time, so that the layers over it find what
+ * they expect. Durable. Nothing when that is done already.
+ */
+export async function replaceLayer(lower: string, upper: string): Promise<void> {
+  if (fs.existsSync(lower)) {
+    const { fd } = openUnlocked(lower, true);
+    try {
+      await stamp(fd, mtimeSeconds(fs.statSync(upper)));
+    } finally {
+      fs.closeSync(fd);
+    }
+    fs.renameSync(lower, upper);
+  }
+  for (const folder of new Set([upper, lower].map((file) => path.dirname(file)))) syncFolder(folder);
+}

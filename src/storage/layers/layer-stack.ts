@@ -1,0 +1,74 @@
+/** The frozen layers of a disk, read as one: a raw base, and copy-on-write files over each other above it. */
+import type { MaybePromise } from '../../engine/backends.ts';
+import { filePageReader } from '../cow/bitmap.ts';
+import { COW_SECTOR_BYTES } from '../cow/header.ts';
+import type { CowPlacement } from '../cow/volume.ts';
+import type { HostFile } from '../host-file.ts';
+import { allSettled } from '../settle.ts';
+import { sliceVectors, totalBytes } from '../vectors.ts';
+import type { DiskBelow } from '../volume.ts';
+import { OwnerIndex } from './owner-index.ts';
+
+/** A file that nobody writes to any more. */
+export interface FrozenLayer {
+  readonly file: HostFile;
+  /** Of a copy-on-write file; undefined: the raw base. */
+  readonly placement: CowPlacement | undefined;
+}
+
+export class LayerStack implements DiskBelow {
+  readonly layers: readonly FrozenLayer[];
+  readonly #index: OwnerIndex;
+
+  /** The raw base first. The files are the stack's from now on. */
+  constructor(layers: readonly FrozenLayer[]) {
+    const [base, ...above] = layers;
+    if (base === undefined || base.placement !== undefined)
+      throw new TypeError('a stack of layers has a raw base');
+    this.layers = layers;
+    this.#index = new OwnerIndex(
+      above.map(({ file, placement }) => {
+        // INVARIANT: only the base is raw.
+        const { bitmapOffset, bitmapBytes } = placement!;
+        return filePageReader(file, bitmapOffset, bitmapBytes);
+      }),
+    );
+  }
+
+  read(offset: number, into: readonly Uint8Array[], background = false): MaybePromise<void> {
+    if (this.layers.length === 1) return this.layers[0]!.file.read(offset, into, background);
+    const pending: Promise<void>[] = [];
+    try {
+      this.#readRuns(offset, into, background, pending);
+    } catch (error) {
+      if (pending.length === 0) throw error;
+      pending.push(Promise.reject(error));
+    }
+    if (pending.length > 0) return allSettled(pending);
+  }
+
+  #readRuns(
+    offset: number,
+    into: readonly Uint8Array[],
+    background: boolean,
+    pending: Promise<void>[],
+  ): void {
+    const length = totalBytes(into);
+    const end = (offset + length) / COW_SECTOR_BYTES;
+    let sector = offset / COW_SECTOR_BYTES;
+    while (sector < end) {
+      const { file, placement } = this.layers[this.#index.owner(sector)]!;
+      const runEnd = this.#index.runEnd(sector, end);
+      const at = sector * COW_SECTOR_BYTES;
+      const runBytes = (runEnd - sector) * COW_SECTOR_BYTES;
+      const pieces = runBytes === length ? into : sliceVectors(into, at - offset, runBytes);
+      const done = file.read((placement?.dataOffset ?? 0) + at, pieces, background);
+      if (done !== undefined) pending.push(done);
+      sector = runEnd;
+    }
+  }
+
+  close(): void {
+    for (const { file } of this.layers) file.close();
+  }
+}

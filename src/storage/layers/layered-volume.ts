@@ -1,0 +1,259 @@
+/**
+ * A disk made of layers: frozen ones, which nobody writes to, and the top, which has the guest's writes. A snapshot makes
+ * the top a frozen layer and puts an empty one over it; a merge makes the layer below the top again.
+ *
+ * Freezing is one synchronous step. What had been written before is made durable behind it ("sealing"), and a flush of
+ * the guest waits for that. Until then the layer is read through its volume, with the bits it has in memory.
+ */
+import { AppError } from '../../contracts/errors.ts';
+import type { MaybePromise } from '../../engine/backends.ts';
+import type { CowPlacement, CowVolume } from '../cow/volume.ts';
+import type { HostFile } from '../host-file.ts';
+import type { RawVolume } from '../raw-volume.ts';
+import { totalBytes } from '../vectors.ts';
+import type { DiskBelow, Volume } from '../volume.ts';
+import { LayerStack, type FrozenLayer } from './layer-stack.ts';
+import { type LowerLayer, TopMerge } from './top-merge.ts';
+import { RateLimit } from './rate-limit.ts';
+
+/** The file of a top layer. */
+export interface TopFile {
+  readonly file: HostFile;
+  /** Undefined: a raw file. */
+  readonly placement: CowPlacement | undefined;
+  /**
+   * The file from now on, opened for reading alone, durable and with this modification time, which the layer above has in
+   * its header. What was written must be in the file.
+   */
+  seal(mtimeSeconds: number): Promise<HostFile>;
+}
+
+export interface TopLayer extends TopFile {
+  readonly volume: CowVolume | RawVolume;
+}
+
+interface Change {
+  readonly finished: Promise<void>;
+}
+
+export class LayeredVolume implements Volume {
+  readonly sizeBytes: number;
+  #top: TopLayer;
+  #stack: LayerStack | undefined;
+  readonly #changes = new Set<Change>();
+  readonly #reads = new Set<Promise<void>>();
+  /** Tops that were frozen and are not sealed. */
+  readonly #unsealed = new Set<TopLayer>();
+  #sealed: Promise<void> = Promise.resolve();
+  #merge: TopMerge | undefined;
+
+  /** `top` reads from `stack` where it has nothing; a raw top has no stack. */
+  constructor(top: TopLayer, stack?: LayerStack) {
+    this.#top = top;
+    this.#stack = stack;
+    this.sizeBytes = top.volume.sizeBytes;
+  }
+
+  read(offset: number, into: readonly Uint8Array[], background = false): MaybePromise<void> {
+    const done = this.#top.volume.read(offset, into, background);
+    if (done === undefined) return;
+    const reading = done.then(ignore, ignore).then(() => void this.#reads.delete(reading));
+    this.#reads.add(reading);
+    return done;
+  }
+
+  write(offset: number, from: readonly Uint8Array[]): MaybePromise<void> {
+    return this.#change(offset, totalBytes(from), () => this.#top.volume.write(offset, from));
+  }
+
+  discard(offset: number, length: number): MaybePromise<void> {
+    return this.#change(offset, length, () => this.#top.volume.discard(offset, length));
+  }
+
+  writeZeroes(offset: number, length: number, mayUnmap: boolean): MaybePromise<void> {
+    return this.#change(offset, length, () => this.#top.volume.writeZeroes(offset, length, mayUnmap));
+  }
+
+  flush(): MaybePromise<void> {
+    if (this.#unsealed.size === 0) return this.#top.volume.flush();
+    // What was finished before a snapshot is in the layers that are being sealed.
+    return this.#sealed.then(() => this.#top.volume.flush());
+  }
+
+  /** What a new top shows where it has nothing: this disk as it is. Only for `freeze`. */
+  get below(): DiskBelow {
+    return belowOf(this.#top.volume);
+  }
+
+  /**
+   * From now on all changes go to `next`, whose volume was made over `below`; the present top never changes any more, but
+   * for changes that have begun and not finished: those may or may not be part of the moment.
+   */
+  freeze(next: TopLayer, mtimeSeconds: number): void {
+    this.cancelMerge('a snapshot was taken');
+    const old = this.#top;
+    const begun = [...this.#changes].map((change) => change.finished);
+    this.#unsealed.add(old);
+    this.#top = next;
+    this.#sealed = Promise.all([this.#sealed, ...begun]).then(() => this.#seal(old, next, mtimeSeconds));
+    // Told to who waits for it and to the guest's flushes.
+    this.#sealed.catch(ignore);
+  }
+
+  /** Resolves when all frozen layers are durable. Rejects with BlockError; then the disk's flushes fail, too. */
+  sealed(): Promise<void> {
+    return this.#sealed;
+  }
+
+  async #seal(old: TopLayer, above: TopLayer, mtimeSeconds: number): Promise<void> {
+    await old.volume.flush();
+    const file = await old.seal(mtimeSeconds);
+    const stack = new LayerStack([...(this.#stack?.layers ?? []), { file, placement: old.placement }]);
+    this.#showBelow(above, stack);
+    this.#unsealed.delete(old);
+    this.#retire([old.file]);
+  }
+
+  #showBelow(top: TopLayer, stack: LayerStack): void {
+    this.#stack = stack;
+    // INVARIANT: only a copy-on-write file is put over another layer.
+    (top.volume as CowVolume).replaceBelow(belowOf(stack));
+  }
+
+  /** Reads from these files instead, which hold the same. */
+  async relayer(layers: readonly FrozenLayer[]): Promise<void> {
+    await this.#sealed;
+    if (this.#merge !== undefined) throw busy();
+    const old = this.#stack?.layers ?? [];
+    this.#showBelow(this.#top, new LayerStack(layers));
+    this.#retire(old.map(({ file }) => file));
+  }
+
+  /**
+   * Copies what the top has into the layer below it, while the guest goes on; resolves when little is left to copy. Then
+   * follow `holdForMerge` and `finishMerge`. AppErrors: `locked`, `interrupted` by a snapshot, what writing gives.
+   */
+  async mergeTop(
+    openLower: (below: DiskBelow | undefined) => LowerLayer,
+    onProgress: (done: number, total: number) => void,
+    bytesPerSecond: number | undefined,
+  ): Promise<void> {
+    await this.#sealed;
+    if (this.#merge !== undefined || this.#stack === undefined) throw busy();
+    const layers = this.#stack.layers.slice(0, -1);
+    const stack = layers.length === 0 ? undefined : new LayerStack(layers);
+    // INVARIANT: the top is over a stack, so it is a copy-on-write file.
+    const merge = new TopMerge(this.#top.volume as CowVolume, openLower(stack && belowOf(stack)), stack);
+    this.#merge = merge;
+    try {
+      await merge.copy(onProgress, new RateLimit(bytesPerSecond));
+    } catch (error) {
+      this.#dropMerge(merge);
+      throw error;
+    }
+  }
+
+  /** Lets the guest's changes wait, and copies the rest; durable. `locked` when no merge has come so far. */
+  async holdForMerge(): Promise<void> {
+    const merge = this.#merge;
+    if (merge === undefined) throw busy();
+    try {
+      merge.hold();
+      await Promise.all([...this.#changes].map((change) => change.finished));
+      await merge.copyRest();
+    } catch (error) {
+      this.#dropMerge(merge);
+      throw error;
+    }
+  }
+
+  /** After `holdForMerge`: the layer below is the top from now on (its file has `path` now), or all is as before. */
+  finishMerge(outcome: { readonly path: string } | undefined): void {
+    const merge = this.#merge;
+    if (merge === undefined) throw busy();
+    if (outcome === undefined) {
+      this.#dropMerge(merge);
+      return;
+    }
+    const old = this.#top;
+    const replaced = this.#stack?.layers.at(-1);
+    const { lower } = merge;
+    this.#top = lower.becomeTop(outcome.path);
+    this.#stack = merge.stack;
+    this.#merge = undefined;
+    // It can have the lock of a writer when it is no longer open for reading.
+    this.#retire([old.file, ...(replaced === undefined ? [] : [replaced.file])], () => lower.lock());
+    merge.release();
+  }
+
+  /** Ends a merge of the top that goes on, if there is one; changes no longer wait for it. */
+  cancelMerge(why: string): void {
+    const merge = this.#merge;
+    merge?.cancel(why);
+    if (merge !== undefined) this.#dropMerge(merge);
+  }
+
+  #dropMerge(merge: TopMerge): void {
+    if (this.#merge === merge) this.#merge = undefined;
+    merge.drop();
+  }
+
+  /** Everything must have finished; flushes if anything is left to be. */
+  async close(): Promise<void> {
+    const merge = this.#merge;
+    this.cancelMerge('the disk is closed');
+    await merge?.ended;
+    try {
+      await this.#sealed;
+    } finally {
+      try {
+        await this.#top.volume.close();
+      } finally {
+        for (const { file } of this.#unsealed) file.close();
+        this.#stack?.close();
+      }
+    }
+  }
+
+  #change(offset: number, length: number, make: () => MaybePromise<void>): MaybePromise<void> {
+    const held = this.#merge?.held;
+    // What waits for a merge is nothing that the merge waits for.
+    if (held !== undefined) return held.then(() => this.#change(offset, length, make));
+    const done = make();
+    if (done === undefined) {
+      this.#merge?.changed(offset, length);
+      return;
+    }
+    const settle = (): void => {
+      // Only now is it certain what the layer has; a merge that began meanwhile has to know, too.
+      this.#merge?.changed(offset, length);
+      this.#changes.delete(change);
+    };
+    const change: Change = { finished: done.then(settle, settle) };
+    this.#changes.add(change);
+    return done;
+  }
+
+  /** Closes files when nothing that has begun can be using them. */
+  #retire(files: readonly HostFile[], then: () => void = ignore): void {
+    const using = [...this.#reads, ...[...this.#changes].map((change) => change.finished)];
+    void Promise.all(using).then(() => {
+      for (const file of files) file.close();
+      then();
+    });
+  }
+}
+
+const ignore = (): void => undefined;
+
+function busy(): AppError {
+  return new AppError('locked', 'the layers of the disk are being changed, or not being merged');
+}
+
+/** Closing is the owner's. */
+export function belowOf(below: Pick<DiskBelow, 'read'>): DiskBelow {
+  return {
+    read: (offset, into, background) => below.read(offset, into, background),
+    close: ignore,
+  };
+}
