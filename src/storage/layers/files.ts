@@ -84,6 +84,7 @@ function openRawTop(file: string, readOnly: boolean): TopLayer {
 function rawTop(file: string, fd: number, sizeBytes: number): TopLayer {
   const host = hostFile(fd);
   return {
+    path: file,
     file: host,
     placement: undefined,
     volume: new RawVolume(host, sizeBytes),
@@ -94,6 +95,7 @@ function rawTop(file: string, fd: number, sizeBytes: number): TopLayer {
 function cowTop(file: string, { fd }: OpenedFile, header: CowHeader, below: DiskBelow): TopLayer {
   const host = hostFile(fd);
   return {
+    path: file,
     file: host,
     placement: header,
     volume: new CowVolume(host, below, header),

@@ -18,6 +18,7 @@ import { RateLimit } from './rate-limit.ts';
 
 /** The file of a top layer. */
 export interface TopFile {
+  readonly path: string;
   readonly file: HostFile;
   /** Undefined: a raw file. */
   readonly placement: CowPlacement | undefined;
@@ -34,6 +35,15 @@ export interface TopLayer extends TopFile {
 
 interface Change {
   readonly finished: Promise<void>;
+}
+
+export interface TopMergeOptions {
+  /** The file that must be the top. */
+  readonly upper: string;
+  /** Opens the layer below for writing; `below` is what it is over, undefined when it is raw. */
+  readonly openLower: (below: DiskBelow | undefined) => LowerLayer;
+  readonly onProgress: (done: number, total: number) => void;
+  readonly bytesPerSecond: number | undefined;
 }
 
 export class LayeredVolume implements Volume {
@@ -131,14 +141,12 @@ export class LayeredVolume implements Volume {
 
   /**
    * Copies what the top has into the layer below it, while the guest goes on; resolves when little is left to copy. Then
-   * follow `holdForMerge` and `finishMerge`. AppErrors: `locked`, `interrupted` by a snapshot, what writing gives.
+   * follow `holdForMerge` and `finishMerge`. AppErrors: `locked`, `interrupted` when `upper` is not or no longer the top,
+   * what writing gives.
    */
-  async mergeTop(
-    openLower: (below: DiskBelow | undefined) => LowerLayer,
-    onProgress: (done: number, total: number) => void,
-    bytesPerSecond: number | undefined,
-  ): Promise<void> {
+  async mergeTop({ upper, openLower, onProgress, bytesPerSecond }: TopMergeOptions): Promise<void> {
     await this.#sealed;
+    if (this.#top.path !== upper) throw new AppError('interrupted', `${upper} is not the top of the disk`);
     if (this.#merge !== undefined || this.#stack === undefined) throw busy();
     const layers = this.#stack.layers.slice(0, -1);
     const stack = layers.length === 0 ? undefined : new LayerStack(layers);
