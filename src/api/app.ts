@@ -20,6 +20,7 @@ import { imageRoutes } from './routes/images.ts';
 import { mconsoleRoutes } from './routes/mconsole.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { operationRoutes } from './routes/operations.ts';
+import { snapshotRoutes } from './routes/snapshots.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 import { vmRoutes } from './routes/vms.ts';
 
@@ -38,6 +39,7 @@ const GROUPS = [
   imageRoutes,
   networkRoutes,
   backupRoutes,
+  snapshotRoutes,
   operationRoutes,
   eventRoutes,
   tokenRoutes,

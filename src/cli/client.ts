@@ -33,10 +33,15 @@ import {
   OperationPage,
   type ReservationCreate,
   type ShareCreateInput,
+  type SnapshotCloneInput,
+  type SnapshotCreate,
+  type SnapshotRollbackInput,
   Vm,
   type VmCreateInput,
   VmPage,
   VmPlan,
+  VmSnapshot,
+  VmSnapshotPage,
   VmStats,
   type VmUpdate,
 } from '../contracts/api/index.ts';
@@ -141,6 +146,19 @@ export class Client {
   restoreBackup = (backup: string, body: Partial<BackupRestore>): Promise<Operation> =>
     this.#post(Operation, path`/v1/backups/${backup}/restore`, body);
   deleteBackup = (backup: string): Promise<void> => this.#delete(path`/v1/backups/${backup}`);
+
+  createSnapshot = (vm: string, body: SnapshotCreate): Promise<VmSnapshot> =>
+    this.#post(VmSnapshot, path`/v1/vms/${vm}/snapshots`, body);
+  listSnapshots = (vm: string): Promise<VmSnapshot[]> =>
+    this.#all(VmSnapshotPage, path`/v1/vms/${vm}/snapshots`, {});
+  getSnapshot = (vm: string, snapshot: string): Promise<VmSnapshot> =>
+    this.#transport.call(VmSnapshot, path`/v1/vms/${vm}/snapshots/${snapshot}`);
+  deleteSnapshot = (vm: string, snapshot: string, query: Query = {}): Promise<Operation> =>
+    this.#transport.call(Operation, path`/v1/vms/${vm}/snapshots/${snapshot}`, { method: 'DELETE', query });
+  rollbackSnapshot = (vm: string, snapshot: string, body: SnapshotRollbackInput): Promise<Operation> =>
+    this.#post(Operation, path`/v1/vms/${vm}/snapshots/${snapshot}/rollback`, body);
+  cloneSnapshot = (vm: string, snapshot: string, body: SnapshotCloneInput): Promise<Vm> =>
+    this.#post(Vm, path`/v1/vms/${vm}/snapshots/${snapshot}/clone`, body);
 
   listOperations = (query: Query = {}): Promise<Operation[]> =>
     this.#all(OperationPage, '/v1/operations', query);

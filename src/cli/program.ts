@@ -16,6 +16,7 @@ import { registerMoo } from './commands/moo.ts';
 import { registerNetwork } from './commands/network.ts';
 import { registerOperation } from './commands/operation.ts';
 import { registerShare } from './commands/share.ts';
+import { registerSnapshot } from './commands/snapshot.ts';
 import { registerSwitch } from './commands/switch.ts';
 import { registerVm } from './commands/vm.ts';
 import { EXIT, EXIT_HELP, exitCodeOf } from './exit-code.ts';
@@ -31,6 +32,7 @@ const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
   registerConsole,
   registerMconsole,
   registerImage,
+  registerSnapshot,
   registerBackup,
   registerDisk,
   registerDiskFiles,

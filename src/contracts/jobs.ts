@@ -25,6 +25,17 @@ export interface JobPayloads {
     readonly labels?: Readonly<Record<string, string>> | undefined;
     readonly start: boolean;
   };
+  /** Merges a snapshot's layers into those over them, where nobody else needs them. */
+  'snapshot.delete': {
+    readonly operationId: string;
+    readonly snapshotId: string;
+    readonly bytesPerSecond?: number | undefined;
+  };
+  'layer.merge': {
+    readonly operationId: string;
+    readonly layerId: string;
+    readonly bytesPerSecond?: number | undefined;
+  };
   /** Deletes backups and finished operations that their owners' limits no longer keep. */
   retention: Record<string, never>;
 }

@@ -14,7 +14,46 @@ export interface MachineWorkerData {
 /** A console of a VM: `ttyS0`…`ttyS3` are 16550s, `hvc0`… virtio console ports. */
 export type ConsoleName = string;
 
+/** An empty layer that is put over a disk. */
+export interface LayerOnTop {
+  readonly device: string;
+  readonly file: string;
+  /** Unix seconds: what the layer below is stamped with, as the header of the new one says. */
+  readonly mtime: number;
+}
+
+/** What is done to the layers of a machine's disks while its guest runs. */
+export type LayerRequest =
+  /** Puts layers over disks, all at one moment. Answered with LayersFrozen. */
+  | { readonly type: 'freeze-layers'; readonly layers: readonly LayerOnTop[] }
+  /** Answered when what has been frozen of these disks is durable. */
+  | { readonly type: 'seal-layers'; readonly devices: readonly string[] }
+  /** The files below the top are these now, with the same content. */
+  | {
+      readonly type: 'relayer';
+      readonly device: string;
+      readonly files: Pick<DiskConfig, 'file' | 'frozen' | 'merging'>;
+    }
+  /** Copies the top layer into the one below it, as far as that goes while the guest writes. Error `interrupted`. */
+  | {
+      readonly type: 'merge-top';
+      readonly device: string;
+      readonly upper: string;
+      readonly lower: string;
+      readonly bytesPerSecond?: number | undefined;
+    }
+  /** The guest's writes wait from now on; answered when the lower layer has everything, durable. */
+  | { readonly type: 'hold-merge'; readonly device: string }
+  /** The guest goes on: in the lower layer, which has the name `path` now, or, without a path, as before. */
+  | { readonly type: 'finish-merge'; readonly device: string; readonly path?: string | undefined };
+
+export interface LayersFrozen {
+  /** How long the guest stood still. */
+  readonly milliseconds: number;
+}
+
 export type MachineRequest =
+  | LayerRequest
   /** Freezes the vCPU (mconsole stop). Error `already-stopped`. */
   | { readonly type: 'stop' }
   /** Resumes it, and tries disk requests again that failed and stopped it. Error `not-stopped`. */
@@ -107,6 +146,8 @@ export interface NicStats {
 export type FromMachine =
   | { readonly type: 'reply'; readonly id: number; readonly result: unknown }
   | { readonly type: 'reply-error'; readonly id: number; readonly code: string; readonly message: string }
+  /** How far a request is that takes its time. */
+  | { readonly type: 'progress'; readonly id: number; readonly done: number; readonly total: number }
   /** The guest is running (boot started). */
   | { readonly type: 'started' }
   /** The guest reset itself or was rebooted; the same worker boots again. */

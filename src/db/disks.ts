@@ -1,23 +1,30 @@
 import type { Sqlite } from './database.ts';
+import type { LayerTable, NewLayer } from './layers.ts';
 import type { DiskRow, LayerRow, PageQuery } from './rows.ts';
 import { definedOf } from './vms.ts';
 
-const SELECT = `SELECT disks.*, layers.kind AS layer_kind, layers.path, layers.size_bytes, parent.image_id,
-  parent.path AS parent_path, images.name AS image_name
-  FROM disks JOIN layers ON layers.id = disks.layer_id LEFT JOIN layers AS parent ON parent.id = layers.parent_id
-  LEFT JOIN images ON images.id = parent.image_id`;
+/** The base: what is below all layers of a disk that is over others. */
+const BASE = `(WITH RECURSIVE down (id, parent_id) AS (
+    SELECT layers.id, layers.parent_id
+    UNION ALL SELECT below.id, below.parent_id FROM down JOIN layers AS below ON below.id = down.parent_id)
+  SELECT id FROM down WHERE parent_id IS NULL)`;
+
+const SELECT = `SELECT disks.*, layers.kind AS layer_kind, layers.path, layers.size_bytes, base.image_id,
+  base.path AS parent_path, images.name AS image_name
+  FROM disks JOIN layers ON layers.id = disks.layer_id
+  LEFT JOIN layers AS base ON layers.parent_id IS NOT NULL AND base.id = ${BASE}
+  LEFT JOIN images ON images.id = base.image_id`;
 
 export type NewDisk = Omit<
   DiskRow,
   'seq' | 'layer_kind' | 'path' | 'size_bytes' | 'image_id' | 'parent_path' | 'image_name'
 >;
 
-/** Layers (files with disk content, and which is over which) and the disks made of them. */
+/** Disks: which layer each writes to, and what has them. */
 export class DiskTable {
-  readonly #insertLayer;
   readonly #removeLayer;
   readonly #imageLayer;
-  readonly #children;
+  readonly #setLayer;
   readonly #insert;
   readonly #get;
   readonly #byName;
@@ -29,17 +36,15 @@ export class DiskTable {
   readonly #remove;
   readonly #removeOrphans;
   readonly #byPath;
+  readonly #byLayer;
 
-  constructor(db: Sqlite) {
-    this.#insertLayer = db.prepare<[LayerRow]>(
-      `INSERT INTO layers VALUES (@id, @kind, @parent_id, @origin_id, @image_id, @path, @size_bytes, @created_at)`,
-    );
+  readonly #layers: LayerTable;
+
+  constructor(db: Sqlite, layers: LayerTable) {
+    this.#layers = layers;
     this.#removeLayer = db.prepare<[string]>('DELETE FROM layers WHERE id = ?');
     this.#imageLayer = db.prepare<[string], LayerRow>('SELECT * FROM layers WHERE image_id = ?');
-    this.#children = db.prepare<[string], { name: string }>(
-      `SELECT disks.name FROM layers AS base JOIN layers ON layers.parent_id = base.id
-        JOIN disks ON disks.layer_id = layers.id WHERE base.image_id = ? ORDER BY disks.seq`,
-    );
+    this.#setLayer = db.prepare<[string, string]>('UPDATE disks SET layer_id = ? WHERE id = ?');
     this.#insert = db.prepare<[NewDisk]>(
       `INSERT INTO disks
         (id, tenant, name, layer_id, vm_id, device, read_only, owned_by_vm, created_at, limits, on_error) VALUES
@@ -50,6 +55,7 @@ export class DiskTable {
     this.#byPath = db.prepare<[string], DiskRow>(
       `${SELECT} WHERE layers.kind = 'external' AND layers.path = ?`,
     );
+    this.#byLayer = db.prepare<[string], DiskRow>(`${SELECT} WHERE disks.layer_id = ?`);
     this.#page = db.prepare<[object], DiskRow>(
       `${SELECT} WHERE disks.seq > @after AND (@tenant IS NULL OR disks.tenant = @tenant)
         AND (@name IS NULL OR disks.name = @name) ORDER BY disks.seq LIMIT @limit`,
@@ -74,15 +80,11 @@ export class DiskTable {
     );
   }
 
-  insertLayer(layer: LayerRow): void {
-    this.#insertLayer.run(layer);
+  insertLayer(layer: NewLayer): void {
+    this.#layers.insert(layer);
   }
   imageLayer(imageId: string): LayerRow | undefined {
     return this.#imageLayer.get(imageId);
-  }
-  /** Names of the disks over an image. */
-  namesOver(imageId: string): string[] {
-    return this.#children.all(imageId).map((row) => row.name);
   }
   insert(disk: NewDisk): void {
     this.#insert.run(disk);
@@ -95,6 +97,10 @@ export class DiskTable {
   }
   byPath(path: string): DiskRow | undefined {
     return this.#byPath.get(path);
+  }
+  /** The disk that writes to a layer. */
+  byLayer(layerId: string): DiskRow | undefined {
+    return this.#byLayer.get(layerId);
   }
   page(query: PageQuery, name: string | undefined): DiskRow[] {
     return this.#page.all({ tenant: null, ...definedOf(query), name: name ?? null });
@@ -113,6 +119,10 @@ export class DiskTable {
   }
   setSettings(id: string, { limits, on_error }: Pick<DiskRow, 'limits' | 'on_error'>): void {
     this.#setSettings.run(limits, on_error, id);
+  }
+  /** The disk writes to another layer from now on. */
+  setLayer(id: string, layerId: string): void {
+    this.#setLayer.run(layerId, id);
   }
   /** Removes the disk and its layer, and an operator's backing file from the lineage when nothing is over it now. */
   remove(disk: Pick<DiskRow, 'id' | 'layer_id'>): void {

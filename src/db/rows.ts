@@ -83,6 +83,38 @@ export interface LayerRow {
   readonly path: string;
   readonly size_bytes: number;
   readonly created_at: number;
+  /** Others may be over it; nobody writes to it. */
+  readonly frozen: number;
+  readonly state: 'ready' | 'sealing' | 'merging';
+  readonly mtime: number | null;
+  readonly merged_bytes: number;
+}
+
+/** One of the disks of a VM's snapshot. */
+export interface SnapshotDiskRow {
+  readonly snapshot_id: string;
+  readonly device: string;
+  /** The disk it was taken of, while that exists. */
+  readonly disk_id: string | null;
+  readonly layer_id: string;
+  readonly read_only: number;
+}
+
+export interface VmSnapshotRow {
+  readonly seq: number;
+  readonly id: string;
+  readonly tenant: string;
+  readonly vm_id: string;
+  readonly vm_name: string;
+  readonly name: string;
+  readonly state: 'creating' | 'available' | 'deleting';
+  readonly running: number;
+  readonly image_id: string;
+  readonly memory_bytes: number;
+  readonly append: string;
+  readonly config: string;
+  readonly taken_at: number;
+  readonly created_at: number;
 }
 
 /** With the columns of its layer and the image under it. */

@@ -4,9 +4,11 @@ import { DiskTable } from './disks.ts';
 import { EventTable } from './events.ts';
 import { ImageTable } from './images.ts';
 import { AddressTable, NetworkTable } from './networks.ts';
+import { LayerTable } from './layers.ts';
 import { OperationTable } from './operations.ts';
 import { ShareTable } from './shares.ts';
 import { IdempotencyTable, TokenTable } from './tokens.ts';
+import { SnapshotTable } from './snapshots.ts';
 import { VmTable } from './vms.ts';
 
 /** All tables of the daemon's database, with prepared statements. */
@@ -16,8 +18,10 @@ export class Store {
   readonly images: ImageTable;
   readonly networks: NetworkTable;
   readonly addresses: AddressTable;
+  readonly layers: LayerTable;
   readonly disks: DiskTable;
   readonly shares: ShareTable;
+  readonly snapshots: SnapshotTable;
   readonly backups: BackupTable;
   readonly operations: OperationTable;
   readonly events: EventTable;
@@ -31,8 +35,10 @@ export class Store {
     this.images = new ImageTable(db);
     this.networks = new NetworkTable(db);
     this.addresses = new AddressTable(db);
-    this.disks = new DiskTable(db);
     this.shares = new ShareTable(db);
+    this.layers = new LayerTable(db);
+    this.disks = new DiskTable(db, this.layers);
+    this.snapshots = new SnapshotTable(db);
     this.backups = new BackupTable(db);
     this.operations = new OperationTable(db);
     this.events = new EventTable(db);

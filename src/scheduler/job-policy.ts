@@ -23,6 +23,8 @@ const KIND_POLICIES: Record<JobKind, KindPolicy> = {
   'image.verify': { afterCrash: 'run-again' },
   'backup.create': { afterCrash: 'run-again' },
   'backup.restore': { afterCrash: 'run-again' },
+  'snapshot.delete': { afterCrash: 'run-again' },
+  'layer.merge': { afterCrash: 'run-again' },
   retention: { afterCrash: 'fail' },
 };
 

@@ -160,6 +160,7 @@ export class GuestDisk implements BlockBackend {
     this.#closed = true;
     this.#throttle.release();
     this.failHeld();
+    if (this.#volume instanceof LayeredVolume) this.#volume.cancelMerge('the disk is closed');
     await this.#watcher?.closing();
     await Promise.all([...this.#inFlight].map((operation) => operation.finished));
     await this.#volume.close();

@@ -7,6 +7,17 @@ export { type InPlaceMerge, type MergeOptions, mergeCow, mergeCowIntoBacking } f
 export { type HeaderRepair, type RepairOptions, repairCowHeader } from './cow/repair.ts';
 export { openDisk } from './disk.ts';
 export type { DiskFailure, GuestDisk } from './guest-disk.ts';
+export {
+  createLayer,
+  layerFacts,
+  openFrozen,
+  openLower,
+  openNewTop,
+  replaceLayer,
+  stampLayer,
+} from './layers/files.ts';
+export { type LayerMerge, mergeLayers } from './layers/merge-files.ts';
+export type { LayeredVolume } from './layers/layered-volume.ts';
 export { type DiskFormat, detectFormat } from './open-source.ts';
 export type { Compression } from './qcow2/header.ts';
 export type { Qcow2Options } from './qcow2/writer.ts';

@@ -18,6 +18,7 @@ import { type BackupRun, beginBackup, type DiskFailure } from '../storage/index.
 import { openNicPort } from '../switchd/port-rings.ts';
 import { ConsoleQueue } from './console-queue.ts';
 import { MachineDevices } from './machine-devices.ts';
+import { changeLayers } from './machine-layers.ts';
 import { NOTIFY_PORT_NAME, NotifyPort } from './notify-port.ts';
 
 const SERIALS = ['ttyS0', 'ttyS1', 'ttyS2', 'ttyS3'] as const;
@@ -134,8 +135,8 @@ export class MachineHost {
     this.#machine.halt();
   }
 
-  /** Carries a request out. Throws AppError or RunStateError. */
-  request(request: MachineRequest): unknown {
+  /** Carries a request out; `report` hears how far it is. Throws AppError or RunStateError. */
+  request(request: MachineRequest, report: (done: number, total: number) => void = () => undefined): unknown {
     switch (request.type) {
       case 'stop':
         if (this.#machine.isStopped) throw new RunStateError('already-stopped', 'Already stopped');
@@ -175,6 +176,8 @@ export class MachineHost {
         return this.attachNic(request.nic, openNicPort(request.ring));
       case 'detach':
         return this.#detach(request.device);
+      default:
+        return changeLayers((device) => this.#devices.disk(device), request, report);
     }
   }
 

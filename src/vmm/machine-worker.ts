@@ -28,8 +28,9 @@ async function answer(
     return;
   }
   const { id, request } = message;
+  const report = (done: number, total: number): void => post({ type: 'progress', id, done, total });
   try {
-    post({ type: 'reply', id, result: await host.request(request) });
+    post({ type: 'reply', id, result: await host.request(request, report) });
   } catch (error) {
     post({ type: 'reply-error', id, ...describe(error) });
   }

@@ -13,9 +13,11 @@ import { Devices } from './services/devices.ts';
 import { Disks } from './services/disks.ts';
 import { Idempotency } from './services/idempotency.ts';
 import { Images } from './services/images.ts';
+import { LayerMerges } from './services/layer-merges.ts';
 import { Networks } from './services/networks.ts';
 import { Nics } from './services/nics.ts';
 import { Shares } from './services/shares.ts';
+import { Snapshots } from './services/snapshots.ts';
 import { Supervisor } from './services/supervisor.ts';
 import { Tickets } from './services/tickets.ts';
 import { Tokens } from './services/tokens.ts';
@@ -52,6 +54,8 @@ export interface Services {
   readonly vms: Vms;
   readonly devices: Devices;
   readonly backups: Backups;
+  readonly merges: LayerMerges;
+  readonly snapshots: Snapshots;
   readonly tokens: Tokens;
   readonly tickets: Tickets;
   readonly idempotency: Idempotency;
@@ -91,6 +95,8 @@ export class Manager {
     const portsInUse = (networkId: string): number => supervisor.portsInUse(networkId);
     const networks = new Networks({ store, events, fabric, addresses, home, log, portsInUse });
     const nics = new Nics({ store, events, networks });
+    const merges = new LayerMerges({ store, home, library, events, operations, supervisor, log });
+    disks.onForgotten = () => merges.collect();
     const vms = new Vms({
       store,
       events,
@@ -103,6 +109,21 @@ export class Manager {
       disks,
       shares,
       supervisor,
+      merges,
+    });
+    const snapshots = new Snapshots({
+      store,
+      home,
+      nics,
+      library,
+      events,
+      operations,
+      supervisor,
+      admission,
+      disks,
+      vms,
+      merges,
+      log,
     });
     const backups = new Backups({
       store,
@@ -129,6 +150,8 @@ export class Manager {
       vms,
       devices,
       backups,
+      merges,
+      snapshots,
       tokens: new Tokens(store, events),
       tickets: new Tickets(),
       idempotency: new Idempotency(store),
@@ -147,15 +170,20 @@ export class Manager {
     services.supervisor.recover();
     await services.networks.restore();
     await services.operations.recover();
+    await services.merges.recover();
+    services.snapshots.recover();
     services.backups.recover();
     services.images.processJobs(jobs);
     services.backups.processJobs(jobs);
+    services.merges.processJobs(jobs);
+    services.snapshots.processJobs(jobs);
     jobs.process('retention', async () => {
       services.operations.sweep();
       services.idempotency.sweep();
       services.backups.prune();
     });
     await jobs.start();
+    services.merges.collect();
     await jobs.repeat('retention', 'retention', {}, RETENTION_EVERY_MS);
     services.events.append({ type: 'daemon.started', tenant: null, data: { pid: process.pid } });
   }

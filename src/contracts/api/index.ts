@@ -11,6 +11,7 @@ export * from './nic.ts';
 export * from './operation.ts';
 export * from './routes.ts';
 export * from './share.ts';
+export * from './snapshot.ts';
 export * from './token.ts';
 export * from './transport.ts';
 export * from './vm.ts';

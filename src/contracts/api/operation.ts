@@ -11,13 +11,26 @@ export const OperationKind = z.enum([
   'image.verify',
   'backup.create',
   'backup.restore',
+  'snapshot.delete',
+  'snapshot.rollback',
+  'layer.merge',
 ]);
 export type OperationKind = z.infer<typeof OperationKind>;
 
 export const OperationStatus = z.enum(['pending', 'running', 'succeeded', 'failed', 'canceled']);
 export type OperationStatus = z.infer<typeof OperationStatus>;
 
-export const ResourceType = z.enum(['vm', 'image', 'disk', 'network', 'backup', 'operation', 'token']);
+export const ResourceType = z.enum([
+  'vm',
+  'image',
+  'disk',
+  'network',
+  'backup',
+  'snapshot',
+  'layer',
+  'operation',
+  'token',
+]);
 export type ResourceType = z.infer<typeof ResourceType>;
 export const ResourceRef = z.object({ type: ResourceType, id: z.string() });
 export type ResourceRef = z.infer<typeof ResourceRef>;

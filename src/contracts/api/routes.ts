@@ -101,6 +101,23 @@ export const ROUTES = [
   { operationId: 'deleteBackup', method: 'DELETE', path: '/v1/backups/{backup}', status: 204 },
   { operationId: 'restoreBackup', method: 'POST', path: '/v1/backups/{backup}/restore', status: 202 },
 
+  { operationId: 'createSnapshot', method: 'POST', path: '/v1/vms/{vm}/snapshots', status: 201 },
+  { operationId: 'listSnapshots', method: 'GET', path: '/v1/vms/{vm}/snapshots', status: 200 },
+  { operationId: 'getSnapshot', method: 'GET', path: '/v1/vms/{vm}/snapshots/{snapshot}', status: 200 },
+  { operationId: 'deleteSnapshot', method: 'DELETE', path: '/v1/vms/{vm}/snapshots/{snapshot}', status: 202 },
+  {
+    operationId: 'rollbackSnapshot',
+    method: 'POST',
+    path: '/v1/vms/{vm}/snapshots/{snapshot}/rollback',
+    status: 202,
+  },
+  {
+    operationId: 'cloneSnapshot',
+    method: 'POST',
+    path: '/v1/vms/{vm}/snapshots/{snapshot}/clone',
+    status: 201,
+  },
+
   { operationId: 'listOperations', method: 'GET', path: '/v1/operations', status: 200 },
   { operationId: 'getOperation', method: 'GET', path: '/v1/operations/{operation}', status: 200 },
   { operationId: 'waitOperation', method: 'GET', path: '/v1/operations/{operation}/wait', status: 200 },

@@ -215,18 +215,10 @@ function openUnlocked(file: string, writable: boolean): OpenedFile {
 }
 
 /**
- * The end of a merge: `lower`, which has all of `upper` now, takes its name and time, so that the layers over it find what
- * they expect. Durable. Nothing when that is done already.
+ * The end of a merge: `lower`, which has all of `upper` now, takes its name. Durable. Nothing when that is done already. If
+ * layers are over `upper`, `lower` must have been stamped with its time.
  */
-export async function replaceLayer(lower: string, upper: string): Promise<void> {
-  if (fs.existsSync(lower)) {
-    const { fd } = openUnlocked(lower, true);
-    try {
-      await stamp(fd, mtimeSeconds(fs.statSync(upper)));
-    } finally {
-      fs.closeSync(fd);
-    }
-    fs.renameSync(lower, upper);
-  }
+export function replaceLayer(lower: string, upper: string): void {
+  if (fs.existsSync(lower)) fs.renameSync(lower, upper);
   for (const folder of new Set([upper, lower].map((file) => path.dirname(file)))) syncFolder(folder);
 }

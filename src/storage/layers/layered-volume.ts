@@ -180,7 +180,7 @@ export class LayeredVolume implements Volume {
     const merge = this.#merge;
     if (merge === undefined) throw busy();
     if (outcome === undefined) {
-      this.#dropMerge(merge);
+      this.cancelMerge('it was called off');
       return;
     }
     const old = this.#top;

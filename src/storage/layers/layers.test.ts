@@ -77,7 +77,7 @@ class Model {
     await copying;
     await during();
     await layers.holdForMerge();
-    await replaceLayer(lower, upper);
+    replaceLayer(lower, upper);
     layers.finishMerge({ path: upper });
     this.files.splice(-2, 1);
   }

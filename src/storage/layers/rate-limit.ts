@@ -11,7 +11,7 @@ export class RateLimit {
     this.#bytesPerMs = bytesPerSecond === undefined ? Number.POSITIVE_INFINITY : bytesPerSecond / 1000;
   }
 
-  /** Resolves when so many bytes are within the limit. AbortError when `signal` is aborted while it waits. */
+  /** Resolves when so many bytes are within the limit. Rejects with the signal's reason when that is aborted meanwhile. */
   async spend(bytes: number, signal?: AbortSignal): Promise<void> {
     const now = performance.now();
     const earned = (now - this.#begun) * this.#bytesPerMs;
@@ -22,6 +22,12 @@ export class RateLimit {
     }
     this.#spent += bytes;
     const waitMs = this.#begun + this.#spent / this.#bytesPerMs - now;
-    if (waitMs > 1) await setTimeout(waitMs, undefined, { signal });
+    if (waitMs <= 1) return;
+    try {
+      await setTimeout(waitMs, undefined, { signal });
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw error;
+    }
   }
 }

@@ -7,6 +7,8 @@ import type { MachineWorker } from '../ports.ts';
 const EXIT_GRACE_MS = 5000;
 export const REQUEST_TIMEOUT_MS = 30_000;
 
+type ProgressListener = (done: number, total: number) => void;
+
 export interface MachineEvents {
   started(): void;
   rebooted(): void;
@@ -27,7 +29,8 @@ export interface BackupWatch {
 interface Waiting {
   resolve(result: unknown): void;
   reject(error: Error): void;
-  readonly timer: NodeJS.Timeout;
+  readonly progress: ProgressListener | undefined;
+  readonly timer: NodeJS.Timeout | undefined;
 }
 
 interface RunningBackup {
@@ -78,7 +81,17 @@ export class MachineLink {
         const detail = `the machine did not answer to ${request.type} within ${timeoutMs / 1000} s`;
         reject(new AppError('guest_not_responding', detail, { remedy: 'try again, or halt the VM' }));
       }, timeoutMs);
-      this.#waiting.set(id, { resolve, reject, timer });
+      this.#waiting.set(id, { resolve, reject, progress: undefined, timer });
+      this.#post({ type: 'request', id, request });
+    });
+  }
+
+  /** As `request`, for what takes as long as it takes. */
+  longRequest(request: MachineRequest, progress?: ProgressListener): Promise<unknown> {
+    if (this.#end !== undefined) return Promise.reject(endError(this.#end));
+    const id = this.#nextId++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject, progress, timer: undefined });
       this.#post({ type: 'request', id, request });
     });
   }
@@ -124,6 +137,9 @@ export class MachineLink {
         break;
       case 'reply-error':
         this.#take(message.id)?.reject(machineError(message.code, message.message));
+        break;
+      case 'progress':
+        this.#waiting.get(message.id)?.progress?.(message.done, message.total);
         break;
       case 'started':
         this.#events.started();

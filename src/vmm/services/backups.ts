@@ -12,7 +12,7 @@ import { AppError, toAppError } from '../../contracts/errors.ts';
 import type { JobContext, JobPayloads, Jobs } from '../../contracts/jobs.ts';
 import type { BackupRow, DiskRow, SnapshotRow, Store, VmRow } from '../../db/index.ts';
 import { beginBackup, copyDisk, openDisk } from '../../storage/index.ts';
-import { findOwned, iso, notFound, type Principal, pageOfRows, SYSTEM, tenantFilter } from '../access.ts';
+import { findOwned, iso, notFound, type Principal, pageOfRows, tenantFilter } from '../access.ts';
 import type { Admission } from '../admission.ts';
 import type { EventLog } from '../events.ts';
 import type { Home } from '../home.ts';
@@ -22,7 +22,7 @@ import { canceled, type Operations } from '../operations.ts';
 import type { Log } from '../ports.ts';
 import type { Disks } from './disks.ts';
 import { nameTaken } from './networks.ts';
-import type { NewNic, Nics } from './nics.ts';
+import type { Nics } from './nics.ts';
 import type { Supervisor } from './supervisor.ts';
 import type { Vms } from './vms.ts';
 
@@ -156,8 +156,11 @@ export class Backups {
       if (operations.openOn('backup.create', backup.id).length === 0) this.#abandon(backup.id);
     }
     for (const backup of store.backups.inState('deleting')) this.#remove(backup);
+    const layers = store.layers.paths();
     for (const folder of fs.readdirSync(home.file('vms'))) {
-      const known = store.vms.get(folder) !== undefined;
+      // Layers may outlive the VM that they were made for.
+      const known =
+        store.vms.get(folder) !== undefined || layers.some((file) => file.startsWith(`vms/${folder}/`));
       if (!known && operations.openOn('backup.restore', folder).length === 0) {
         fs.rmSync(home.file('vms', folder), { recursive: true, force: true });
       }
@@ -351,7 +354,7 @@ export class Backups {
       autostart: payload.autostart ?? 'last-state',
       debugExitPort: config.debugExitPort,
       labels: payload.labels ?? {},
-      nics: this.#nicsOf(vmId, tenant, config.networks),
+      nics: this.#deps.nics.planAgain(vmId, tenant, config.networks),
     });
     for (const snapshot of snapshots) {
       disks.record({
@@ -368,20 +371,6 @@ export class Backups {
         originLayerId: snapshot.layer_id,
       });
     }
-  }
-
-  /** A network may have been deleted since: its card is left out, as on a machine moved to another place. */
-  #nicsOf(vmId: string, tenant: string, networks: readonly string[]): NewNic[] {
-    const who = { ...SYSTEM, role: 'user', tenant } as const;
-    const made: NewNic[] = [];
-    for (const network of networks) {
-      try {
-        made.push(this.#deps.nics.plan(who, vmId, `eth${made.length}`, { network }));
-      } catch (error) {
-        if (!(error instanceof AppError && error.code === 'not_found')) throw error;
-      }
-    }
-    return made;
   }
 
   #insert(id: string, name: string, vm: VmRow, config: BackupConfig, keep: number | undefined): void {

@@ -173,6 +173,7 @@ export class Devices {
       const added = store.disks.ofVm(id).find((disk) => !before.has(disk.id));
       if (link === undefined || added === undefined) return;
       try {
+        await supervisor.claimDisks(id);
         await link.request({ type: 'attach-disk', disk: disks.config(added) });
       } catch (error) {
         disks.detach(vm, added.device ?? '');

@@ -20,6 +20,7 @@ import { madeUpName, newId } from '../ids.ts';
 import type { ImageLibrary } from '../ports.ts';
 import { changedSettings, limitsView, settingsOf } from './disk-settings.ts';
 import type { Images } from './images.ts';
+import { layerConfig } from './layer-files.ts';
 import { nameTaken } from './networks.ts';
 
 export interface DiskDeps {
@@ -51,6 +52,8 @@ export interface DiskRecord {
 
 export class Disks {
   readonly #deps: DiskDeps;
+  /** Layers below a disk that is gone may be needed by nobody now. */
+  onForgotten: () => void = () => undefined;
 
   constructor(deps: DiskDeps) {
     this.#deps = deps;
@@ -131,6 +134,7 @@ export class Disks {
     }
     this.#deps.store.transaction(() => this.forget(disk));
     this.removeFile(disk);
+    this.onForgotten();
   }
 
   /** Attaches to a VM that the caller keeps from running. `in_use`, `conflict`, `quota_exceeded`. */
@@ -266,12 +270,8 @@ export class Disks {
 
   /** How the machine opens a disk that is attached. */
   config(disk: DiskRow): DiskConfig {
-    const { home, library } = this.#deps;
-    const file = home.absolute(disk.path);
     const common = { device: disk.device ?? '', readOnly: disk.read_only === 1, ...settingsOf(disk) };
-    if (disk.image_id !== null) return { ...common, file: library.get(disk.image_id).disk, cow: file };
-    if (disk.parent_path !== null) return { ...common, file: disk.parent_path, cow: file };
-    return { ...common, file };
+    return { ...common, ...layerConfig(this.#deps, disk.layer_id) };
   }
 
   view(disk: DiskRow): Disk {
@@ -311,6 +311,7 @@ export class Disks {
       path,
       size_bytes: sizeBytes,
       created_at: Date.now(),
+      frozen: true,
     });
     return id;
   }

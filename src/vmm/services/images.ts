@@ -87,7 +87,7 @@ export class Images {
     const { store, library, events } = this.#deps;
     store.transaction(() => {
       const { id } = this.find(ref);
-      const users = [...store.images.users(id), ...store.disks.namesOver(id).map((name) => `disk ${name}`)];
+      const users = [...store.images.users(id), ...this.#usersOver(id)];
       if (users.length > 0) {
         const some = users.slice(0, 3).join(', ') + (users.length > 3 ? ', …' : '');
         throw new AppError('in_use', `the image is used by ${users.length} resources: ${some}`, {
@@ -100,6 +100,15 @@ export class Images {
       // Last: if the files cannot be removed the records stay.
       library.remove(id);
     });
+  }
+
+  /** Disks and snapshots that need the image's disk. */
+  #usersOver(imageId: string): string[] {
+    const { layers, disks } = this.#deps.store;
+    const base = disks.imageLayer(imageId);
+    if (base === undefined) return [];
+    const over = layers.over(base.id).map((layer) => layer.id);
+    return layers.users(over).map((user) => `${user.type} ${user.name}`);
   }
 
   processJobs(jobs: Jobs): void {

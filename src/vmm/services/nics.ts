@@ -9,7 +9,7 @@ import type {
 } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { NetworkRow, NicRow, Store, VmRow } from '../../db/index.ts';
-import type { Principal } from '../access.ts';
+import { type Principal, SYSTEM } from '../access.ts';
 import type { EventLog } from '../events.ts';
 import { macFor } from '../ids.ts';
 import type { PortSettings } from '../ports.ts';
@@ -50,6 +50,23 @@ export class Nics {
     }
     requireAllowed(who, network, settings, at);
     return { device, mac: mac?.toLowerCase() ?? macFor(vmId, device), network, addresses, settings };
+  }
+
+  /**
+   * For a VM made after another one. A network may have been deleted since: its card is left out, as on a machine moved
+   * to another place.
+   */
+  planAgain(vmId: string, tenant: string, networks: readonly string[]): NewNic[] {
+    const who = { ...SYSTEM, role: 'user', tenant } as const;
+    const made: NewNic[] = [];
+    for (const network of networks) {
+      try {
+        made.push(this.plan(who, vmId, `eth${made.length}`, { network }));
+      } catch (error) {
+        if (!(error instanceof AppError && error.code === 'not_found')) throw error;
+      }
+    }
+    return made;
   }
 
   /** Writes a network card down, with its addresses. `already_exists` for a MAC or IP address that another has. */

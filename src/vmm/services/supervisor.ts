@@ -40,12 +40,23 @@ export class Supervisor implements InstanceHost {
   readonly #instances = new Map<string, Instance>();
   /** The network cards that are plugged into a network: by VM, by device. */
   readonly #plugged = new Map<string, Map<string, PluggedNic>>();
+  readonly #beforeOpening: ((vmId: string) => Promise<void>)[] = [];
   #closing = false;
 
   constructor(deps: SupervisorDeps) {
     this.#deps = deps;
     this.createWorker = deps.createWorker;
     this.log = deps.log;
+  }
+
+  /** `listener` is called, and waited for, before a machine of a VM opens disks. */
+  beforeOpening(listener: (vmId: string) => Promise<void>): void {
+    this.#beforeOpening.push(listener);
+  }
+
+  /** Everybody else lets go of the VM's disks. */
+  async claimDisks(vmId: string): Promise<void> {
+    for (const listener of this.#beforeOpening) await listener(vmId);
   }
 
   /** Throws `not_found` for a VM that was deleted meanwhile. */
@@ -126,6 +137,7 @@ export class Supervisor implements InstanceHost {
   async prepare(vmId: string): Promise<RunResources> {
     const vm = this.#row(vmId);
     const image = await this.#deps.library.use(vm.image_id);
+    await this.claimDisks(vmId);
     const disks = this.#deps.store.disks.ofVm(vmId).map((disk) => this.#deps.disks.config(disk));
     const shares = this.#deps.shares.configs(vmId);
     const nics = this.#deps.store.vms.nicsOf(vmId);

@@ -30,6 +30,8 @@ import type { Disks } from './disks.ts';
 import type { Images } from './images.ts';
 import { nameTaken } from './networks.ts';
 import type { NewNic, Nics } from './nics.ts';
+import { removeVmFolder } from './layer-files.ts';
+import type { LayerMerges } from './layer-merges.ts';
 import type { Shares } from './shares.ts';
 import type { Supervisor } from './supervisor.ts';
 import { statsView, vmView } from './vm-view.ts';
@@ -49,6 +51,7 @@ export interface VmDeps {
   readonly disks: Disks;
   readonly shares: Shares;
   readonly supervisor: Supervisor;
+  readonly merges: LayerMerges;
 }
 
 export interface VmListQuery {
@@ -226,7 +229,7 @@ export class Vms {
   }
 
   async delete(who: Principal, ref: string, force: boolean, version?: number): Promise<void> {
-    const { store, events, disks, supervisor, home } = this.#deps;
+    const { store, events, disks, supervisor } = this.#deps;
     const { id } = this.find(who, ref);
     const instance = supervisor.get(id);
     if (force && instance.hasMachine) await instance.halt().catch(ignoreConflict);
@@ -242,9 +245,22 @@ export class Vms {
         return dropped;
       });
       for (const disk of files) disks.removeFile(disk);
-      fs.rmSync(home.file('vms', id), { recursive: true, force: true });
+      this.#removeFolder(id);
       supervisor.forget(id);
+      this.#deps.merges.collect();
     });
+  }
+
+  /** Layers in it that others are over stay. */
+  #removeFolder(id: string): void {
+    const { home, store } = this.#deps;
+    const folder = home.file('vms', id);
+    const kept = new Set(store.layers.paths());
+    for (const name of fs.readdirSync(folder)) {
+      const file = home.file('vms', id, name);
+      if (!kept.has(home.relative(file))) fs.rmSync(file, { recursive: true, force: true });
+    }
+    removeVmFolder(this.#deps, folder);
   }
 
   /** The VM when it is in `state`, or as it is after the timeout. `not_found` when it is deleted meanwhile. */

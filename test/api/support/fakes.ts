@@ -3,9 +3,9 @@ import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { AppError } from '../../../src/contracts/errors.ts';
 import type {
   FromMachine,
+  LayerRequest,
   MachineEnd,
   MachineRequest,
   MachineWorkerData,
@@ -24,6 +24,9 @@ import type {
   NetworkSwitch,
   StoredImage,
 } from '../../../src/vmm/index.ts';
+import { AppError, toAppError } from '../../../src/contracts/errors.ts';
+import { type GuestDisk, openDisk } from '../../../src/storage/index.ts';
+import { changeLayers } from '../../../src/vmm/machine-layers.ts';
 
 /** A machine without a guest: it answers as a machine's thread does and echoes its console. */
 export class FakeMachine extends EventEmitter implements MachineWorker {
@@ -33,6 +36,7 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
   readonly #farm: MachineFarm;
   #ended = false;
   #frozen = false;
+  readonly #disks = new Map<string, GuestDisk>();
   terminated = false;
   /** Called when it is let go on, before the answer. */
   onGo: (() => void) | undefined;
@@ -65,8 +69,28 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
   end(end: MachineEnd): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.say({ type: 'ended', end });
-    queueMicrotask(() => this.emit('exit', 0));
+    const tell = (): void => {
+      this.say({ type: 'ended', end });
+      queueMicrotask(() => this.emit('exit', 0));
+    };
+    if (this.#disks.size === 0) tell();
+    else void this.#closeDisks().then(tell);
+  }
+
+  /** A disk as this machine has it, for a test to be the guest; opened when it is first asked for. */
+  disk(device: string): GuestDisk {
+    const known = this.#disks.get(device);
+    if (known !== undefined) return known;
+    const config = this.data.config.disks.find((disk) => disk.device === device);
+    if (config === undefined) throw new AppError('not_found', `the machine has no ${device}`);
+    const disk = openDisk(config);
+    this.#disks.set(device, disk);
+    return disk;
+  }
+
+  async #closeDisks(): Promise<void> {
+    for (const disk of this.#disks.values()) await disk.close();
+    this.#disks.clear();
   }
 
   /** A request of a disk has failed and is held. */
@@ -96,6 +120,7 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
   async terminate(): Promise<number> {
     this.terminated = true;
     this.#ended = true;
+    await this.#closeDisks();
     return 1;
   }
 
@@ -178,6 +203,21 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
         this.say({ type: 'device-gone', device: request.device });
         reply();
         break;
+      default:
+        void this.#changeLayers(id, request);
+    }
+  }
+
+  async #changeLayers(id: number, request: LayerRequest): Promise<void> {
+    const report = (done: number, total: number): void => this.say({ type: 'progress', id, done, total });
+    try {
+      if (this.#farm.refuseLayers?.(request) === true) throw new AppError('io_error', 'refused');
+      await this.#farm.layerGate(request);
+      const result = await changeLayers((device) => this.disk(device), request, report);
+      this.say({ type: 'reply', id, result: result ?? null });
+    } catch (error) {
+      const { code, message } = toAppError(error);
+      this.say({ type: 'reply-error', id, code, message });
     }
   }
 
@@ -205,6 +245,10 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
 }
 
 export class MachineFarm {
+  /** Which requests that change layers fail. */
+  refuseLayers: ((request: LayerRequest) => boolean) | undefined;
+  /** What a request that changes layers waits for. */
+  layerGate: (request: LayerRequest) => Promise<void> = async () => undefined;
   readonly machines: FakeMachine[] = [];
   /** What a new machine does: runs, never starts, or ends at once. */
   onStart: 'run' | 'hang' | MachineEnd = 'run';
