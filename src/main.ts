@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import * as fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import { CompileService } from './engine/jit/compile-service.ts';
 import type { FastifyInstance } from 'fastify';
 import { type Logger, pino } from 'pino';
 import { buildApi } from './api/index.ts';
@@ -214,12 +215,19 @@ function readVersion(): string {
   return file.version;
 }
 
-const machineWorker: MachineFactory = (data) =>
-  new Worker(MACHINE_WORKER, {
+/** One thread compiles for all VMs. */
+let compileService: CompileService | undefined;
+
+const machineWorker: MachineFactory = (data) => {
+  compileService ??= new CompileService();
+  const compiler = compileService.connect();
+  return new Worker(MACHINE_WORKER, {
     name: data.config.name,
-    workerData: data,
+    workerData: { ...data, compiler },
+    transferList: [compiler],
     resourceLimits: { maxOldGenerationSizeMb: MACHINE_HEAP_MIB },
   });
+};
 
 /** The image store as the manager sees it. */
 function imageLibrary(dir: string): ImageLibrary {

@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import type { Command } from 'commander';
 import type { ShareCreateInput } from '../contracts/api/index.ts';
+import { CompileService } from '../engine/jit/compile-service.ts';
 import { AppError, type ErrorCode, toAppError } from '../contracts/errors.ts';
 import type { MachineConfig, NicConfig } from '../contracts/machine.ts';
 import type { FromMachine, MachineEnd } from '../contracts/ports.ts';
@@ -147,7 +148,8 @@ async function runMachine(
     if (message.type === 'console-output' && message.console === CONSOLE) process.stdout.write(message.bytes);
   };
   const config = machineConfig(options, nics);
-  const host = new MachineHost({ config, nicRings }, readFileSync, post);
+  const compiler = options.jit ? new CompileService().connect() : undefined;
+  const host = new MachineHost({ config, nicRings }, readFileSync, post, compiler);
   const detach = attachConsole(host, CONSOLE, io);
   try {
     const end = await host.run();

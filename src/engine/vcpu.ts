@@ -1,11 +1,14 @@
 /** A vCPU: core runtime, interpreter and decoder around one linear memory. */
 import { readFileSync } from 'node:fs';
+import type { MessagePort } from 'node:worker_threads';
 import type { CoreExports } from './core/exports.ts';
 import { type Cpu, type CpuHooks, type EntryState, GPR, type JitStats } from './cpu.ts';
 import { FetchFault } from './decode/code-bytes.ts';
 import { BlockDecoder } from './decode/index.ts';
 import { buildInterpreter } from './interp/build.ts';
+import { LocalBackend, RemoteBackend } from './jit/backend.ts';
 import { Jit } from './jit/jit.ts';
+import { exportedFunctions } from './wasm/module-reader.ts';
 import { BLOCK, CPU, EXIT, LOW_RAM_MAX, type MemoryMap, MODE, STATE, TLB } from './layout.ts';
 
 /** The guest runs code where there is no RAM: nothing can be executed there. */
@@ -18,6 +21,8 @@ export interface CpuOptions {
   readonly jitThreshold?: number | undefined;
   /** Bytes of WebAssembly that compiled regions may have before all are dropped. Default JIT_CODE_BYTES. */
   readonly jitCodeBytes?: number;
+  /** A port of a `CompileService`, which compiles beside the guest; without it the guest waits. */
+  readonly compiler?: MessagePort | undefined;
   /** Instructions of a decoded block at most. With 1 and no compiler `run` can stop behind every instruction. */
   readonly blockInstructions?: number;
 }
@@ -26,7 +31,7 @@ export interface CpuOptions {
 const JIT_CODE_BYTES = 24 << 20;
 
 /** Lower, and a kernel's boot compiles more than it wins; higher, and short programs stay interpreted. */
-const JIT_THRESHOLD = 1500;
+const JIT_THRESHOLD = 8000;
 
 const CORE_FILE = new URL('../../build/core.wasm', import.meta.url);
 
@@ -86,7 +91,20 @@ class Vcpu implements Cpu {
     const threshold = options.jitThreshold ?? JIT_THRESHOLD;
     this.#jitCodeBytes = options.jitCodeBytes ?? JIT_CODE_BYTES;
     this.#decoder = new BlockDecoder(memory, map, threshold, options.blockInstructions);
-    this.#jit = new Jit(memory, map, this.#core, engine.coreBytes, this.#decoder, tlbEntries, threshold);
+    const backend = [
+      memory.buffer,
+      exportedFunctions(engine.coreBytes),
+      { map, tlbEntries, threshold },
+    ] as const;
+    this.#jit = new Jit(
+      memory,
+      map,
+      this.#core,
+      this.#decoder,
+      options.compiler === undefined
+        ? new LocalBackend(...backend)
+        : new RemoteBackend(options.compiler, ...backend),
+    );
     const interpreter = new WebAssembly.Instance(engine.interpreter, {
       env: { memory, regions: this.#jit.table },
       core: core.exports as Record<string, WebAssembly.ImportValue>,
@@ -188,7 +206,7 @@ class Vcpu implements Cpu {
   }
 
   run(instructions: number): number {
-    this.#jit.compile();
+    this.#jit.collect();
     this.#interrupted = false;
     const limit = this.#u64(STATE.ICOUNT) + BigInt(Math.max(1, Math.floor(instructions)));
     for (;;) {
@@ -223,21 +241,13 @@ class Vcpu implements Cpu {
   #noteHot(): void {
     const uop = this.#core.findBlock();
     if (uop === 0) return;
-    const linear = this.#linearRip();
-    const page = BigInt.asUintN(64, this.#u64(STATE.RIP) - (linear & 4095n));
+    const [cr0, cr3, efer] = [STATE.CR0, STATE.CR3, STATE.EFER].map((register) => this.#u64(register));
     this.#jit.request({
       header: uop - BLOCK.SIZE,
-      page,
-      ramPage: (relative) => this.#codePage((linear & ~4095n) + BigInt(relative) * 4096n, linear),
+      rip: this.#u64(STATE.RIP),
+      linear: this.#linearRip(),
+      paging: { cr0, cr3, efer, mode: this.#u32(STATE.MODE) },
     });
-  }
-
-  /** RAM offset of a page for execution now, -1 if there is none in the half of the address space that `near` is in. */
-  #codePage(linear: bigint, near: bigint): number {
-    if (BigInt.asUintN(64, linear ^ near) >> 63n !== 0n) return -1;
-    const offset = this.#core.translateFetch(BigInt.asIntN(64, linear));
-    this.#setU32(STATE.FAULT_VECTOR, 0xffff_ffff);
-    return offset < 0n ? -1 : Number(offset);
   }
 
   #flushBlocks(): void {

@@ -1,4 +1,5 @@
 /** A machine with its disks, switch ports and consoles: what a VM's worker holds, and `umlaut boot` too. */
+import type { MessagePort } from 'node:worker_threads';
 import { AppError, systemErrorCode } from '../contracts/errors.ts';
 import type { NicConfig } from '../contracts/machine.ts';
 import type {
@@ -36,6 +37,7 @@ export class RunStateError extends Error {
 export class MachineHost {
   readonly #data: MachineWorkerData;
   readonly #post: (message: FromMachine) => void;
+  readonly #compiler: MessagePort | undefined;
   readonly #devices: MachineDevices;
   readonly #consoles = new Map<ConsoleName, ConsoleQueue>();
   readonly #machine: Machine;
@@ -46,14 +48,17 @@ export class MachineHost {
   /**
    * Opens everything and makes the machine.
    * @param readFile reads the kernel and initrd
+   * @param compiler a port of a `CompileService`
    * @throws AppError as `openDisk`, `not_found` for a missing kernel, `memory_exhausted`
    */
   constructor(
     data: MachineWorkerData,
     readFile: (path: string) => Uint8Array,
     post: (message: FromMachine) => void,
+    compiler?: MessagePort,
   ) {
     this.#data = data;
+    this.#compiler = compiler;
     this.#post = post;
     const { config } = data;
     checkMemory(config.memoryBytes);
@@ -90,7 +95,8 @@ export class MachineHost {
         rng: true,
       },
       debugExitPort: config.debugExitPort,
-      createCpu: (memory, map, hooks) => createCpu(memory, map, hooks, { jitThreshold: config.jitThreshold }),
+      createCpu: (memory, map, hooks) =>
+        createCpu(memory, map, hooks, { jitThreshold: config.jitThreshold, compiler: this.#compiler }),
       onReboot: () => this.#post({ type: 'rebooted' }),
       onPanic: () => this.#post({ type: 'panicked' }),
     });

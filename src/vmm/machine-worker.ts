@@ -36,12 +36,15 @@ async function answer(
   }
 }
 
-async function main(port: MessagePort, data: MachineWorkerData): Promise<void> {
+/** What the thread is started with: the VM, and a port of a `CompileService`. */
+type WorkerData = MachineWorkerData & { readonly compiler?: MessagePort };
+
+async function main(port: MessagePort, { compiler, ...data }: WorkerData): Promise<void> {
   const post = (message: FromMachine): void => port.postMessage(message);
   let end: MachineEnd;
   let host: MachineHost | undefined;
   try {
-    host = new MachineHost(data, (path) => readFileSync(path), post);
+    host = new MachineHost(data, (path) => readFileSync(path), post, compiler);
     const running = host;
     port.on('message', (message: ToMachine) => void answer(running, post, message));
     end = await running.run();
@@ -60,4 +63,4 @@ async function main(port: MessagePort, data: MachineWorkerData): Promise<void> {
 }
 
 // INVARIANT: this file is only ever started as a worker, with MachineWorkerData.
-await main(parentPort as MessagePort, workerData as MachineWorkerData);
+await main(parentPort as MessagePort, workerData as WorkerData);

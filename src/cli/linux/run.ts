@@ -1,5 +1,6 @@
 /** Runs one machine in the foreground on UML's command line. */
 import { readFileSync } from 'node:fs';
+import { CompileService } from '../../engine/jit/compile-service.ts';
 import type { VmState } from '../../contracts/api/index.ts';
 import type { FromMachine, MachineRequest } from '../../contracts/ports.ts';
 import { kernelVersion } from '../../engine/boot/kernel-version.ts';
@@ -54,7 +55,7 @@ async function runMachine(
     if (message.type === 'panicked') console?.notify(NOTIFY.PANIC, notifyText(lines.panicMessage() ?? ''));
     if (message.type === 'notification') console?.notify(NOTIFY.USER, message.bytes);
   };
-  const host = new MachineHost({ config, nicRings: [] }, readFileSync, take);
+  const host = new MachineHost({ config, nicRings: [] }, readFileSync, take, new CompileService().connect());
   const control = new HostControl(host, lines);
   const { release, version } = kernelVersion(readFileSync(config.kernel));
   const context = {

@@ -3,7 +3,7 @@
  * Handlers (one file a family, `opcode tables` in `tables.ts`) read operands and call `emit`.
  */
 import { MODE, STATE, UOP } from '../layout.ts';
-import { uopNumber } from '../uops/index.ts';
+import { uopNumber, uopProperty } from '../uops/index.ts';
 import type { CodeBytes } from './code-bytes.ts';
 import type { UopWriter } from './uop-writer.ts';
 
@@ -27,7 +27,9 @@ export const TEMP3 = STATE.TEMP3;
 const NO_SEGMENT = -1;
 const MAX_LENGTH = 15;
 /** Micro-ops that access the stack themselves. Of POP m that is checked by a load before it. */
-const STACK_UOP = /^(push|pop(?!.*m$|cnt)|call|ret|leave|enter|iret|farcall|farret)/;
+const isStackUop = uopProperty((name) =>
+  /^(push|pop(?!.*m$|cnt)|call|ret|leave|enter|iret|farcall|farret)/.test(name),
+);
 
 /** What a handler says about what follows. */
 export const FLOW = {
@@ -350,8 +352,9 @@ export class Instruction {
   /** Appends a micro-op with the present memory operand. The immediate is sign-extended unless `high` is given. */
   emit(name: string, a: number = ZERO, b: number = ZERO, low = 0, high: number = low >> 31): void {
     const operandOnStack = this.defaultSegment === SEGMENT.SS && this.segment === NO_SEGMENT;
-    const scale = operandOnStack || STACK_UOP.test(name) ? this.scale | UOP.STACK : this.scale;
-    this.out.write(uopNumber(name), a, b, this.base, this.index, scale, this.disp, low, high);
+    const op = uopNumber(name);
+    const scale = operandOnStack || isStackUop(op) ? this.scale | UOP.STACK : this.scale;
+    this.out.write(op, a, b, this.base, this.index, scale, this.disp, low, high);
   }
 
   /** Loads the r/m operand's value: its register, or `temp` after a load. Bytes use `width` 8. */

@@ -9,11 +9,13 @@ import { decodeInstruction } from '../decode/index.ts';
 import { FLOW } from '../decode/instruction.ts';
 import { UopWriter } from '../decode/uop-writer.ts';
 import { UOP } from '../layout.ts';
-import { uopDefinitions } from '../uops/index.ts';
+import { uopProperty } from '../uops/index.ts';
 
 /** Instructions that one region may decode. */
 const MAX_DECODED = 1024;
 const MAX_UOPS_PER_INSTRUCTION = 12;
+/** Pages that one region's code may lie in. */
+export const MAX_PAGES = 16;
 
 export interface DecodedInstruction {
   readonly pc: number;
@@ -90,36 +92,45 @@ function shapeOf(name: string): Shape {
   };
 }
 
-/** How instructions go on whose last micro-op has this number. */
-const shapes: Shape[] = [];
-function endingOf(op: number, flow: number, target: number): Ending {
-  shapes[op] ??= shapeOf(uopDefinitions()[op].name);
-  return shapes[op](flow, target);
+/** How instructions go on whose last micro-op has a number. */
+const shape = uopProperty(shapeOf);
+
+/** Where records are decoded to before it is known how many they are. */
+const scratch = new ArrayBuffer(MAX_DECODED * MAX_UOPS_PER_INSTRUCTION * UOP.SIZE);
+const scratchWriter = new UopWriter(scratch);
+const scratchReader = new UopReader(scratch);
+
+/** A page of guest RAM: its offset, and its bytes when it was first read. The guest may be changing them. */
+export interface CodePage {
+  readonly ramOffset: number;
+  readonly bytes: Uint8Array;
 }
 
 /** Page, relative to the entry's, that an offset lies in. */
 export const pageOf = (offset: number): number => Math.floor(offset / 4096);
 
+/** One at a time: records are in a buffer that all readers share until `take`. */
 export class CodeReader {
-  readonly uops: UopReader;
   readonly #source: CodeSource;
   readonly #mode: number;
-  readonly #pages = new Map<number, number>();
-  readonly #out: UopWriter;
+  readonly #pages = new Map<number, CodePage>();
+  readonly #out = scratchWriter;
   readonly #decoded = new Map<number, DecodedInstruction | undefined>();
 
   constructor(source: CodeSource, mode: number) {
-    const buffer = new ArrayBuffer(MAX_DECODED * MAX_UOPS_PER_INSTRUCTION * UOP.SIZE);
     this.#source = source;
     this.#mode = mode;
-    this.#out = new UopWriter(buffer);
     this.#out.begin(0);
-    this.uops = new UopReader(buffer);
   }
 
-  /** RAM offsets of the pages that code was taken from, by page number relative to the entry's. */
-  get pages(): ReadonlyMap<number, number> {
-    return new Map([...this.#pages].filter(([, ram]) => ram >= 0));
+  /** The records so far. */
+  take(): UopReader {
+    return new UopReader(scratch.slice(0, this.#out.end));
+  }
+
+  /** The pages that code was taken from, by number relative to the entry's. */
+  get pages(): ReadonlyMap<number, CodePage> {
+    return this.#pages;
   }
 
   /** The instruction at an offset; undefined where there is none that a region can have. */
@@ -131,32 +142,33 @@ export class CodeReader {
   /** Whether code at an offset is executed often. */
   isWarm(offset: number): boolean {
     const page = this.#page(offset);
-    return page >= 0 && this.#source.executed(page + (offset & 4095));
+    return page !== undefined && this.#source.executed(page.ramOffset + (offset & 4095));
   }
 
-  #page(at: number): number {
+  #page(at: number): CodePage | undefined {
     const relative = pageOf(at);
-    let page = this.#pages.get(relative);
-    if (page === undefined) {
-      page = this.#source.page(relative);
-      this.#pages.set(relative, page);
-    }
+    const known = this.#pages.get(relative);
+    if (known !== undefined || this.#pages.size >= MAX_PAGES) return known;
+    const ramOffset = this.#source.page(relative);
+    if (ramOffset < 0) return undefined;
+    const page = { ramOffset, bytes: this.#source.ram.slice(ramOffset, ramOffset + 4096) };
+    this.#pages.set(relative, page);
     return page;
   }
 
   #decode(pc: number): DecodedInstruction | undefined {
     const firstUop = this.#out.count;
     const page = this.#page(pc);
-    if (page < 0 || this.#decoded.size >= MAX_DECODED) return undefined;
+    if (page === undefined || this.#decoded.size >= MAX_DECODED) return undefined;
     const base = pageOf(pc) * 4096;
-    const code = new CodeBytes(this.#source.ram, page, pc - base, () => {
+    const code = new CodeBytes(page.bytes, 0, pc - base, () => {
       throw new FetchFault();
     });
     try {
       const flow = decodeInstruction(code, this.#out, this.#mode, 0);
       const last = this.#out.count - 1;
-      const target = base + this.uops.i32(last, UOP.IMM);
-      const ending = endingOf(this.uops.u16(last, UOP.OP), flow, target);
+      const target = base + scratchReader.i32(last, UOP.IMM);
+      const ending = shape(scratchReader.u16(last, UOP.OP))(flow, target);
       if (ending.kind === 'refuse') return undefined;
       return { pc, next: base + code.pageOffset, firstUop, uopCount: this.#out.count - firstUop, ending };
     } catch (error) {

@@ -6,6 +6,7 @@
  * two copies may have the same address: whichever of them control gets to, it is the same code.
  */
 import {
+  type CodePage,
   CodeReader,
   type CodeSource,
   type DecodedInstruction,
@@ -51,8 +52,8 @@ export interface FlowGraph {
   readonly start: number;
   readonly uops: UopReader;
   readonly instructions: number;
-  /** RAM offsets of the pages that code was taken from, by page number relative to the entry's. */
-  readonly pages: ReadonlyMap<number, number>;
+  /** The pages that code was taken from, by number relative to the entry's. */
+  readonly pages: ReadonlyMap<number, CodePage>;
 }
 
 export function successorsOf(node: RegionNode): readonly number[] {
@@ -116,7 +117,7 @@ class GraphBuilder {
       nodes: this.#nodes,
       entry: root.nodes.get(start) ?? 0,
       start,
-      uops: this.#code.uops,
+      uops: this.#code.take(),
       instructions: this.#instructions,
       pages: this.#code.pages,
     };

@@ -25,6 +25,15 @@ export function uopNumber(name: string): number {
   return definition.number;
 }
 
+/** A property of micro-ops that follows from their names, worked out once for each. */
+export function uopProperty<T>(property: (name: string) => T): (number: number) => T {
+  const known: T[] = [];
+  return (number) => {
+    if (!(number in known)) known[number] = property(definitions[number].name);
+    return known[number];
+  };
+}
+
 /** All micro-ops by number. */
 export function uopDefinitions(): readonly UopDefinition[] {
   return definitions;

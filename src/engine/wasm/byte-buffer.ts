@@ -11,7 +11,7 @@ export class ByteBuffer {
   }
 
   u8(value: number): void {
-    this.#room(1);
+    if (this.length === this.#bytes.length) this.#room(1);
     this.#bytes[this.length++] = value;
   }
 
@@ -47,11 +47,12 @@ export class ByteBuffer {
 
   /** Signed LEB128 of a 64-bit number. */
   s64(value: bigint): void {
-    let rest = BigInt.asIntN(64, value);
-    if (rest >= -0x80000000n && rest <= 0x7fffffffn) {
-      this.s32(Number(rest));
+    const small = Number(value);
+    if (small === (small | 0)) {
+      this.s32(small);
       return;
     }
+    let rest = BigInt.asIntN(64, value);
     for (;;) {
       const low = Number(rest & 0x7fn);
       rest >>= 7n;

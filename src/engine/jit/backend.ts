@@ -1,0 +1,122 @@
+/** Who compiles regions: the VM's own thread, or another one beside it. */
+import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import type { ExportedFunction } from '../wasm/module-reader.ts';
+import {
+  type CompileRequest,
+  type TranslatedRegion,
+  Translator,
+  type TranslatorOptions,
+} from './translator.ts';
+
+/** A compiled module and what its functions are. */
+export interface CompiledModule {
+  readonly module: WebAssembly.Module;
+  readonly bytes: number;
+  readonly regions: readonly TranslatedRegion[];
+  /** Time that it took. */
+  readonly ms: number;
+}
+
+export interface CompilerBackend {
+  request(request: CompileRequest): void;
+  /** What has been compiled since the last call. */
+  collect(): readonly CompiledModule[];
+  /** Forgets what was requested. */
+  clear(): void;
+}
+
+/** Regions in a module. */
+export const BATCH = 8;
+
+/** Writes and compiles the translator's pending regions. */
+export function compilePending(translator: Translator, started: number): CompiledModule | undefined {
+  const translation = translator.finish();
+  if (translation === undefined) return undefined;
+  const module = new WebAssembly.Module(translation.bytes as Uint8Array<ArrayBuffer>);
+  const { bytes, regions } = translation;
+  return { module, bytes: bytes.length, regions, ms: performance.now() - started };
+}
+
+/** Compiles in the thread that asks, when it collects. */
+export class LocalBackend implements CompilerBackend {
+  readonly #translator: Translator;
+  #ms = 0;
+
+  constructor(
+    buffer: ArrayBufferLike,
+    signatures: ReadonlyMap<string, ExportedFunction>,
+    options: TranslatorOptions,
+  ) {
+    this.#translator = new Translator(buffer, signatures, options);
+  }
+
+  request(request: CompileRequest): void {
+    const started = performance.now();
+    this.#translator.add(request);
+    this.#ms += performance.now() - started;
+  }
+
+  collect(): readonly CompiledModule[] {
+    const module = compilePending(this.#translator, performance.now() - this.#ms);
+    if (module === undefined) return [];
+    this.#ms = 0;
+    return [module];
+  }
+
+  clear(): void {
+    this.#translator.clear();
+  }
+}
+
+/** Has the thread at the other end of a port compile (`compile-worker.ts`). */
+export class RemoteBackend implements CompilerBackend {
+  readonly #port: MessagePort;
+  /** Requests without an answer. */
+  #waiting = 0;
+
+  /** @param buffer of a shared memory */
+  constructor(
+    port: MessagePort,
+    buffer: ArrayBufferLike,
+    signatures: ReadonlyMap<string, ExportedFunction>,
+    options: TranslatorOptions,
+  ) {
+    this.#port = port;
+    const introduction: Introduction = { buffer, signatures, options };
+    port.postMessage(introduction);
+    port.unref();
+  }
+
+  request(request: CompileRequest): void {
+    this.#waiting += 1;
+    this.#port.postMessage(request);
+  }
+
+  collect(): readonly CompiledModule[] {
+    const modules: CompiledModule[] = [];
+    while (this.#waiting > 0) {
+      const received = receiveMessageOnPort(this.#port) as { message: RemoteAnswer } | undefined;
+      if (received === undefined) break;
+      this.#waiting -= received.message.answered;
+      if (received.message.compiled !== undefined) modules.push(received.message.compiled);
+    }
+    return modules;
+  }
+
+  clear(): void {
+    // What is under way is of an earlier epoch.
+  }
+}
+
+/** The first message of a VM to the compiler's thread; the others are `CompileRequest`s. */
+export interface Introduction {
+  readonly buffer: ArrayBufferLike;
+  readonly signatures: ReadonlyMap<string, ExportedFunction>;
+  readonly options: TranslatorOptions;
+}
+
+/** An answer of the compiler's thread: how many requests it is about, and what came of them. */
+export interface RemoteAnswer {
+  readonly answered: number;
+  readonly compiled: CompiledModule | undefined;
+}

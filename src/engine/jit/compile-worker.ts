@@ -1,0 +1,51 @@
+/**
+ * The thread that compiles for VMs. Each VM has a port to it; the requests that have come in on a port become a
+ * module, ports taking turns.
+ */
+import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
+import {
+  BATCH,
+  type CompiledModule,
+  compilePending,
+  type Introduction,
+  type RemoteAnswer,
+} from './backend.ts';
+import { type CompileRequest, Translator } from './translator.ts';
+
+const take = <T>(port: MessagePort): T | undefined =>
+  (receiveMessageOnPort(port) as { message: T } | undefined)?.message;
+
+/** Compiles the newest of the requests, as many as make a module: older ones may not be hot any more. */
+function compileBatch(translator: Translator, waiting: CompileRequest[]): RemoteAnswer {
+  const started = performance.now();
+  const batch = waiting.splice(-BATCH);
+  let compiled: CompiledModule | undefined;
+  try {
+    for (const request of batch) translator.add(request);
+    compiled = compilePending(translator, started);
+  } catch (error) {
+    // The guest goes on in the interpreter.
+    translator.clear();
+    process.emitWarning(error as Error);
+  }
+  return { answered: batch.length, compiled };
+}
+
+function serve(port: MessagePort): void {
+  const waiting: CompileRequest[] = [];
+  let translator: Translator;
+  const work = (): void => {
+    for (let more = take<CompileRequest>(port); more !== undefined; more = take(port)) waiting.push(more);
+    port.postMessage(compileBatch(translator, waiting));
+    if (waiting.length > 0) setImmediate(work);
+  };
+  port.once('message', ({ buffer, signatures, options }: Introduction) => {
+    translator = new Translator(buffer, signatures, options);
+    port.on('message', (request: CompileRequest) => {
+      waiting.push(request);
+      if (waiting.length === 1) work();
+    });
+  });
+}
+
+parentPort!.on('message', serve);
