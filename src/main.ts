@@ -13,7 +13,7 @@ import { KERNEL_VERSION_BYTES, kernelVersion } from './engine/boot/kernel-versio
 import { buildDefaultImage, type Image, ImageStore } from './images/index.ts';
 import { VmSockets } from './mconsole/socket/vm-sockets.ts';
 import { createJobs } from './scheduler/index.ts';
-import { startSwitch } from './switchd/index.ts';
+import { natPolicy, startSwitch } from './switchd/index.ts';
 import {
   Home,
   type ImageLibrary,
@@ -48,6 +48,11 @@ export interface DaemonOptions {
   readonly redisUrl?: string | undefined;
   /** Folders of the host whose files the API may name. */
   readonly allowPaths?: readonly string[] | undefined;
+  /**
+   * Where networks with the uplink `nat` lead besides the Internet: CIDRs, `private` for all private networks, `host` for
+   * the host's loopback at the gateway's address.
+   */
+  readonly natAllow?: readonly string[] | undefined;
   /** Where running VMs have their UMID/mconsole and UMID/pid, as UML; `uml` in the state folder when missing. */
   readonly umlDir?: string | undefined;
   /** A datagram socket that is sent UML's notifications; none when missing. */
@@ -115,6 +120,7 @@ async function assemble(options: DaemonOptions, undo: (() => Promise<void> | voi
     createWorker,
     log,
     allowedPaths: allowPaths,
+    nat: natPolicy(options.natAllow ?? []),
     memoryLimitBytes,
   });
   const umlDir = options.umlDir ?? home.file('uml');

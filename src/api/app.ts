@@ -18,6 +18,7 @@ import { eventRoutes } from './routes/events.ts';
 import { hostRoutes } from './routes/host.ts';
 import { imageRoutes } from './routes/images.ts';
 import { mconsoleRoutes } from './routes/mconsole.ts';
+import { forwardRoutes } from './routes/forwards.ts';
 import { networkRoutes } from './routes/networks.ts';
 import { operationRoutes } from './routes/operations.ts';
 import { snapshotRoutes } from './routes/snapshots.ts';
@@ -38,6 +39,7 @@ const GROUPS = [
   diskRoutes,
   imageRoutes,
   networkRoutes,
+  forwardRoutes,
   backupRoutes,
   snapshotRoutes,
   operationRoutes,

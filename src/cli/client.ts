@@ -21,6 +21,9 @@ import {
   type ImageImport,
   ImagePage,
   MconsoleResult,
+  Forward,
+  type ForwardCreateInput,
+  Forwards,
   Network,
   NetworkAddress,
   NetworkAddresses,
@@ -136,6 +139,12 @@ export class Client {
     (await this.#transport.call(NetworkAddresses, path`/v1/networks/${network}/addresses`)).items;
   reserveAddress = (network: string, body: ReservationCreate): Promise<NetworkAddress> =>
     this.#post(NetworkAddress, path`/v1/networks/${network}/addresses`, body);
+  listForwards = async (network: string): Promise<Forward[]> =>
+    (await this.#transport.call(Forwards, path`/v1/networks/${network}/forwards`)).items;
+  createForward = (network: string, body: ForwardCreateInput): Promise<Forward> =>
+    this.#post(Forward, path`/v1/networks/${network}/forwards`, body);
+  deleteForward = (network: string, forward: string): Promise<void> =>
+    this.#delete(path`/v1/networks/${network}/forwards/${forward}`);
   releaseAddress = (network: string, address: string): Promise<void> =>
     this.#delete(path`/v1/networks/${network}/addresses/${address}`);
 

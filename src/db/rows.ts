@@ -34,6 +34,16 @@ export interface AddressRow {
   readonly position: number;
 }
 
+export interface ForwardRow {
+  readonly id: string;
+  readonly network_id: string;
+  readonly protocol: 'tcp' | 'udp';
+  readonly host_address: string;
+  readonly host_port: number;
+  readonly address: string;
+  readonly port: number;
+}
+
 export interface VmRow {
   readonly seq: number;
   readonly id: string;

@@ -2,6 +2,7 @@ import { BackupTable } from './backups.ts';
 import type { Sqlite } from './database.ts';
 import { DiskTable } from './disks.ts';
 import { EventTable } from './events.ts';
+import { ForwardTable } from './forwards.ts';
 import { ImageTable } from './images.ts';
 import { AddressTable, NetworkTable } from './networks.ts';
 import { LayerTable } from './layers.ts';
@@ -19,6 +20,7 @@ export class Store {
   readonly networks: NetworkTable;
   readonly addresses: AddressTable;
   readonly layers: LayerTable;
+  readonly forwards: ForwardTable;
   readonly disks: DiskTable;
   readonly shares: ShareTable;
   readonly snapshots: SnapshotTable;
@@ -35,6 +37,7 @@ export class Store {
     this.images = new ImageTable(db);
     this.networks = new NetworkTable(db);
     this.addresses = new AddressTable(db);
+    this.forwards = new ForwardTable(db);
     this.shares = new ShareTable(db);
     this.layers = new LayerTable(db);
     this.disks = new DiskTable(db, this.layers);

@@ -12,6 +12,7 @@ import type {
   MacInfo,
   NetworkOptions,
   PortFault,
+  PortForward,
   PortInfo,
   PortSettings,
   SwitchRequest,
@@ -19,6 +20,7 @@ import type {
 } from './protocol.ts';
 
 export { DROP_CAUSES, type DropCause } from './fabric/drop-cause.ts';
+export { INTERNET_ONLY, type NatPolicyOptions, natPolicy } from './nat/policy.ts';
 export type { RingNicPort } from './port-rings.ts';
 export type {
   AttachOptions,
@@ -26,6 +28,7 @@ export type {
   MacInfo,
   NetworkOptions,
   PortFault,
+  PortForward,
   PortInfo,
   PortSettings,
   Reservation,
@@ -59,6 +62,10 @@ export interface SwitchHandle {
   configurePort(networkId: string, portId: string, settings: PortSettings): Promise<void>;
   /** Keeps an address for a station, or, with null, no longer. */
   reserve(networkId: string, address: string, mac: string | null): Promise<void>;
+  /** Opens a port of the host that leads to a station. `not_found`, `in_use`, `invalid_input`, `conflict` without the uplink nat. */
+  forward(networkId: string, forward: PortForward): Promise<void>;
+  /** Closes it; connections that are open stay so. */
+  unforward(networkId: string, id: string): Promise<void>;
   leases(networkId: string): Promise<LeaseInfo[]>;
   /** Also the network's own port, `gateway`. */
   ports(networkId: string): Promise<PortInfo[]>;
@@ -130,6 +137,14 @@ class SwitchClient implements SwitchHandle {
 
   async reserve(networkId: string, address: string, mac: string | null): Promise<void> {
     await this.#request({ type: 'reserve', networkId, address, mac });
+  }
+
+  async forward(networkId: string, forward: PortForward): Promise<void> {
+    await this.#request({ type: 'forward', networkId, forward });
+  }
+
+  async unforward(networkId: string, id: string): Promise<void> {
+    await this.#request({ type: 'unforward', networkId, id });
   }
 
   async leases(networkId: string): Promise<LeaseInfo[]> {

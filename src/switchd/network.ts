@@ -5,6 +5,7 @@ import { Ipv6Claims } from './fabric/guard-ipv6.ts';
 import type { Port } from './fabric/port.ts';
 import type { Inlet, Pump } from './fabric/pump.ts';
 import { Segment } from './fabric/segment.ts';
+import type { Located } from './nat/forwards.ts';
 import { Nat } from './nat/nat.ts';
 import { INTERNET_ONLY, NatPolicy } from './nat/policy.ts';
 import { openSwitchPort } from './port-rings.ts';
@@ -14,6 +15,7 @@ import type {
   LeaseInfo,
   MacInfo,
   NetworkOptions,
+  PortForward,
   PortInfo,
   PortSettings,
 } from './protocol.ts';
@@ -85,6 +87,7 @@ export class Network implements Stations {
       mac: settings.gatewayMac,
       address,
       policy,
+      locate: (ip) => this.#locate(ip),
       emit: (frame) => this.#segment.forward(this.#gateway.port, frame),
       publish: () => this.#segment.flush(),
       begin: () => this.#segment.setTime(nowSeconds()),
@@ -162,6 +165,22 @@ export class Network implements Stations {
     station.guard?.release();
   }
 
+  /** Opens a port of the host. Rejects with AppError. */
+  async forward({ address, ...options }: PortForward): Promise<void> {
+    if (this.#nat === undefined) {
+      throw new AppError('conflict', 'the network has no uplink to forward ports from', {
+        field: 'network',
+        remedy: 'make a network with the uplink nat',
+      });
+    }
+    await this.#nat.forwards.add({ ...options, address: hostAddress(address, this.#surroundings.subnet) });
+  }
+
+  /** Closes it again. An unknown one is closed already. */
+  unforward(id: string): void {
+    this.#nat?.forwards.remove(id);
+  }
+
   /** Keeps an address for a station, whether it is plugged in or not; for nobody when `mac` is null. */
   reserve(address: string, mac: string | null): void {
     const ip = hostAddress(address, this.#surroundings.subnet);
@@ -210,6 +229,11 @@ export class Network implements Stations {
       if (station.addresses.ipv4.includes(ip)) return station.name;
     const lease = this.#leases.at(ip, nowSeconds());
     return lease?.state === 'bound' ? this.#stations.get(lease.port)?.name : undefined;
+  }
+
+  #locate(ip: number): Located | undefined {
+    const owner = [...this.#stations.values()].find((station) => this.#addressesOf(station).includes(ip));
+    return owner && { peer: { mac: owner.macBytes, address: uint32(ip) }, slot: owner.port.slot };
   }
 
   #portInfo(port: Port): PortInfo {

@@ -44,6 +44,17 @@ export interface Reservation {
   readonly mac: string;
 }
 
+/** A port of the host that leads to a station. */
+export interface PortForward {
+  readonly id: string;
+  readonly protocol: 'tcp' | 'udp';
+  readonly hostAddress: string;
+  readonly hostPort: number;
+  /** The station's IPv4 address. */
+  readonly address: string;
+  readonly port: number;
+}
+
 /** By IEEE 802.1Q. */
 export type VlanSettings =
   | { readonly mode: 'access'; readonly id: number }
@@ -128,6 +139,8 @@ export type SwitchRequest =
       readonly address: string;
       readonly mac: string | null;
     }
+  | { readonly type: 'forward'; readonly networkId: string; readonly forward: PortForward }
+  | { readonly type: 'unforward'; readonly networkId: string; readonly id: string }
   | { readonly type: 'close' }
   | { readonly type: 'leases'; readonly networkId: string }
   | { readonly type: 'ports'; readonly networkId: string }

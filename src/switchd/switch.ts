@@ -34,6 +34,10 @@ export class Switch {
         return this.#network(request.networkId).configurePort(request.portId, request.settings);
       case 'reserve':
         return this.#network(request.networkId).reserve(request.address, request.mac);
+      case 'forward':
+        return this.#network(request.networkId).forward(request.forward);
+      case 'unforward':
+        return this.#networks.get(request.networkId)?.unforward(request.id);
       case 'close':
         return Promise.all([...this.#networks.values()].map((network) => network.close()));
       case 'leases':

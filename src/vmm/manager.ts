@@ -6,11 +6,13 @@ import { EventLog } from './events.ts';
 import type { Home } from './home.ts';
 import { HostPaths } from './host-paths.ts';
 import { Operations } from './operations.ts';
-import type { ImageLibrary, Log, MachineFactory, NetworkSwitch } from './ports.ts';
+import { INTERNET_ONLY } from '../switchd/index.ts';
+import type { ImageLibrary, Log, MachineFactory, NatPolicyOptions, NetworkSwitch } from './ports.ts';
 import { Addresses } from './services/addresses.ts';
 import { Backups } from './services/backups.ts';
 import { Devices } from './services/devices.ts';
 import { Disks } from './services/disks.ts';
+import { Forwards } from './services/forwards.ts';
 import { Idempotency } from './services/idempotency.ts';
 import { Images } from './services/images.ts';
 import { LayerMerges } from './services/layer-merges.ts';
@@ -36,6 +38,8 @@ export interface ManagerOptions {
   readonly log: Log;
   /** Of the host that the API may name. */
   readonly allowedPaths: readonly string[];
+  /** Where networks with the uplink `nat` lead; to the Internet alone when missing. */
+  readonly nat?: NatPolicyOptions | undefined;
   /** All guests together with their overhead. */
   readonly memoryLimitBytes?: number | undefined;
   readonly hostMemory?: HostMemory | undefined;
@@ -49,6 +53,7 @@ export interface Services {
   readonly operations: Operations;
   readonly images: Images;
   readonly networks: Networks;
+  readonly forwards: Forwards;
   readonly disks: Disks;
   readonly supervisor: Supervisor;
   readonly vms: Vms;
@@ -93,7 +98,8 @@ export class Manager {
       log,
     });
     const portsInUse = (networkId: string): number => supervisor.portsInUse(networkId);
-    const networks = new Networks({ store, events, fabric, addresses, home, log, portsInUse });
+    const nat = options.nat ?? INTERNET_ONLY;
+    const networks = new Networks({ store, events, fabric, addresses, home, log, nat, portsInUse });
     const nics = new Nics({ store, events, networks });
     const merges = new LayerMerges({ store, home, library, events, operations, supervisor, log });
     disks.onForgotten = () => merges.collect();
@@ -145,6 +151,7 @@ export class Manager {
       operations,
       images,
       networks,
+      forwards: new Forwards({ store, events, fabric, networks, log }),
       disks,
       supervisor,
       vms,
@@ -169,6 +176,7 @@ export class Manager {
     services.images.adopt();
     services.supervisor.recover();
     await services.networks.restore();
+    await services.forwards.restore();
     await services.operations.recover();
     await services.merges.recover();
     services.snapshots.recover();

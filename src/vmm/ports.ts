@@ -13,7 +13,7 @@ export interface MachineWorker {
 }
 export type MachineFactory = (data: MachineWorkerData) => MachineWorker;
 
-export type { NetworkOptions, PortSettings } from '../switchd/index.ts';
+export type { NatPolicyOptions, NetworkOptions, PortSettings } from '../switchd/index.ts';
 
 export interface NetworkLease {
   readonly mac: string;
@@ -29,7 +29,16 @@ export function portIdOf(vmId: string, device: string): string {
 /** The virtual switch; networks live in it as long as the daemon. */
 export type NetworkSwitch = Pick<
   SwitchHandle,
-  'createNetwork' | 'deleteNetwork' | 'attach' | 'configurePort' | 'reserve' | 'ports' | 'macTable' | 'close'
+  | 'createNetwork'
+  | 'deleteNetwork'
+  | 'attach'
+  | 'configurePort'
+  | 'reserve'
+  | 'forward'
+  | 'unforward'
+  | 'ports'
+  | 'macTable'
+  | 'close'
 > & {
   leases(networkId: string): Promise<readonly NetworkLease[]>;
 };

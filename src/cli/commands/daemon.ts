@@ -11,6 +11,7 @@ interface DaemonCommandOptions {
   readonly port?: number;
   readonly redis?: string;
   readonly allowPath?: string[];
+  readonly natAllow?: string[];
   readonly memoryLimit?: number;
   readonly umlDir?: string;
   readonly umlNotify?: string;
@@ -25,6 +26,11 @@ export function registerDaemon(program: Command, io: Io): void {
     .option('--port <port>', 'port; 0 takes a free one (default: UMLAUT_PORT, else 8470)', parseTcpPort)
     .option('--redis <url>', 'run jobs on this Redis (default: UMLAUT_REDIS, else within the daemon)')
     .option('--allow-path <folder>', 'files below it may be imported; may be repeated', collect)
+    .option(
+      '--nat-allow <network>',
+      'guests behind NAT may reach it too: a CIDR, private, or host for the loopback; may be repeated',
+      collect,
+    )
     .option('--memory-limit <size>', 'of all guests together (default: what the host can give)', parseBytes)
     .option('--uml-dir <folder>', 'UML folder, with UMID/mconsole (default: UMLAUT_UML_DIR, else ~/.uml)')
     .option(
@@ -41,6 +47,7 @@ export function registerDaemon(program: Command, io: Io): void {
         port: options.port ?? portOf(env),
         redisUrl: options.redis ?? (env.UMLAUT_REDIS || undefined),
         allowPaths: options.allowPath,
+        natAllow: options.natAllow,
         memoryLimitBytes: options.memoryLimit,
         umlNotify: options.umlNotify ?? (env.UMLAUT_UML_NOTIFY || undefined),
         umlDir: options.umlDir ?? defaultUmlDir(env),

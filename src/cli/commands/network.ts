@@ -1,10 +1,12 @@
 /** `umlaut network …` */
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Network, NetworkAddress, NetworkPort, NetworkStation, Nic } from '../../contracts/api/index.ts';
+import { formatTransport, parseTransport, type Transport } from '../../contracts/api/index.ts';
 import { CommandContext } from '../context.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
 import { parseCount } from '../parse.ts';
+import { registerForward } from './forward.ts';
 import { addNicOptions, type NicOptions, nicSettings } from './nic-options.ts';
 
 export function registerNetwork(program: Command, io: Io): void {
@@ -37,6 +39,7 @@ export function registerNetwork(program: Command, io: Io): void {
   registerViews(network, io);
   registerReservations(network, io);
   registerCards(network, io);
+  registerForward(network, io);
 }
 
 interface CreateOptions {
@@ -45,6 +48,7 @@ interface CreateOptions {
   readonly domain?: string;
   readonly pool?: { first: string; last: string };
   readonly leaseSeconds?: number;
+  readonly uplink?: Transport;
   readonly hub?: boolean;
   readonly umlSocket?: boolean;
   readonly shared?: boolean;
@@ -59,6 +63,11 @@ function registerCreate(network: Command, io: Io): void {
     .option('--domain <domain>', 'of the names of its VMs; NAME.internal when missing')
     .option('--pool <first-last>', 'addresses to give out, such as 10.1.0.100-10.1.0.200', parsePool)
     .option('--lease-seconds <seconds>', 'how long a DHCP lease lasts', parseCount)
+    .option(
+      '--uplink <transport>',
+      'the way out: nat, daemon:SOCKET, tuntap:DEVICE, vde:FOLDER, ...',
+      parseUplink,
+    )
     .option('--hub', 'every frame goes to every port')
     .option('--uml-socket', 'offer a control socket for User-mode Linux, vde_plug and QEMU')
     .option('--shared', 'VMs of other tenants may be on it')
@@ -74,6 +83,10 @@ function registerCreate(network: Command, io: Io): void {
       });
       context.print(made, () => [made.name, made.uml_socket ?? ''].filter(Boolean).join(' ').concat('\n'));
     });
+}
+
+function parseUplink(text: string): Transport {
+  return parseTransport(text, '--uplink');
 }
 
 function parsePool(text: string): { first: string; last: string } {
@@ -208,6 +221,7 @@ function networkFields(network: Network): string {
     ['id', network.id],
     ['tenant', network.shared ? `${network.tenant}, shared with others` : network.tenant],
     ['subnet', network.subnet],
+    ['uplink', network.uplink === undefined ? 'none' : formatTransport(network.uplink)],
     ...(network.hub === true ? [['hub', 'yes'] as [string, string]] : []),
     ...(network.uml_socket === null ? [] : [['socket', network.uml_socket] as [string, string]]),
     ['ports', String(network.ports)],

@@ -21,6 +21,8 @@ export const EventType = z.enum([
   'image.deleted',
   'network.created',
   'network.deleted',
+  'network.forward-created',
+  'network.forward-deleted',
   'backup.created',
   'backup.deleted',
   'backup.restored',

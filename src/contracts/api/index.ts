@@ -4,6 +4,7 @@ export * from './common.ts';
 export * from './console.ts';
 export * from './disk.ts';
 export * from './event.ts';
+export * from './forward.ts';
 export * from './image.ts';
 export * from './mconsole.ts';
 export * from './network.ts';

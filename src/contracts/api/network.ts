@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { ListQuery, Name, pageOf, Timestamp } from './common.ts';
+import { Transport } from './transport.ts';
 
 const Cidr = z.cidrv4('write it as 10.0.77.0/24');
 
@@ -27,6 +28,7 @@ export const NetworkSettings = z.strictObject({
     .optional()
     .meta({ description: 'Addresses that are given out; all but the first nine when missing' }),
   lease_seconds: z.int().min(60).max(2_592_000).optional(),
+  uplink: Transport.optional().meta({ description: 'The way out of the network; none when missing' }),
   hub: z.boolean().optional().meta({ description: 'Every frame goes to every port' }),
   uml_socket: z.boolean().optional().meta({
     description: "A control socket for User-mode Linux and others that speak uml_switch's protocol",

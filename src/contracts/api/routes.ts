@@ -94,6 +94,14 @@ export const ROUTES = [
     path: '/v1/networks/{network}/addresses/{address}',
     status: 204,
   },
+  { operationId: 'listForwards', method: 'GET', path: '/v1/networks/{network}/forwards', status: 200 },
+  { operationId: 'createForward', method: 'POST', path: '/v1/networks/{network}/forwards', status: 201 },
+  {
+    operationId: 'deleteForward',
+    method: 'DELETE',
+    path: '/v1/networks/{network}/forwards/{forward}',
+    status: 204,
+  },
 
   { operationId: 'createBackup', method: 'POST', path: '/v1/vms/{vm}/backups', status: 202 },
   { operationId: 'listBackups', method: 'GET', path: '/v1/backups', status: 200 },

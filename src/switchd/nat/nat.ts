@@ -7,6 +7,7 @@ import { FrameBuffer } from '../ring/frame-buffer.ts';
 import type { FrameSource } from '../ring/producer.ts';
 import type { Router } from '../services/gateway.ts';
 import { Datagrams, type Flow, openUdp, type Remote } from './datagrams.ts';
+import { Forwards, type Located } from './forwards.ts';
 import { Reassembler } from './fragments.ts';
 import { FrameWriter, type Peer, pseudoHeaderSum } from './frame-writer.ts';
 import { Packet, peerOf, PROTOCOL } from './packet.ts';
@@ -31,6 +32,8 @@ export interface NatOptions {
   /** The gateway's IPv4 address, 4 bytes. */
   readonly address: Uint8Array;
   readonly policy: NatPolicy;
+  /** The station of the network that has an address. */
+  readonly locate: (address: number) => Located | undefined;
   /** Sends a frame to the network; it is copied. */
   readonly emit: (frame: FrameBuffer) => void;
   /** Before and after frames that belong to no batch of the switch's. */
@@ -46,6 +49,7 @@ interface DeferredFrame {
 
 export class Nat implements Router {
   readonly tcp: Tcp;
+  readonly forwards: Forwards;
   readonly udp: Datagrams;
   readonly #options: NatOptions;
   readonly #writer: FrameWriter;
@@ -62,6 +66,13 @@ export class Nat implements Router {
     this.#options = options;
     this.#writer = new FrameWriter(options.mac, (frame) => this.#emit(frame));
     this.tcp = new Tcp({ writer: this.#writer, schedule: () => this.#schedule() });
+    this.forwards = new Forwards({
+      tcp: this.tcp,
+      gateway: options.address,
+      locate: options.locate,
+      sendUdp: (to, fromPort, toPort, payload) =>
+        this.#sendUdp(options.address, fromPort, to, toPort, payload),
+    });
     this.udp = new Datagrams({ open: openUdp, deliver: (...what) => this.#deliverUdp(...what) });
     this.#ping = new Datagrams({ open: openPing, deliver: (...what) => this.#deliverPing(...what) });
   }
@@ -98,6 +109,7 @@ export class Nat implements Router {
   }
 
   close(): void {
+    this.forwards.close();
     this.tcp.close();
     this.udp.close();
     this.#ping.close();
@@ -140,14 +152,19 @@ export class Nat implements Router {
     const udpBytes = header.readUInt16BE(4);
     const port = header.readUInt16BE(2);
     if (udpBytes < UDP_HEADER_BYTES || udpBytes > length || port === 0) return;
+    const payload = Buffer.from(bytes.subarray(offset + UDP_HEADER_BYTES, offset + udpBytes));
+    const fromPort = header.readUInt16BE(0);
+    if (this.#isGateway(packet)) {
+      const from = Buffer.from(packet.source).readUInt32BE(0);
+      if (this.forwards.answer(from, fromPort, port, payload)) return;
+    }
     const host = this.#route(packet);
     if (host === undefined) {
       this.#prohibited(packet);
       return;
     }
     const remote: Remote = { host, address: Uint8Array.from(packet.destination), port };
-    const payload = Buffer.from(bytes.subarray(offset + UDP_HEADER_BYTES, offset + udpBytes));
-    this.udp.send(packet, slot, header.readUInt16BE(0), remote, payload);
+    this.udp.send(packet, slot, fromPort, remote, payload);
   }
 
   #receiveFragment(packet: Packet, slot: number): void {
@@ -170,27 +187,30 @@ export class Nat implements Router {
 
   /** The gateway's own address stands for the host, where that is permitted. */
   #route(packet: Packet): string | undefined {
-    const { address, policy } = this.#options;
-    const isGateway =
-      packet.destination.length === 4 && address.every((byte, i) => byte === packet.destination[i]);
-    if (isGateway) return policy.hostLoopback ? LOOPBACK : undefined;
+    const { policy } = this.#options;
+    if (this.#isGateway(packet)) return policy.hostLoopback ? LOOPBACK : undefined;
     return policy.route(packet.destination);
   }
 
+  #isGateway({ destination }: Packet): boolean {
+    return destination.length === 4 && this.#options.address.every((byte, i) => byte === destination[i]);
+  }
+
   #deliverUdp({ guest, id }: Flow, from: Uint8Array, port: number, payload: Buffer): void {
+    this.#sendUdp(from, port, guest, id, payload);
+  }
+
+  #sendUdp(from: Uint8Array, fromPort: number, to: Peer, toPort: number, payload: Uint8Array): void {
     const datagram = Buffer.allocUnsafe(UDP_HEADER_BYTES + payload.length);
-    datagram.writeUInt16BE(port, 0);
-    datagram.writeUInt16BE(id, 2);
+    datagram.writeUInt16BE(fromPort, 0);
+    datagram.writeUInt16BE(toPort, 2);
     datagram.writeUInt16BE(datagram.length, 4);
     datagram.writeUInt16BE(0, 6);
     datagram.set(payload, UDP_HEADER_BYTES);
-    const sum = fold(
-      pseudoHeaderSum(from, guest.address, PROTOCOL.UDP) +
-        datagram.length +
-        sumOf(datagram, 0, datagram.length),
-    );
-    datagram.writeUInt16BE(~sum & 0xffff || 0xffff, 6);
-    this.#send(from, guest, PROTOCOL.UDP, datagram);
+    const pseudo = pseudoHeaderSum(from, to.address, PROTOCOL.UDP) + datagram.length;
+    // 0 stands for "no checksum".
+    datagram.writeUInt16BE(~fold(pseudo + sumOf(datagram, 0, datagram.length)) & 0xffff || 0xffff, 6);
+    this.#send(from, to, PROTOCOL.UDP, datagram);
   }
 
   /** The host's kernel has put an identifier of its own into the message. */

@@ -38,6 +38,15 @@ export const INTERNET_ONLY: NatPolicyOptions = { allow: [], hostLoopback: false 
 /** For a guest of the user's own, who may go everywhere anyway. */
 export const AS_THE_USER: NatPolicyOptions = { allow: ['private'], hostLoopback: true };
 
+/** From what an operator allows: networks as CIDR, `private`, `host`. Throws AppError `invalid_input`. */
+export function natPolicy(allowed: readonly string[]): NatPolicyOptions {
+  const allow = allowed.filter((what) => what !== 'host');
+  const options = { allow, hostLoopback: allow.length < allowed.length };
+  // So that a mistake is told at once.
+  new NatPolicy(options);
+  return options;
+}
+
 export class NatPolicy {
   readonly hostLoopback: boolean;
   readonly #denied = new BlockList();

@@ -84,7 +84,7 @@ export class TcpConnection implements SenderHost {
         return;
       case 'asked':
         this.#receiveAnswer(segment);
-        return;
+        break;
       case 'closed':
         return;
       default:

@@ -15,7 +15,7 @@ import { iso, mayRead, notFound, type Principal, pageOfRows, SYSTEM, tenantFilte
 import type { EventLog } from '../events.ts';
 import type { Home } from '../home.ts';
 import { newId } from '../ids.ts';
-import type { Log, NetworkLease, NetworkOptions, NetworkSwitch } from '../ports.ts';
+import type { Log, NatPolicyOptions, NetworkLease, NetworkOptions, NetworkSwitch } from '../ports.ts';
 import { SerialQueue } from '../serial-queue.ts';
 import type { Addresses } from './addresses.ts';
 
@@ -31,6 +31,8 @@ export interface NetworkDeps {
   readonly addresses: Addresses;
   readonly home: Home;
   readonly log: Log;
+  /** Where the uplink `nat` leads. */
+  readonly nat: NatPolicyOptions;
   /** NICs of running VMs on a network. */
   portsInUse(networkId: string): number;
 }
@@ -96,6 +98,8 @@ export class Networks {
   create(who: Principal, body: NetworkCreate): Promise<Network> {
     if (body.shared) requireAdmin(who, 'shared');
     if (body.uml_socket === true) requireAdmin(who, 'uml_socket');
+    // Everything else is a device, a socket or a network of the host's.
+    if (body.uplink !== undefined && body.uplink.kind !== 'nat') requireAdmin(who, 'uplink');
     return this.#queue.run(async () => {
       const { store, fabric } = this.#deps;
       const isTaken = store.networks.byName(body.name).some(({ tenant }) => tenant === who.tenant);
@@ -241,6 +245,8 @@ export class Networks {
       pool: settings.pool,
       leaseSeconds,
       hub: settings.hub,
+      uplink: settings.uplink,
+      nat: this.#deps.nat,
       umlSocket: this.#umlSocket(row) ?? undefined,
       reservations: this.addresses.reservations(row.id),
     };

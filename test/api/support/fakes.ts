@@ -15,6 +15,7 @@ import {
   DROP_CAUSES,
   type DropCause,
   type NetworkOptions,
+  type PortForward,
   type PortSettings,
 } from '../../../src/switchd/index.ts';
 import type {
@@ -282,14 +283,17 @@ interface FakeNetwork {
   readonly options: NetworkOptions;
   readonly ports: Map<string, FakePort>;
   readonly reserved: Map<string, string>;
+  readonly forwards: Map<string, PortForward>;
 }
 
 export class FakeSwitch implements NetworkSwitch {
+  /** Of the host, and another program's. */
+  static readonly takenPort = 7;
   readonly networks = new Map<string, FakeNetwork>();
 
   async createNetwork(options: NetworkOptions): Promise<void> {
     const reserved = new Map((options.reservations ?? []).map(({ address, mac }) => [address, mac]));
-    this.networks.set(options.id, { options, ports: new Map(), reserved });
+    this.networks.set(options.id, { options, ports: new Map(), reserved, forwards: new Map() });
   }
   async deleteNetwork(id: string): Promise<void> {
     this.networks.delete(id);
@@ -314,6 +318,17 @@ export class FakeSwitch implements NetworkSwitch {
     const reserved = this.networks.get(networkId)?.reserved;
     if (mac === null) reserved?.delete(address);
     else reserved?.set(address, mac);
+  }
+  async forward(networkId: string, forward: PortForward): Promise<void> {
+    if (forward.hostPort === FakeSwitch.takenPort) {
+      throw new AppError('in_use', 'tcp port 7 of 127.0.0.1 is in use by another program', {
+        field: 'host_port',
+      });
+    }
+    this.networks.get(networkId)?.forwards.set(forward.id, forward);
+  }
+  async unforward(networkId: string, id: string): Promise<void> {
+    this.networks.get(networkId)?.forwards.delete(id);
   }
   async ports(networkId: string) {
     const drops = Object.fromEntries(DROP_CAUSES.map((cause) => [cause, 0])) as Record<DropCause, number>;
