@@ -154,6 +154,8 @@ export type FromMachine =
   | { readonly type: 'rebooted' }
   /** The guest's kernel has panicked and told the pvpanic device so. */
   | { readonly type: 'panicked' }
+  /** The guest has not reset its watchdog in time. */
+  | { readonly type: 'hung' }
   /** What a guest's program wrote to /dev/virtio-ports/umlaut.notify; `dropped` before it were too many. */
   | { readonly type: 'notification'; readonly bytes: Uint8Array; readonly dropped: number }
   /** The guest has let go of a device that it was asked for, perhaps later than anybody waited; its file is closed. */

@@ -99,6 +99,7 @@ export class MachineHost {
         createCpu(memory, map, hooks, { jitThreshold: config.jitThreshold, compiler: this.#compiler }),
       onReboot: () => this.#post({ type: 'rebooted' }),
       onPanic: () => this.#post({ type: 'panicked' }),
+      onHang: () => this.#post({ type: 'hung' }),
     });
   }
 

@@ -53,6 +53,7 @@ async function runMachine(
     // Not within the machine's own call, which goes on to run it.
     if (message.type === 'rebooted' && line.noReboot) setImmediate(() => host.halt());
     if (message.type === 'panicked') console?.notify(NOTIFY.PANIC, notifyText(lines.panicMessage() ?? ''));
+    if (message.type === 'hung') console?.notify(NOTIFY.HANG, new Uint8Array(0));
     if (message.type === 'notification') console?.notify(NOTIFY.USER, message.bytes);
   };
   const host = new MachineHost({ config, nicRings: [] }, readFileSync, take, new CompileService().connect());

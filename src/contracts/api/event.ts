@@ -10,6 +10,8 @@ export const EventType = z.enum([
   'vm.rebooted',
   'vm.log',
   'vm.panicked',
+  'vm.hung',
+  'vm.login_prompt',
   'vm.notification',
   'disk.created',
   'disk.attached',

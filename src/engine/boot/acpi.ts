@@ -12,6 +12,7 @@ import { UART_PORTS } from '../devices/isa/uart16550.ts';
 import type { GuestMemory } from '../machine/guest-memory.ts';
 import * as aml from './aml.ts';
 import { LOW } from './memory-map.ts';
+import { wdatBody } from './wdat.ts';
 
 /** A legacy PCI interrupt: which global system interrupt a slot's pin (0 = INTA#) is wired to. */
 export interface PciInterruptRoute {
@@ -46,8 +47,9 @@ export function writeAcpiTables(memory: GuestMemory, options: AcpiOptions): numb
   const dsdt = put(table('DSDT', 2, Uint8Array.from(dsdtTerms(options))));
   const fadt = put(table('FACP', 5, fadtBody(facs, dsdt)));
   const madt = put(table('APIC', 4, madtBody(options.cpus)));
-  const xsdt = put(table('XSDT', 1, new Uint8Array(BigUint64Array.of(BigInt(fadt), BigInt(madt)).buffer)));
-  const rsdt = put(table('RSDT', 1, new Uint8Array(Uint32Array.of(fadt, madt).buffer)));
+  const tables = [fadt, madt, put(table('WDAT', 1, wdatBody()))];
+  const xsdt = put(table('XSDT', 1, new Uint8Array(BigUint64Array.from(tables, BigInt).buffer)));
+  const rsdt = put(table('RSDT', 1, new Uint8Array(Uint32Array.from(tables).buffer)));
   memory.write(LOW.ACPI, rsdpStructure(rsdt, xsdt));
   return LOW.ACPI;
 }

@@ -45,6 +45,8 @@ export type MachineEvent =
   | { readonly kind: 'reset' }
   /** The guest's kernel has panicked; the machine runs on. */
   | { readonly kind: 'panicked' }
+  /** The guest has not reset its watchdog in time; the machine runs on. */
+  | { readonly kind: 'hung' }
   | { readonly kind: 'debug-exit'; readonly status: number };
 
 /** Everything a device may use of the board it is plugged into. */

@@ -8,6 +8,7 @@ import { Pit } from '../devices/isa/pit.ts';
 import { Rtc } from '../devices/isa/rtc.ts';
 import { PvPanic } from '../devices/isa/pvpanic.ts';
 import { UART_PORTS, Uart16550 } from '../devices/isa/uart16550.ts';
+import { Watchdog } from '../devices/isa/watchdog.ts';
 import type { Mainboard } from './board.ts';
 import type { Device } from './bus.ts';
 
@@ -47,6 +48,7 @@ export function plugLegacyDevices(board: Mainboard, options: LegacyOptions): Leg
     keyboard,
     fwCfg,
     new PvPanic(board),
+    new Watchdog(board),
     ...serials,
   ];
   if (options.debugExitPort !== undefined) all.push(debugExit(board, options.debugExitPort));

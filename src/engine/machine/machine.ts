@@ -64,6 +64,8 @@ export interface MachineOptions {
   readonly onReboot?: (() => void) | undefined;
   /** The guest's kernel has panicked, and said so to the pvpanic device; the machine runs on. */
   readonly onPanic?: (() => void) | undefined;
+  /** The guest has not reset its watchdog in time; the machine runs on. */
+  readonly onHang?: (() => void) | undefined;
 }
 
 export class Machine {
@@ -268,7 +270,8 @@ export class Machine {
   #onEvent(event: MachineEvent): void {
     if (event.kind === 'reset') this.#reset();
     else if (event.kind === 'power-off') this.#end({ reason: 'power-off' });
-    else if (event.kind === 'panicked') setImmediate(() => this.#panicked());
+    else if (event.kind === 'panicked') setImmediate(() => this.#told(this.#options.onPanic));
+    else if (event.kind === 'hung') setImmediate(() => this.#told(this.#options.onHang));
     else this.#end({ reason: 'debug-exit', status: event.status });
   }
 
@@ -298,9 +301,9 @@ export class Machine {
   }
 
   /** What the guest has printed before is passed on before. */
-  #panicked(): void {
+  #told(tell: (() => void) | undefined): void {
     this.#flushSerials();
-    this.#options.onPanic?.();
+    tell?.();
   }
 
   #flushSerials(): void {

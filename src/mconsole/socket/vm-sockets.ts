@@ -63,6 +63,7 @@ export class VmSockets {
     if (resource === null) return;
     if (type === 'vm.panicked')
       this.#notify(resource.id, NOTIFY.PANIC, notifyText(String(data.message ?? '')));
+    if (type === 'vm.hung') this.#notify(resource.id, NOTIFY.HANG, new Uint8Array(0));
     if (type === 'vm.notification') this.#notify(resource.id, NOTIFY.USER, notifiedBytes(data));
     if (type !== 'vm.state') return;
     if (data.state === 'running') this.#serve(resource.id);

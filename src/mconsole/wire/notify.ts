@@ -6,6 +6,7 @@ export const NOTIFY = {
   SOCKET: 0,
   /** The guest's kernel has panicked: its message, with a NUL. */
   PANIC: 1,
+  /** The guest has not reset its watchdog in time: no data. */
   HANG: 2,
   /** What a program in the guest wrote, as it is. */
   USER: 3,

@@ -9,6 +9,7 @@ import type { Log, MachineFactory } from '../ports.ts';
 import { SerialQueue } from '../serial-queue.ts';
 import { ConsoleHub } from './console-hub.ts';
 import { type DiskErrorMessage, endError, MachineLink } from './machine-link.ts';
+import { LoginWatch } from './login-watch.ts';
 import { panicMessage } from './panic-message.ts';
 
 const START_TIMEOUT_MS = 120_000;
@@ -39,6 +40,10 @@ export interface InstanceHost {
   rebooted(vmId: string): void;
   /** Its guest's kernel has panicked; `message` as it is on the console, if it is. */
   panicked(vmId: string, message: string | null): void;
+  /** Its guest has not reset its watchdog in time. */
+  hung(vmId: string): void;
+  /** A console asks for a login, for the first time since the guest has booted. */
+  loginPrompted(vmId: string, console: string): void;
   notified(vmId: string, bytes: Uint8Array, dropped: number): void;
   /** The guest has let go of a device, which is closed. */
   deviceGone(vmId: string, device: string): void;
@@ -173,12 +178,20 @@ export class Instance {
     }
     const started = Promise.withResolvers<void>();
     started.promise.catch(() => undefined);
+    const login = new LoginWatch((console) => this.#host.loginPrompted(this.id, console));
     const link = new MachineLink(worker, {
       started: () => started.resolve(),
-      rebooted: () => this.#host.rebooted(this.id),
+      rebooted: () => {
+        login.rebooted();
+        this.#host.rebooted(this.id);
+      },
       panicked: () => this.#host.panicked(this.id, panicMessage(this.consoles)),
       notification: (bytes, dropped) => this.#host.notified(this.id, bytes, dropped),
-      output: (console, bytes) => this.consoles.output(console, bytes),
+      hung: () => this.#host.hung(this.id),
+      output: (console, bytes) => {
+        this.consoles.output(console, bytes);
+        login.output(console, bytes);
+      },
       deviceGone: (device) => this.#host.deviceGone(this.id, device),
       diskError: (error) => this.#diskFailed(error),
     });

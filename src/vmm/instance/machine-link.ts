@@ -13,6 +13,7 @@ export interface MachineEvents {
   started(): void;
   rebooted(): void;
   panicked(): void;
+  hung(): void;
   notification(bytes: Uint8Array, dropped: number): void;
   output(console: string, bytes: Uint8Array): void;
   deviceGone(device: string): void;
@@ -149,6 +150,9 @@ export class MachineLink {
         break;
       case 'panicked':
         this.#events.panicked();
+        break;
+      case 'hung':
+        this.#events.hung();
         break;
       case 'notification':
         this.#events.notification(message.bytes, message.dropped);

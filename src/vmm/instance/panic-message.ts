@@ -1,7 +1,8 @@
 /** Why the guest's kernel has panicked: the pvpanic device does not tell, the console does. */
 import type { ConsoleHub } from './console-hub.ts';
 
-const PANIC = /Kernel panic - not syncing: ([^\r\n]{1,400})/g;
+/** The kernel prints it twice: at last as "---[ end Kernel panic - not syncing: … ]---". */
+const PANIC = /Kernel panic - not syncing: ([^\r\n]{1,400}?)(?: \]---)?(?=[\r\n]|$)/g;
 /** The line is among the last that were printed. */
 export const PANIC_TAIL_BYTES = 16 * 1024;
 

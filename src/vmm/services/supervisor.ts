@@ -234,6 +234,17 @@ export class Supervisor implements InstanceHost {
     this.#deps.events.append({ type: 'vm.panicked', tenant, resource, data: { message } });
   }
 
+  hung(vmId: string): void {
+    const { tenant } = this.#row(vmId);
+    this.#deps.events.append({ type: 'vm.hung', tenant, resource: { type: 'vm', id: vmId } });
+  }
+
+  loginPrompted(vmId: string, console: string): void {
+    const { tenant } = this.#row(vmId);
+    const resource = { type: 'vm', id: vmId } as const;
+    this.#deps.events.append({ type: 'vm.login_prompt', tenant, resource, data: { console } });
+  }
+
   notified(vmId: string, bytes: Uint8Array, dropped: number): void {
     const { tenant } = this.#row(vmId);
     const raw = Buffer.from(bytes);

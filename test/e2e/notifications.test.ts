@@ -1,0 +1,69 @@
+/** What the daemon tells of a guest of the default image: that it is up, that it hangs, that it has panicked. */
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Event } from '../../src/contracts/api/index.ts';
+import { Daemon } from '../support/daemon.ts';
+import { imageObstacle } from '../support/test-image.ts';
+import { skipTest } from '../support/tools.ts';
+
+const MINUTE_MS = 60_000;
+
+let home: string;
+let daemon: Daemon;
+let obstacle: string | undefined;
+
+beforeAll(async () => {
+  home = fs.mkdtempSync(path.join(os.tmpdir(), 'umlaut-e2e-'));
+  daemon = await Daemon.start(home);
+  try {
+    await daemon.importTestImage();
+  } catch (error) {
+    obstacle = imageObstacle(error);
+    if (obstacle === undefined) throw error;
+  }
+}, 10 * MINUTE_MS);
+
+beforeEach(() => {
+  if (obstacle !== undefined) skipTest(obstacle);
+});
+
+afterAll(async () => {
+  await daemon?.stop();
+  fs.rmSync(home, { recursive: true, force: true });
+}, MINUTE_MS);
+
+test(
+  'a login prompt, a hang and a panic are events',
+  async () => {
+    const stream = await daemon.client.openEvents({ type: 'vm.login_prompt,vm.hung,vm.panicked' });
+    const seen: Event[] = [];
+    let changed = Promise.withResolvers<void>();
+    stream.on('message', (data: Buffer) => {
+      seen.push(JSON.parse(String(data)) as Event);
+      changed.resolve();
+    });
+    stream.resume();
+    const next = async (count: number): Promise<Event> => {
+      while (seen.length < count) {
+        await changed.promise;
+        changed = Promise.withResolvers();
+      }
+      return seen[count - 1]!;
+    };
+    await daemon.client.createVm({ name: 'alpha', memory_bytes: 128 << 20 });
+    const console = await daemon.boot('alpha');
+    expect(await next(1)).toMatchObject({ type: 'vm.login_prompt', resource: { type: 'vm' } });
+    // The image resets its watchdog. This one is told to, and does not.
+    await console.check('pidof watchdog && killall watchdog');
+    await console.check('until ! pidof watchdog; do usleep 100000; done; watchdog -T 2 -t 900 /dev/watchdog');
+    expect(await next(2)).toMatchObject({ type: 'vm.hung' });
+    console.send('echo c > /proc/sysrq-trigger\n');
+    expect(await next(3)).toMatchObject({ type: 'vm.panicked', data: { message: 'sysrq triggered crash' } });
+    expect((await daemon.client.getVm('alpha')).state).toBe('running');
+    console.close();
+    stream.close();
+  },
+  5 * MINUTE_MS,
+);
