@@ -103,7 +103,12 @@ async function assemble(options: DaemonOptions, undo: (() => Promise<void> | voi
   undo.push(() => store.close());
   const onError = (error: unknown): void => log.error({ err: error }, 'an error in the background');
   const fabric =
-    parts.fabric ?? (await startSwitch({ onError, onPortFault: (fault) => log.warn(fault, 'a port') }));
+    parts.fabric ??
+    (await startSwitch({
+      onError,
+      onRestart: (cause) => log.error({ err: cause }, 'the switch died and was started again'),
+      onPortFault: (fault) => log.warn(fault, 'a port'),
+    }));
   undo.push(() => fabric.close());
   const prefix = redisUrl === undefined ? undefined : redisPrefix(home);
   const jobs = createJobs({ db: store.db, redisUrl, prefix, onError });

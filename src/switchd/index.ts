@@ -18,6 +18,7 @@ import type {
   SwitchRequest,
   ToSwitch,
 } from './protocol.ts';
+import { SwitchRecord } from './switch-record.ts';
 
 export { DROP_CAUSES, type DropCause } from './fabric/drop-cause.ts';
 export { INTERNET_ONLY, type NatPolicyOptions, natPolicy } from './nat/policy.ts';
@@ -37,8 +38,13 @@ export type {
 export { addressPlan } from './settings.ts';
 
 export interface SwitchOptions {
-  /** The switch's thread has ended unasked. All ports are dead; every further call fails. */
+  /** The switch's thread has ended unasked, and too often: all ports are dead, and every further call fails. */
   readonly onError: (error: Error) => void;
+  /**
+   * The switch's thread has ended unasked, and another one has taken its place with the same networks and ports. VMs go on;
+   * frames that were on their way are lost, and counters begin anew.
+   */
+  readonly onRestart?: ((cause: Error) => void) | undefined;
   /** A VM's end of a port broke the ring's rules, and the port was unplugged. Others are not affected. */
   readonly onPortFault?: ((fault: PortFault) => void) | undefined;
 }
@@ -50,7 +56,7 @@ export interface Attachment {
   detach(): Promise<void>;
 }
 
-/** All methods fail with AppError; `unreachable` when the switch's thread is gone. */
+/** All methods fail with AppError; `unreachable` when the switch's thread dies meanwhile: the next call finds another one. */
 export interface SwitchHandle {
   /** `invalid_input`; `already_exists`, also for a control socket that another switch serves. */
   createNetwork(options: NetworkOptions): Promise<void>;
@@ -88,12 +94,19 @@ interface Waiting {
   reject(error: Error): void;
 }
 
+/** More ends than these in that time are not met with another start. */
+const RESTARTS_MAX = 5;
+const RESTARTS_MS = 60_000;
+
 class SwitchClient implements SwitchHandle {
   readonly ready: Promise<void>;
   readonly #options: SwitchOptions;
-  readonly #worker = new Worker(WORKER, { name: 'switch' });
+  readonly #record = new SwitchRecord();
   readonly #waiting = new Map<number, Waiting>();
   readonly #started = Promise.withResolvers<void>();
+  #worker: Worker;
+  /** Times of the starts after the first. */
+  #restarts: number[] = [];
   #nextId = 1;
   #ended: Error | undefined;
   #closing = false;
@@ -101,9 +114,7 @@ class SwitchClient implements SwitchHandle {
   constructor(options: SwitchOptions) {
     this.#options = options;
     this.ready = this.#started.promise;
-    this.#worker.on('message', (message: FromSwitch) => this.#receive(message));
-    this.#worker.on('error', (error: unknown) => this.#end(error));
-    this.#worker.on('exit', (code) => this.#end(new Error(`exit status ${code}`)));
+    this.#worker = this.#start();
   }
 
   async createNetwork(options: NetworkOptions): Promise<void> {
@@ -166,8 +177,38 @@ class SwitchClient implements SwitchHandle {
     await this.#worker.terminate();
   }
 
-  #request(request: SwitchRequest): Promise<unknown> {
-    if (this.#ended !== undefined) return Promise.reject(this.#ended);
+  #start(): Worker {
+    const worker = new Worker(WORKER, { name: 'switch' });
+    let cause: unknown;
+    worker.on('message', (message: FromSwitch) => this.#receive(message));
+    worker.on('error', (error: unknown) => {
+      cause = error;
+    });
+    worker.on('exit', (code) => this.#exited(cause ?? new Error(`exit status ${code}`)));
+    return worker;
+  }
+
+  /** Nothing comes between: what is asked from now on is asked of the new thread, after it has been told everything. */
+  #restart(cause: Error): void {
+    this.#worker = this.#start();
+    for (const { request, place } of this.#record.replay()) {
+      this.#post(request).catch((error: unknown) => {
+        // That thread has died too: the next one is told again.
+        if (error instanceof AppError && error.code === 'unreachable') return;
+        this.#options.onPortFault?.({ ...place, detail: String(error) });
+      });
+    }
+    this.#options.onRestart?.(cause);
+  }
+
+  async #request(request: SwitchRequest): Promise<unknown> {
+    if (this.#ended !== undefined) throw this.#ended;
+    const result = await this.#post(request);
+    this.#record.note(request);
+    return result;
+  }
+
+  #post(request: SwitchRequest): Promise<unknown> {
     const id = this.#nextId++;
     const message: ToSwitch = { id, request };
     return new Promise((resolve, reject) => {
@@ -188,6 +229,7 @@ class SwitchClient implements SwitchHandle {
         this.#take(message.id)?.reject(AppError.fromPlain(message.error));
         break;
       case 'port-fault':
+        this.#record.unplugged(message.fault);
         this.#options.onPortFault?.(message.fault);
         break;
     }
@@ -199,14 +241,20 @@ class SwitchClient implements SwitchHandle {
     return waiting;
   }
 
-  #end(cause: unknown): void {
-    if (this.#ended !== undefined) return;
+  #exited(cause: unknown): void {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    const ended = new AppError('unreachable', `the switch has ended: ${reason}`, { cause });
-    this.#ended = ended;
-    this.#started.reject(ended);
-    for (const waiting of this.#waiting.values()) waiting.reject(ended);
+    const error = new AppError('unreachable', `the switch has ended: ${reason}`, { cause });
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
     this.#waiting.clear();
-    if (!this.#closing) this.#options.onError(ended);
+    this.#started.reject(error);
+    if (this.#closing) {
+      this.#ended = error;
+      return;
+    }
+    const now = performance.now();
+    this.#restarts = [...this.#restarts.filter((at) => now - at < RESTARTS_MS), now];
+    if (this.#restarts.length <= RESTARTS_MAX) return this.#restart(error);
+    this.#ended = error;
+    this.#options.onError(error);
   }
 }
