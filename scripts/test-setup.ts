@@ -18,6 +18,7 @@ const TOOLS = [
   ['qemu-img', 'qemu-utils'],
   ['qemu-system-x86_64', 'qemu-system-x86'],
   ['redis-server', 'redis-server'],
+  ['tcpdump', 'tcpdump'],
   ['uml_mconsole', 'uml-utilities'],
   ['vde_switch', 'vde2'],
 ] as const;

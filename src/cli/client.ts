@@ -135,6 +135,10 @@ export class Client {
     (await this.#transport.call(NetworkPorts, path`/v1/networks/${network}/ports`)).items;
   listNetworkStations = async (network: string): Promise<NetworkStations['items']> =>
     (await this.#transport.call(NetworkStations, path`/v1/networks/${network}/mac-table`)).items;
+  captureNetwork = (network: string, query: Query): Promise<ReadableStream<Uint8Array>> =>
+    this.#transport.stream(path`/v1/networks/${network}/capture`, query);
+  captureNic = (vm: string, device: string, query: Query): Promise<ReadableStream<Uint8Array>> =>
+    this.#transport.stream(path`/v1/vms/${vm}/nics/${device}/capture`, query);
   listNetworkAddresses = async (network: string): Promise<NetworkAddress[]> =>
     (await this.#transport.call(NetworkAddresses, path`/v1/networks/${network}/addresses`)).items;
   reserveAddress = (network: string, body: ReservationCreate): Promise<NetworkAddress> =>

@@ -1,6 +1,6 @@
 /** The outside world of a command, so that tests can bring their own. */
 export interface Output {
-  write(text: string): unknown;
+  write(text: string | Uint8Array): unknown;
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
 }

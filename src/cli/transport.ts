@@ -47,6 +47,13 @@ export class Transport {
     );
   }
 
+  /** An answer's body as it comes. */
+  async stream(path: string, query: Query): Promise<ReadableStream<Uint8Array>> {
+    const { body } = await this.#fetch(path, { query });
+    if (body === null) throw new AppError('internal', `the daemon's answer to ${path} is empty`);
+    return body;
+  }
+
   /** For answers without a body. */
   async send(path: string, call: Call): Promise<void> {
     const response = await this.#fetch(path, call);

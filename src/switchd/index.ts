@@ -2,8 +2,11 @@
  * The virtual network: a switch in a worker thread of its own, outside the VMs' threads and the API's.
  * A VM's worker opens its end of a port with `openNicPort` (port-rings.ts).
  */
-import { Worker } from 'node:worker_threads';
+import type { Readable } from 'node:stream';
+import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads';
 import { AppError } from '../contracts/errors.ts';
+import { CaptureStream } from './capture/capture-stream.ts';
+import type { CaptureOptions } from './capture/messages.ts';
 import { createPortRings } from './port-rings.ts';
 import type {
   AttachOptions,
@@ -20,6 +23,7 @@ import type {
 } from './protocol.ts';
 import { SwitchRecord } from './switch-record.ts';
 
+export type { CaptureOptions } from './capture/messages.ts';
 export { DROP_CAUSES, type DropCause } from './fabric/drop-cause.ts';
 export { INTERNET_ONLY, type NatPolicyOptions, natPolicy } from './nat/policy.ts';
 export type { RingNicPort } from './port-rings.ts';
@@ -66,6 +70,11 @@ export interface SwitchHandle {
   attach(options: AttachOptions): Promise<Attachment>;
   /** Changes what a port may do; all of it. `not_found`, `invalid_input`, `already_exists` for an address. */
   configurePort(networkId: string, portId: string, settings: PortSettings): Promise<void>;
+  /**
+   * Frames as they go by, as a stream of pcapng. `not_found`, `invalid_input` for the filter, `quota_exceeded`. Destroying
+   * the stream ends the capture.
+   */
+  capture(networkId: string, options: CaptureOptions): Promise<Readable>;
   /** Keeps an address for a station, or, with null, no longer. */
   reserve(networkId: string, address: string, mac: string | null): Promise<void>;
   /** Opens a port of the host that leads to a station. `not_found`, `in_use`, `invalid_input`, `conflict` without the uplink nat. */
@@ -146,6 +155,18 @@ class SwitchClient implements SwitchHandle {
     await this.#request({ type: 'configure-port', networkId, portId, settings });
   }
 
+  async capture(networkId: string, options: CaptureOptions): Promise<Readable> {
+    const { port1, port2 } = new MessageChannel();
+    const stream = new CaptureStream(port1);
+    try {
+      await this.#request({ type: 'capture', networkId, options, port: port2 }, [port2]);
+    } catch (error) {
+      stream.destroy();
+      throw error;
+    }
+    return stream;
+  }
+
   async reserve(networkId: string, address: string, mac: string | null): Promise<void> {
     await this.#request({ type: 'reserve', networkId, address, mac });
   }
@@ -201,19 +222,19 @@ class SwitchClient implements SwitchHandle {
     this.#options.onRestart?.(cause);
   }
 
-  async #request(request: SwitchRequest): Promise<unknown> {
+  async #request(request: SwitchRequest, transfer: readonly MessagePort[] = []): Promise<unknown> {
     if (this.#ended !== undefined) throw this.#ended;
-    const result = await this.#post(request);
+    const result = await this.#post(request, transfer);
     this.#record.note(request);
     return result;
   }
 
-  #post(request: SwitchRequest): Promise<unknown> {
+  #post(request: SwitchRequest, transfer: readonly MessagePort[] = []): Promise<unknown> {
     const id = this.#nextId++;
     const message: ToSwitch = { id, request };
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve, reject });
-      this.#worker.postMessage(message);
+      this.#worker.postMessage(message, transfer);
     });
   }
 
@@ -253,7 +274,10 @@ class SwitchClient implements SwitchHandle {
     }
     const now = performance.now();
     this.#restarts = [...this.#restarts.filter((at) => now - at < RESTARTS_MS), now];
-    if (this.#restarts.length <= RESTARTS_MAX) return this.#restart(error);
+    if (this.#restarts.length <= RESTARTS_MAX) {
+      this.#restart(error);
+      return;
+    }
     this.#ended = error;
     this.#options.onError(error);
   }

@@ -1,5 +1,8 @@
 /** A network: its segment, its gateway, and what is plugged in. Lives in the switch's thread. */
+import type { MessagePort } from 'node:worker_threads';
 import { AppError } from '../contracts/errors.ts';
+import { Capture } from './capture/capture.ts';
+import type { CaptureOptions } from './capture/messages.ts';
 import type { Guard } from './fabric/guard.ts';
 import { Ipv6Claims } from './fabric/guard-ipv6.ts';
 import type { Port } from './fabric/port.ts';
@@ -49,6 +52,7 @@ export class Network implements Stations {
   readonly #surroundings: Surroundings;
   readonly #stations = new Map<string, Station>();
   readonly #nat: Nat | undefined;
+  readonly #captures = new Set<Capture>();
   #uml: UmlTrunk | undefined;
 
   /** Throws AppError `invalid_input`. */
@@ -112,6 +116,7 @@ export class Network implements Stations {
   /** Removes the control socket. */
   async close(): Promise<void> {
     this.#nat?.close();
+    for (const capture of this.#captures) capture.end();
     await this.#uml?.close();
   }
 
@@ -186,6 +191,27 @@ export class Network implements Stations {
     const ip = hostAddress(address, this.#surroundings.subnet);
     if (mac === null) this.#leases.unreserve(ip);
     else this.#leases.reserve(ip, formatMac(stationMac(mac)));
+  }
+
+  /** Captures frames until its limits, or until the reader's end is closed. Throws AppError `not_found`, `invalid_input`. */
+  capture(options: CaptureOptions, port: MessagePort): void {
+    const { portId } = options;
+    if (portId !== undefined && !this.#segment.ports().some(({ id }) => id === portId)) {
+      port.close();
+      throw new AppError('not_found', `nothing is plugged in at port ${portId}`, { field: 'port' });
+    }
+    const made: Capture = new Capture(options, port, () => {
+      this.#captures.delete(made);
+      if (this.#captures.size === 0) this.#segment.watcher = undefined;
+    });
+    this.#captures.add(made);
+    this.#segment.watcher = (at, frame, out) => {
+      for (const capture of this.#captures) capture.watch(at, frame, out);
+    };
+  }
+
+  get captures(): number {
+    return this.#captures.size;
   }
 
   leases(): LeaseInfo[] {

@@ -3,7 +3,9 @@
  * A request carries an `id` and is answered by exactly one reply; events come unasked.
  */
 import type { Transport } from '../contracts/api/transport.ts';
+import type { MessagePort } from 'node:worker_threads';
 import type { PlainError } from '../contracts/errors.ts';
+import type { CaptureOptions } from './capture/messages.ts';
 import type { Protection } from './fabric/guard.ts';
 import type { RateLimit, StormLimits } from './fabric/limits.ts';
 import type { PortCounters } from './fabric/port.ts';
@@ -132,6 +134,12 @@ export type SwitchRequest =
       readonly settings: PortSettings;
     }
   | { readonly type: 'detach'; readonly networkId: string; readonly portId: string }
+  | {
+      readonly type: 'capture';
+      readonly networkId: string;
+      readonly options: CaptureOptions;
+      readonly port: MessagePort;
+    }
   /** `mac` null: not any more. */
   | {
       readonly type: 'reserve';

@@ -1,9 +1,10 @@
 /** What the switch's thread has been told, so that another one can be told the same when it dies. */
-import type { AttachOptions, NetworkOptions, PortFault, SwitchRequest } from './protocol.ts';
+import type { AttachOptions, NetworkOptions, PortFault, PortForward, SwitchRequest } from './protocol.ts';
 
 interface NetworkRecord {
   readonly options: NetworkOptions;
   readonly reservations: Map<string, string>;
+  readonly forwards: Map<string, PortForward>;
   readonly ports: Map<string, { readonly options: AttachOptions; readonly ring: SharedArrayBuffer }>;
 }
 
@@ -22,7 +23,7 @@ export class SwitchRecord {
       case 'create-network': {
         const { options } = request;
         const reservations = new Map((options.reservations ?? []).map(({ address, mac }) => [address, mac]));
-        this.#networks.set(options.id, { options, reservations, ports: new Map() });
+        this.#networks.set(options.id, { options, reservations, forwards: new Map(), ports: new Map() });
         break;
       }
       case 'delete-network':
@@ -38,6 +39,12 @@ export class SwitchRecord {
         break;
       case 'detach':
         this.unplugged(request);
+        break;
+      case 'forward':
+        this.#networks.get(request.networkId)?.forwards.set(request.forward.id, request.forward);
+        break;
+      case 'unforward':
+        this.#networks.get(request.networkId)?.forwards.delete(request.id);
         break;
       case 'reserve': {
         const reservations = this.#networks.get(request.networkId)?.reservations;
@@ -55,10 +62,14 @@ export class SwitchRecord {
   /** Requests that make everything again. A port's ring is the one it had: its VM goes on with it, and knows of nothing. */
   replay(): Replay[] {
     const requests: Replay[] = [];
-    for (const [networkId, { options, reservations, ports }] of this.#networks) {
+    for (const [networkId, { options, reservations, forwards, ports }] of this.#networks) {
       const kept = [...reservations].map(([address, mac]) => ({ address, mac }));
       const request = { type: 'create-network', options: { ...options, reservations: kept } } as const;
       requests.push({ request, place: { networkId, portId: '' } });
+      for (const forward of forwards.values()) {
+        const place = { networkId, portId: `forward ${forward.id}` };
+        requests.push({ request: { type: 'forward', networkId, forward }, place });
+      }
       for (const [portId, port] of ports) {
         requests.push({ request: { type: 'attach', ...port }, place: { networkId, portId } });
       }

@@ -7,6 +7,9 @@ import type { NetworkOptions, PortFault, SwitchRequest } from './protocol.ts';
 /** Most networks of one daemon. */
 const NETWORKS_MAX = 4096;
 
+/** Captures at a time, for all networks. */
+const CAPTURES_MAX = 16;
+
 export class Switch {
   readonly #pump = new Pump();
   readonly #networks = new Map<string, Network>();
@@ -38,6 +41,8 @@ export class Switch {
         return this.#network(request.networkId).forward(request.forward);
       case 'unforward':
         return this.#networks.get(request.networkId)?.unforward(request.id);
+      case 'capture':
+        return this.#capture(request);
       case 'close':
         return Promise.all([...this.#networks.values()].map((network) => network.close()));
       case 'leases':
@@ -79,6 +84,17 @@ export class Switch {
     }
     this.#networks.delete(id);
     await network.close();
+  }
+
+  #capture({ networkId, options, port }: Extract<SwitchRequest, { type: 'capture' }>): void {
+    const running = [...this.#networks.values()].reduce((sum, network) => sum + network.captures, 0);
+    if (running >= CAPTURES_MAX) {
+      port.close();
+      throw new AppError('quota_exceeded', `${CAPTURES_MAX} captures are running already`, {
+        remedy: 'End one of them, or wait for its end.',
+      });
+    }
+    this.#network(networkId).capture(options, port);
   }
 
   #network(id: string): Network {

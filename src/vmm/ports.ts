@@ -13,7 +13,7 @@ export interface MachineWorker {
 }
 export type MachineFactory = (data: MachineWorkerData) => MachineWorker;
 
-export type { NatPolicyOptions, NetworkOptions, PortSettings } from '../switchd/index.ts';
+export type { CaptureOptions, NatPolicyOptions, NetworkOptions, PortSettings } from '../switchd/index.ts';
 
 export interface NetworkLease {
   readonly mac: string;
@@ -29,6 +29,7 @@ export function portIdOf(vmId: string, device: string): string {
 /** The virtual switch; networks live in it as long as the daemon. */
 export type NetworkSwitch = Pick<
   SwitchHandle,
+  | 'capture'
   | 'createNetwork'
   | 'deleteNetwork'
   | 'attach'

@@ -148,6 +148,34 @@ describe('networks', () => {
   });
 });
 
+describe('captures', () => {
+  it('are streams of a network or a card, with limits, and of a tenant’s own alone', async () => {
+    const api = await startHarness();
+    await api.post('/v1/networks', { name: 'public', subnet: '10.9.0.0/24', shared: true }).expect(201);
+    const user = await api.tokenOf('user', 'a');
+    const body = { name: 'web', nics: [{ network: 'public' }] };
+    const vm = (await api.as(user).post('/v1/vms').send(body).expect(201)).body as Vm;
+    const query = 'filter=tcp%20port%2080&snap_length=100&max_seconds=5&max_bytes=2000';
+    const answer = await api.as(user).get(`/v1/vms/web/nics/eth0/capture?${query}`).buffer().expect(200);
+    expect(answer.headers['content-type']).toBe('application/x-pcapng');
+    expect(JSON.parse(answer.text)).toMatchObject({
+      portId: `${vm.id}/eth0`,
+      filter: 'tcp port 80',
+      snapBytes: 100,
+      maxSeconds: 5,
+      maxBytes: 2000,
+    });
+    await api.as(user).get('/v1/networks/public/capture').expect(403);
+    await api.as(user).get('/v1/vms/web/nics/eth1/capture').expect(404);
+    await api
+      .as(await api.tokenOf('user', 'b'))
+      .get('/v1/vms/web/nics/eth0/capture')
+      .expect(404);
+    await api.get('/v1/networks/public/capture?max_seconds=99999').expect(400);
+    await api.get('/v1/networks/public/capture?port=x').expect(200);
+  });
+});
+
 describe('network cards', () => {
   it('are told to the switch with all that they may do, and changed while the VM runs', async () => {
     const api = await startHarness();

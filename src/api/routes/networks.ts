@@ -1,8 +1,11 @@
 import { z } from 'zod';
 import {
+  CAPTURE_TYPE,
+  CaptureQuery,
   Network,
   NetworkAddress,
   NetworkAddresses,
+  NetworkCaptureQuery,
   NetworkCreate,
   NetworkListQuery,
   NetworkPage,
@@ -16,6 +19,7 @@ import { address, NoContent, problems, type RouteGroup } from '../route.ts';
 
 const tags = ['networks'];
 const params = z.object({ network: Ref });
+const NicParams = z.object({ vm: Ref, device: z.string().max(20) });
 const AddressParams = z.object({ network: Ref, address: z.string().max(45) });
 
 export const networkRoutes: RouteGroup = (app, services) => {
@@ -62,6 +66,7 @@ export const networkRoutes: RouteGroup = (app, services) => {
   });
 
   watchingRoutes(app, services);
+  captureRoutes(app, services);
   addressRoutes(app, services);
 };
 
@@ -86,6 +91,46 @@ const watchingRoutes: RouteGroup = (app, { networks }) => {
     handler: async (request) => ({
       items: await networks.stations(principalOf(request), request.params.network),
     }),
+  });
+};
+
+const captured = z
+  .unknown()
+  .meta({ description: `A stream of ${CAPTURE_TYPE}, which tcpdump and Wireshark read` });
+
+/** The answer goes on until the capture ends; who goes away ends it. */
+const captureRoutes: RouteGroup = (app, { networks, vms }) => {
+  app.route({
+    ...address('captureNetwork'),
+    schema: {
+      operationId: 'captureNetwork',
+      tags,
+      summary: 'Frames as they go by, as pcapng: of the network, each once, or of one port',
+      params,
+      querystring: NetworkCaptureQuery,
+      response: { 200: captured, ...problems },
+    },
+    handler: async (request, reply) => {
+      const stream = await networks.capture(principalOf(request), request.params.network, request.query);
+      return reply.type(CAPTURE_TYPE).send(stream);
+    },
+  });
+
+  app.route({
+    ...address('captureNic'),
+    schema: {
+      operationId: 'captureNic',
+      tags,
+      summary: 'Frames of a network card of a VM that runs, as pcapng',
+      params: NicParams,
+      querystring: CaptureQuery,
+      response: { 200: captured, ...problems },
+    },
+    handler: async (request, reply) => {
+      const vm = vms.find(principalOf(request), request.params.vm);
+      const stream = await networks.captureNic(vm, request.params.device, request.query);
+      return reply.type(CAPTURE_TYPE).send(stream);
+    },
   });
 };
 

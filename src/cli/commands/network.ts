@@ -2,6 +2,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Network, NetworkAddress, NetworkPort, NetworkStation, Nic } from '../../contracts/api/index.ts';
 import { formatTransport, parseTransport, type Transport } from '../../contracts/api/index.ts';
+import { registerCapture } from './network-capture.ts';
 import { CommandContext } from '../context.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
@@ -37,6 +38,7 @@ export function registerNetwork(program: Command, io: Io): void {
       context.print({ deleted: name }, () => `${name} deleted\n`);
     });
   registerViews(network, io);
+  registerCapture(network, io);
   registerReservations(network, io);
   registerCards(network, io);
   registerForward(network, io);

@@ -109,3 +109,30 @@ export const ReservationCreate = z.strictObject({
   mac: z.string().regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i, 'write it as 02:00:00:00:00:01'),
 });
 export type ReservationCreate = z.infer<typeof ReservationCreate>;
+
+/** Limits of a capture; it ends at the first that is reached. */
+export const CaptureQuery = z.strictObject({
+  filter: z
+    .string()
+    .max(1000)
+    .default('')
+    .meta({
+      description: 'As for tcpdump: tcp port 80 and not host 10.0.77.1',
+      examples: ['arp or udp port 67'],
+    }),
+  snap_length: z.coerce
+    .number()
+    .int()
+    .min(14)
+    .max(61_440)
+    .default(61_440)
+    .meta({ description: 'Bytes of each frame' }),
+  max_seconds: z.coerce.number().min(1).max(3600).default(60),
+  max_bytes: z.coerce.number().int().min(1024).max(1_073_741_824).default(16_777_216),
+});
+export type CaptureQuery = z.infer<typeof CaptureQuery>;
+export type CaptureQueryInput = z.input<typeof CaptureQuery>;
+export const NetworkCaptureQuery = CaptureQuery.extend({
+  port: z.string().max(80).optional().meta({ description: 'Of this port alone, both directions' }),
+});
+export const CAPTURE_TYPE = 'application/x-pcapng';

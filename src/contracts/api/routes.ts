@@ -31,6 +31,7 @@ export const ROUTES = [
   { operationId: 'attachDisk', method: 'POST', path: '/v1/vms/{vm}/disks', status: 200 },
   { operationId: 'detachDisk', method: 'DELETE', path: '/v1/vms/{vm}/disks/{device}', status: 200 },
   { operationId: 'attachNic', method: 'POST', path: '/v1/vms/{vm}/nics', status: 200 },
+  { operationId: 'captureNic', method: 'GET', path: '/v1/vms/{vm}/nics/{device}/capture', status: 200 },
   { operationId: 'updateNic', method: 'PATCH', path: '/v1/vms/{vm}/nics/{device}', status: 200 },
   { operationId: 'detachNic', method: 'DELETE', path: '/v1/vms/{vm}/nics/{device}', status: 200 },
   { operationId: 'addShare', method: 'POST', path: '/v1/vms/{vm}/shares', status: 200 },
@@ -81,6 +82,7 @@ export const ROUTES = [
     path: '/v1/networks/{network}/mac-table',
     status: 200,
   },
+  { operationId: 'captureNetwork', method: 'GET', path: '/v1/networks/{network}/capture', status: 200 },
   {
     operationId: 'listNetworkAddresses',
     method: 'GET',

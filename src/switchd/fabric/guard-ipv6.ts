@@ -1,12 +1,13 @@
 /** The guard's part for IPv6 (RFC 8200): source addresses, neighbor discovery (RFC 4861), and who may be a router. */
 
 import { isInPrefix } from '../wire/address6.ts';
+import { upperLayerOf } from '../wire/ipv6-header.ts';
 import type { DropCause } from './drop-cause.ts';
 import type { GuardSettings, Protection } from './guard.ts';
 import type { Passage } from './port.ts';
 
 const HEADER_BYTES = 40;
-const PROTOCOL = { hopByHop: 0, udp: 17, routing: 43, fragment: 44, icmp: 58, destination: 60 } as const;
+const PROTOCOL = { udp: 17, icmp: 58 } as const;
 const ICMP = {
   routerAdvertisement: 134,
   neighborSolicitation: 135,
@@ -18,7 +19,6 @@ const ICMP_LISTENER_REPORTS: readonly number[] = [131, 132, 143];
 const OPTION_SOURCE_LINK_ADDRESS = 1;
 const OPTION_TARGET_LINK_ADDRESS = 2;
 const DHCP_SERVER_PORT = 547;
-const EXTENSIONS_MAX = 8;
 
 /** Addresses of one station at a time; those longest unused give way when they are old enough. */
 const CLAIMS_MAX = 16;
@@ -98,7 +98,7 @@ export function checkIpv6(
   const at = frame.offset + payloadAt;
   const end = frame.offset + frame.length;
   if (at + HEADER_BYTES > end || bytes[at]! >> 4 !== 6) return protection.ipv6 ? 'ipv6Spoof' : undefined;
-  const upper = upperLayer(bytes, at, end);
+  const upper = upperLayerOf(bytes, at, end);
   const cause = checkServices(bytes, upper, end, protection);
   if (cause !== undefined || !protection.ipv6) return cause;
   // A chain that does not end in the first fragment hides what it carries (RFC 7112).
@@ -112,27 +112,6 @@ export function checkIpv6(
     if (!isAllowed) return 'ipv6Spoof';
   } else if (!may(at + 8)) return 'ipv6Spoof';
   return isDiscovery && !isOwnDiscovery(bytes, upper.at, end, settings, may) ? 'ipv6Spoof' : undefined;
-}
-
-/** Protocol and place of what follows the extension headers; −1 when that is not all there. A later fragment has 59, nothing. */
-function upperLayer(bytes: Uint8Array, at: number, end: number): { protocol: number; at: number } {
-  let protocol = bytes[at + 6]!;
-  let here = at + HEADER_BYTES;
-  for (let i = 0; i < EXTENSIONS_MAX; i++) {
-    const isFragment = protocol === PROTOCOL.fragment;
-    const isExtension =
-      isFragment ||
-      protocol === PROTOCOL.hopByHop ||
-      protocol === PROTOCOL.routing ||
-      protocol === PROTOCOL.destination;
-    if (!isExtension) return { protocol: here < end || protocol === 59 ? protocol : -1, at: here };
-    if (here + 8 > end) break;
-    if (isFragment && (((bytes[here + 2]! << 8) | bytes[here + 3]!) & 0xfff8) !== 0)
-      return { protocol: 59, at: end };
-    protocol = bytes[here]!;
-    here += isFragment ? 8 : (bytes[here + 1]! + 1) * 8;
-  }
-  return { protocol: -1, at: end };
 }
 
 function checkServices(

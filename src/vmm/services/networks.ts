@@ -1,5 +1,7 @@
 /** Networks: records in the database, life in the switch. */
+import type { Readable } from 'node:stream';
 import type {
+  CaptureQuery,
   Network,
   NetworkAddress,
   NetworkCreate,
@@ -10,12 +12,20 @@ import type {
   ReservationCreate,
 } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
-import type { NetworkRow, Store } from '../../db/index.ts';
+import type { NetworkRow, Store, VmRow } from '../../db/index.ts';
 import { iso, mayRead, notFound, type Principal, pageOfRows, SYSTEM, tenantFilter } from '../access.ts';
 import type { EventLog } from '../events.ts';
 import type { Home } from '../home.ts';
 import { newId } from '../ids.ts';
-import type { Log, NatPolicyOptions, NetworkLease, NetworkOptions, NetworkSwitch } from '../ports.ts';
+import {
+  type CaptureOptions,
+  type Log,
+  type NatPolicyOptions,
+  type NetworkLease,
+  type NetworkOptions,
+  type NetworkSwitch,
+  portIdOf,
+} from '../ports.ts';
 import { SerialQueue } from '../serial-queue.ts';
 import type { Addresses } from './addresses.ts';
 
@@ -175,6 +185,24 @@ export class Networks {
     }));
   }
 
+  /** Frames of one of the asker's own networks, as a stream of pcapng. */
+  capture(
+    who: Principal,
+    ref: string,
+    query: CaptureQuery & { port?: string | undefined },
+  ): Promise<Readable> {
+    const { id } = this.findOwn(who, ref);
+    return this.#deps.fabric.capture(id, { ...captureOptions(query), portId: query.port });
+  }
+
+  /** Of a network card of a VM that runs, whosever the network is. */
+  captureNic(vm: VmRow, device: string, query: CaptureQuery): Promise<Readable> {
+    const nic = this.#deps.store.vms.nicsOf(vm.id).find((row) => row.device === device);
+    if (nic === undefined) throw new AppError('not_found', `the VM has no ${device}`, { field: 'device' });
+    const portId = portIdOf(vm.id, device);
+    return this.#deps.fabric.capture(nic.network_id, { ...captureOptions(query), portId });
+  }
+
   addressesOf(who: Principal, ref: string): NetworkAddress[] {
     return this.addresses.list(this.findOwn(who, ref).id);
   }
@@ -274,6 +302,11 @@ export class Networks {
       created_at: iso(row.created_at),
     };
   }
+}
+
+function captureOptions(query: CaptureQuery): Omit<CaptureOptions, 'portId'> {
+  const { filter, snap_length: snapBytes, max_seconds: maxSeconds, max_bytes: maxBytes } = query;
+  return { filter, snapBytes, maxSeconds, maxBytes };
 }
 
 function settingsOf(row: Omit<NetworkRow, 'seq'>): NetworkSettings {

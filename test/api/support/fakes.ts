@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import { Readable } from 'node:stream';
 import type {
   FromMachine,
   LayerRequest,
@@ -12,6 +13,7 @@ import type {
   ToMachine,
 } from '../../../src/contracts/ports.ts';
 import {
+  type CaptureOptions,
   DROP_CAUSES,
   type DropCause,
   type NetworkOptions,
@@ -313,6 +315,9 @@ export class FakeSwitch implements NetworkSwitch {
     const ports = this.networks.get(networkId)?.ports;
     const { name, mac } = ports?.get(portId) ?? { name: '', mac: '' };
     ports?.set(portId, { name, mac, ...settings });
+  }
+  async capture(networkId: string, options: CaptureOptions) {
+    return Readable.from([Buffer.from(JSON.stringify({ networkId, ...options }))]);
   }
   async reserve(networkId: string, address: string, mac: string | null): Promise<void> {
     const reserved = this.networks.get(networkId)?.reserved;
