@@ -10,6 +10,8 @@ import { installDashboard } from './plugins/dashboard.ts';
 import { installIdempotency } from './plugins/idempotency.ts';
 import { installOpenApi } from './plugins/openapi.ts';
 import { installProblems } from './plugins/problem.ts';
+import { backupDestinationRoutes } from './routes/backup-destinations.ts';
+import { backupScheduleRoutes } from './routes/backup-schedules.ts';
 import { backupRoutes } from './routes/backups.ts';
 import { consoleRoutes } from './routes/consoles.ts';
 import { deviceRoutes } from './routes/devices.ts';
@@ -42,6 +44,8 @@ const GROUPS = [
   forwardRoutes,
   backupRoutes,
   snapshotRoutes,
+  backupDestinationRoutes,
+  backupScheduleRoutes,
   operationRoutes,
   eventRoutes,
   tokenRoutes,

@@ -6,9 +6,17 @@ import {
   type AttachDisk,
   type AttachNicInput,
   Backup,
-  type BackupCreate,
+  type BackupCreateInput,
+  BackupDestination,
+  type BackupDestinationCreate,
+  BackupDestinationPage,
   BackupPage,
-  type BackupRestore,
+  type BackupPruneInput,
+  type BackupRestoreInput,
+  BackupSchedule,
+  type BackupScheduleCreateInput,
+  BackupSchedulePage,
+  type BackupScheduleUpdate,
   ConsoleTicket,
   Disk,
   type DiskCreateInput,
@@ -35,6 +43,7 @@ import {
   Operation,
   OperationPage,
   type ReservationCreate,
+  PruneResult,
   type ShareCreateInput,
   type SnapshotCloneInput,
   type SnapshotCreate,
@@ -154,10 +163,16 @@ export class Client {
 
   listBackups = (query: Query = {}): Promise<Backup[]> => this.#all(BackupPage, '/v1/backups', query);
   getBackup = (backup: string): Promise<Backup> => this.#transport.call(Backup, path`/v1/backups/${backup}`);
-  createBackup = (vm: string, body: BackupCreate): Promise<Operation> =>
+  createBackup = (vm: string, body: BackupCreateInput): Promise<Operation> =>
     this.#post(Operation, path`/v1/vms/${vm}/backups`, body);
-  restoreBackup = (backup: string, body: Partial<BackupRestore>): Promise<Operation> =>
+  restoreBackup = (backup: string, body: BackupRestoreInput): Promise<Operation> =>
     this.#post(Operation, path`/v1/backups/${backup}/restore`, body);
+  verifyBackup = (backup: string): Promise<Operation> =>
+    this.#post(Operation, path`/v1/backups/${backup}/verify`);
+  testBackup = (backup: string): Promise<Operation> =>
+    this.#post(Operation, path`/v1/backups/${backup}/test`);
+  pruneBackups = (vm: string, body: BackupPruneInput): Promise<PruneResult> =>
+    this.#post(PruneResult, path`/v1/vms/${vm}/backups/prune`, body);
   deleteBackup = (backup: string): Promise<void> => this.#delete(path`/v1/backups/${backup}`);
 
   createSnapshot = (vm: string, body: SnapshotCreate): Promise<VmSnapshot> =>
@@ -172,6 +187,29 @@ export class Client {
     this.#post(Operation, path`/v1/vms/${vm}/snapshots/${snapshot}/rollback`, body);
   cloneSnapshot = (vm: string, snapshot: string, body: SnapshotCloneInput): Promise<Vm> =>
     this.#post(Vm, path`/v1/vms/${vm}/snapshots/${snapshot}/clone`, body);
+  listBackupDestinations = (query: Query = {}): Promise<BackupDestination[]> =>
+    this.#all(BackupDestinationPage, '/v1/backup-destinations', query);
+  createBackupDestination = (body: BackupDestinationCreate): Promise<BackupDestination> =>
+    this.#post(BackupDestination, '/v1/backup-destinations', body);
+  deleteBackupDestination = (destination: string): Promise<void> =>
+    this.#delete(path`/v1/backup-destinations/${destination}`);
+  verifyBackupDestination = (destination: string): Promise<Operation> =>
+    this.#post(Operation, path`/v1/backup-destinations/${destination}/verify`);
+  collectBackupDestination = (destination: string): Promise<Operation> =>
+    this.#post(Operation, path`/v1/backup-destinations/${destination}/collect`);
+  rebuildBackupDestination = (destination: string): Promise<Operation> =>
+    this.#post(Operation, path`/v1/backup-destinations/${destination}/rebuild`);
+
+  listBackupSchedules = (query: Query = {}): Promise<BackupSchedule[]> =>
+    this.#all(BackupSchedulePage, '/v1/backup-schedules', query);
+  getBackupSchedule = (schedule: string): Promise<BackupSchedule> =>
+    this.#transport.call(BackupSchedule, path`/v1/backup-schedules/${schedule}`);
+  createBackupSchedule = (vm: string, body: BackupScheduleCreateInput): Promise<BackupSchedule> =>
+    this.#post(BackupSchedule, path`/v1/vms/${vm}/backup-schedules`, body);
+  updateBackupSchedule = (schedule: string, body: BackupScheduleUpdate): Promise<BackupSchedule> =>
+    this.#transport.call(BackupSchedule, path`/v1/backup-schedules/${schedule}`, { method: 'PATCH', body });
+  deleteBackupSchedule = (schedule: string): Promise<void> =>
+    this.#delete(path`/v1/backup-schedules/${schedule}`);
 
   listOperations = (query: Query = {}): Promise<Operation[]> =>
     this.#all(OperationPage, '/v1/operations', query);

@@ -42,6 +42,7 @@ const CATALOGUE = {
   bad_image: { status: 422, title: 'The image is not usable', retryable: false },
   image_corrupt: { status: 422, title: 'The image differs from its recorded checksum', retryable: false },
   image_truncated: { status: 422, title: 'The image is shorter than it must be', retryable: false },
+  backup_corrupt: { status: 422, title: 'The backup is damaged', retryable: false },
   cow_corrupt: { status: 422, title: 'The copy-on-write file is damaged', retryable: false },
   cow_backing_changed: { status: 422, title: 'The backing file has changed', retryable: false },
   cow_backing_missing: { status: 422, title: 'The backing file is missing', retryable: false },

@@ -13,7 +13,12 @@ export interface JobPayloads {
     readonly append?: string | undefined;
   };
   'image.verify': { readonly operationId: string; readonly imageId: string };
-  'backup.create': { readonly operationId: string; readonly backupId: string };
+  'backup.create': {
+    readonly operationId: string;
+    readonly backupId: string;
+    readonly full?: boolean | undefined;
+    readonly quiesce?: boolean | undefined;
+  };
   'backup.restore': {
     readonly operationId: string;
     readonly backupId: string;
@@ -24,6 +29,10 @@ export interface JobPayloads {
     readonly autostart?: 'last-state' | 'always' | 'never' | undefined;
     readonly labels?: Readonly<Record<string, string>> | undefined;
     readonly start: boolean;
+    /** In place of the disks of the VM `vmId`. */
+    readonly over?: boolean | undefined;
+    /** Without network cards. */
+    readonly isolated?: boolean | undefined;
   };
   /** Merges a snapshot's layers into those over them, where nobody else needs them. */
   'snapshot.delete': {
@@ -36,6 +45,16 @@ export interface JobPayloads {
     readonly layerId: string;
     readonly bytesPerSecond?: number | undefined;
   };
+  /** All backups of a destination, or one. */
+  'backup.verify': {
+    readonly operationId: string;
+    readonly destinationId: string;
+    readonly backupId: string | null;
+  };
+  /** Boots a clone, `vmId`, which is deleted again. */
+  'backup.test': { readonly operationId: string; readonly backupId: string; readonly vmId: string };
+  'backup.collect': { readonly operationId: string; readonly destinationId: string };
+  'backup.rebuild': { readonly operationId: string; readonly destinationId: string };
   /** Deletes backups and finished operations that their owners' limits no longer keep. */
   retention: Record<string, never>;
 }

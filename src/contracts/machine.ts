@@ -31,6 +31,8 @@ export interface DiskConfig {
   /** Those of the files below `cow` that are being merged into: their modification times say nothing. */
   readonly merging?: readonly string[] | undefined;
   readonly readOnly: boolean;
+  /** File that keeps, while the disk is closed, what has changed since its backups. */
+  readonly tracking?: string | undefined;
   readonly limits?: DiskLimits | undefined;
   /** What a failed request does: `report`, which is the default, is an I/O error in the guest; `pause` stops the machine first. */
   readonly onError?: DiskErrorPolicy | undefined;

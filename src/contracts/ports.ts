@@ -2,6 +2,7 @@
  * Messages between the supervisor (daemon's main thread) and a VM's worker thread.
  * Requests carry an `id` and are answered by exactly one `reply`; events come unasked.
  */
+import type { BackupPlan, BackupSummary } from './backup.ts';
 import type { DiskConfig, DiskErrorPolicy, DiskLimits, MachineConfig, NicConfig } from './machine.ts';
 
 /** `workerData` of a VM's worker. */
@@ -68,8 +69,8 @@ export type MachineRequest =
   | { readonly type: 'power-button' }
   /** The kernel's SysRq handler: a break on ttyS0, then the letter. */
   | { readonly type: 'sysrq'; readonly letter: string }
-  /** Point-in-time copy of all disks to `files` (one per disk, in the order of their device names), while the guest runs on. */
-  | { readonly type: 'backup'; readonly backupId: string; readonly files: readonly string[] }
+  /** Backup of all disks at one moment, while the guest runs on; answered when the moment is taken. `quiesce`: with the guest's help. */
+  | { readonly type: 'backup'; readonly plan: BackupPlan; readonly quiesce: boolean }
   | { readonly type: 'cancel-backup'; readonly backupId: string }
   /** Changes a disk's limits and what it does on errors, from now on. Error `not_found`. */
   | {
@@ -177,7 +178,7 @@ export type FromMachine =
       readonly doneBytes: number;
       readonly totalBytes: number;
     }
-  | { readonly type: 'backup-done'; readonly backupId: string }
+  | { readonly type: 'backup-done'; readonly backupId: string; readonly result: BackupSummary }
   | {
       readonly type: 'backup-failed';
       readonly backupId: string;

@@ -1,4 +1,5 @@
 /** Rows as SQLite gives them. Times are Unix milliseconds, JSON columns text, booleans 0 or 1. */
+import type { Consistency } from '../contracts/backup.ts';
 import type { Autostart, DiskErrorPolicy, VmState } from '../contracts/api/index.ts';
 
 export interface ImageRow {
@@ -156,6 +157,12 @@ export interface BackupRow {
   readonly tenant: string;
   readonly name: string;
   readonly state: 'creating' | 'available' | 'restoring' | 'deleting';
+  /** Null: flat copies of the disks. */
+  readonly destination_id: string | null;
+  readonly kind: 'full' | 'incremental';
+  readonly parent_id: string | null;
+  readonly consistency: Consistency | null;
+  readonly schedule_id: string | null;
   readonly vm_id: string;
   readonly vm_name: string;
   readonly image_id: string;
@@ -165,6 +172,10 @@ export interface BackupRow {
   readonly keep: number | null;
   readonly taken_at: number;
   readonly created_at: number;
+  readonly verified_at: number | null;
+  readonly damage: string | null;
+  readonly tested_at: number | null;
+  readonly test_error: string | null;
 }
 
 export interface SnapshotRow {
@@ -175,9 +186,38 @@ export interface SnapshotRow {
   readonly layer_id: string;
   readonly size_bytes: number;
   readonly stored_bytes: number;
+  readonly scanned_bytes: number;
   readonly read_only: number;
   readonly taken_at: number;
   readonly path: string;
+}
+
+export interface DestinationRow {
+  readonly seq: number;
+  readonly id: string;
+  readonly name: string;
+  readonly kind: 'directory' | 'rclone';
+  readonly location: string;
+  readonly created_at: number;
+}
+
+export interface ScheduleRow {
+  readonly seq: number;
+  readonly id: string;
+  readonly tenant: string;
+  readonly name: string;
+  readonly vm_id: string;
+  readonly destination_id: string;
+  readonly cron: string;
+  readonly time_zone: string;
+  readonly jitter_seconds: number;
+  readonly quiesce: number;
+  readonly keep: string | null;
+  readonly enabled: number;
+  readonly next_at: number | null;
+  readonly last_at: number | null;
+  readonly last_operation_id: string | null;
+  readonly created_at: number;
 }
 
 export interface OperationRow {

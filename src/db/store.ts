@@ -1,5 +1,6 @@
 import { BackupTable } from './backups.ts';
 import type { Sqlite } from './database.ts';
+import { DestinationTable } from './destinations.ts';
 import { DiskTable } from './disks.ts';
 import { EventTable } from './events.ts';
 import { ForwardTable } from './forwards.ts';
@@ -7,6 +8,7 @@ import { ImageTable } from './images.ts';
 import { AddressTable, NetworkTable } from './networks.ts';
 import { LayerTable } from './layers.ts';
 import { OperationTable } from './operations.ts';
+import { ScheduleTable } from './schedules.ts';
 import { ShareTable } from './shares.ts';
 import { IdempotencyTable, TokenTable } from './tokens.ts';
 import { SnapshotTable } from './snapshots.ts';
@@ -25,6 +27,8 @@ export class Store {
   readonly shares: ShareTable;
   readonly snapshots: SnapshotTable;
   readonly backups: BackupTable;
+  readonly destinations: DestinationTable;
+  readonly schedules: ScheduleTable;
   readonly operations: OperationTable;
   readonly events: EventTable;
   readonly tokens: TokenTable;
@@ -43,6 +47,8 @@ export class Store {
     this.disks = new DiskTable(db, this.layers);
     this.snapshots = new SnapshotTable(db);
     this.backups = new BackupTable(db);
+    this.destinations = new DestinationTable(db);
+    this.schedules = new ScheduleTable(db);
     this.operations = new OperationTable(db);
     this.events = new EventTable(db);
     this.tokens = new TokenTable(db);

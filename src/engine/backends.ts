@@ -75,6 +75,8 @@ export interface CharPort {
   input(max: number): Uint8Array;
   /** `ready` is called when `input` has something after it had nothing. */
   onReadable(ready: () => void): void;
+  /** The guest has opened or closed its end, where the port knows. */
+  opened?(open: boolean): void;
 }
 
 /** A folder of the host that a guest mounts: the server of 9P2000.L messages. */

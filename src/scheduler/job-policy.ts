@@ -25,6 +25,10 @@ const KIND_POLICIES: Record<JobKind, KindPolicy> = {
   'backup.restore': { afterCrash: 'run-again' },
   'snapshot.delete': { afterCrash: 'run-again' },
   'layer.merge': { afterCrash: 'run-again' },
+  'backup.verify': { afterCrash: 'run-again' },
+  'backup.test': { afterCrash: 'fail' },
+  'backup.collect': { afterCrash: 'run-again' },
+  'backup.rebuild': { afterCrash: 'run-again' },
   retention: { afterCrash: 'fail' },
 };
 

@@ -2,36 +2,46 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { pattern, randomNumbers, scratchFolder, smallFileSystem } from '../../test/support/storage.ts';
-import { BACKUP_CHUNK_BYTES, type BackupRun, beginBackup } from './backup.ts';
+import type { StoreConfig } from '../contracts/backup.ts';
+import { type BackupRun, prepareBackup } from './backup.ts';
+import { runStoreTask } from './backup-store/store-thread.ts';
 import { openDisk } from './disk.ts';
 import { GuestDisk } from './guest-disk.ts';
 import { hostFile, SYNC_BYTES_MAX } from './host-file.ts';
 import { RawVolume } from './raw-volume.ts';
 import { copyDisk } from './restore.ts';
+import { backUp, backupPlan, beginBackup, contentOf, filesOf, storeIn } from './testing/store-kit.ts';
 
 const SIZE = 8 << 20;
+const CHUNK = 64 * 1024;
 
 interface Fixture {
   readonly folder: string;
   readonly disk: GuestDisk;
   /** Its content, kept in step with the writes. */
   readonly model: Uint8Array;
-  readonly target: string;
+  readonly store: StoreConfig;
 }
 
-function fixture(name = 'a', folder = scratchFolder()): Fixture {
-  const backing = path.join(folder, `${name}.backing`);
-  const model = pattern(SIZE, name.charCodeAt(0));
+function fixture(device = 'ubd0', folder = scratchFolder()): Fixture {
+  const backing = path.join(folder, `${device}.backing`);
+  const model = pattern(SIZE, device.charCodeAt(3));
   model.fill(0, 1 << 20, 3 << 20);
   fs.writeFileSync(backing, model);
-  const disk = openDisk({
-    device: 'ubd0',
-    file: backing,
-    cow: path.join(folder, `${name}.cow`),
-    readOnly: false,
-  });
+  const disk = openDisk({ ...configOf(folder, device), readOnly: false });
   onTestFinished(() => disk.close());
-  return { folder, disk, model, target: path.join(folder, `${name}.backup`) };
+  return { folder, disk, model, store: storeIn(folder) };
+}
+
+const configOf = (folder: string, device = 'ubd0') => ({
+  device,
+  file: path.join(folder, `${device}.backing`),
+  cow: path.join(folder, `${device}.cow`),
+  tracking: path.join(folder, `${device}.changes`),
+});
+
+async function refused(promise: Promise<unknown>, code: string): Promise<void> {
+  await expect(promise).rejects.toMatchObject({ code });
 }
 
 /** Writes at random places until the backup has ended. */
@@ -58,59 +68,65 @@ async function writeUntilEnd({ disk, model }: Fixture, run: BackupRun, seed: num
 
 describe('an online backup', () => {
   it('has the content of the moment it began, whatever is written meanwhile', async () => {
-    const fixtures = ['a', 'b'].map((name) => fixture(name));
+    const folder = scratchFolder();
+    const fixtures = ['ubd0', 'ubd1'].map((name) => fixture(name, folder));
     for (const { disk, model } of fixtures) {
       model.fill(0x77, 0, 200_192);
       await disk.write(0, [model.subarray(0, 200_192)]);
     }
     const expected = fixtures.map(({ model }) => Buffer.from(model));
-    const run = beginBackup(
+    const { store } = fixtures[0]!;
+    const run = await beginBackup(
       fixtures.map(({ disk }) => disk),
-      fixtures.map(({ target }) => target),
+      store,
     );
     const writes = await Promise.all(fixtures.map((one, index) => writeUntilEnd(one, run, index + 1)));
-    await run.finished;
+    const { id, kind } = await run.finished;
+    expect(kind).toBe('full');
     expect(Math.min(...writes)).toBeGreaterThan(3);
-    for (const [index, { target }] of fixtures.entries()) {
-      expect(fs.readFileSync(target).equals(expected[index]!)).toBe(true);
-      expect(fs.existsSync(`${target}.partial`)).toBe(false);
+    for (const [index, device] of ['ubd0', 'ubd1'].entries()) {
+      expect((await contentOf(store, id, device)).equals(expected[index]!)).toBe(true);
     }
   });
 
   it('has no write that began after it, and every write that ended before it', async () => {
-    const { disk, model, target } = fixture();
+    const { disk, model, store } = fixture();
     await disk.write(0, [new Uint8Array(4096).fill(1)]);
-    const run = beginBackup([disk], [target]);
+    const run = await beginBackup([disk], store);
     const late = [disk.write(4096, [new Uint8Array(4096).fill(2)]), disk.discard(0, SIZE)];
     await Promise.all(late);
-    await run.finished;
-    const copy = fs.readFileSync(target);
+    const copy = await contentOf(store, (await run.finished).id, 'ubd0');
     expect(copy.subarray(0, 4096).every((byte) => byte === 1)).toBe(true);
     expect(copy.subarray(4096).equals(model.subarray(4096))).toBe(true);
   });
 
   it('has each write that was under way as a whole or not at all', async () => {
-    const { disk, model, target } = fixture();
+    const { disk, model, store } = fixture();
     const bytes = new Uint8Array(SYNC_BYTES_MAX + 4096).fill(3);
+    const prepared = beginBackup([disk], store);
     const underWay = disk.write(0, [bytes]);
     expect(underWay).toBeInstanceOf(Promise);
-    const run = beginBackup([disk], [target]);
+    const run = await prepared;
     await Promise.all([underWay, run.finished]);
-    const copy = fs.readFileSync(target).subarray(0, bytes.length);
+    const copy = (await contentOf(store, (await run.finished).id, 'ubd0')).subarray(0, bytes.length);
     expect(copy.equals(bytes) || copy.equals(model.subarray(0, bytes.length))).toBe(true);
   });
 
-  it('is sparse where the disk is zeros', async () => {
-    const { disk, target } = fixture();
-    await beginBackup([disk], [target]).finished;
-    expect(fs.statSync(target).size).toBe(SIZE);
-    expect(fs.statSync(target).blocks * 512).toBeLessThanOrEqual(SIZE - (2 << 20) + BACKUP_CHUNK_BYTES);
+  it('stores neither zeros nor anything twice', async () => {
+    const { disk, store } = fixture();
+    await disk.write(3 << 20, [new Uint8Array(2 << 20).fill(9)]);
+    const { id, disks } = await backUp([disk], store);
+    expect(disks[0]).toMatchObject({ sizeBytes: SIZE, scannedBytes: SIZE });
+    expect(disks[0]!.storedBytes).toBeLessThan(4.2 * 2 ** 20);
+    const again = await backUp([disk], store);
+    expect(again.disks[0]).toMatchObject({ scannedBytes: SIZE, storedBytes: 0 });
+    expect((await contentOf(store, id, 'ubd0')).equals(await contentOf(store, again.id, 'ubd0'))).toBe(true);
   });
 
   it('tells its progress up to the end', async () => {
-    const { disk, target } = fixture();
+    const { disk, store } = fixture();
     const seen: number[] = [];
-    const run = beginBackup([disk], [target], (done, total) => {
+    const run = await beginBackup([disk], store, null, (done, total) => {
       expect(total).toBe(SIZE);
       seen.push(done);
     });
@@ -122,43 +138,37 @@ describe('an online backup', () => {
   });
 
   it('is cancelled without a trace, and the disk goes on', async () => {
-    const { disk, target, folder } = fixture();
-    const before = fs.readdirSync(folder);
-    const run = beginBackup([disk], [target]);
+    const { disk, store } = fixture();
+    const run = await beginBackup([disk], store);
     const write = disk.write(0, [new Uint8Array(512).fill(4)]);
     await run.cancel();
     await write;
-    await expect(run.finished).rejects.toMatchObject({ code: 'canceled' });
-    expect(fs.readdirSync(folder)).toEqual(before);
+    await refused(run.finished, 'canceled');
+    expect(filesOf(store).filter((name) => name.includes('manifest'))).toEqual([]);
     const content = new Uint8Array(512);
     await disk.read(0, [content]);
     expect(content[0]).toBe(4);
-    await beginBackup([disk], [target]).finished;
+    await backUp([disk], store);
   });
 
   it('ends when the disk is closed', async () => {
-    const { disk, target } = fixture();
-    const run = beginBackup([disk], [target]);
+    const { disk, store } = fixture();
+    const run = await beginBackup([disk], store);
     await disk.close();
-    await expect(run.finished).rejects.toMatchObject({ code: 'canceled' });
-    expect(fs.existsSync(`${target}.partial`)).toBe(false);
+    await run.finished.catch((error: unknown) => expect(error).toMatchObject({ code: 'canceled' }));
   });
 
-  it('is one at a time for a disk, and leaves existing files alone', async () => {
-    const { disk, target, folder } = fixture();
-    const run = beginBackup([disk], [target]);
-    expect(() => beginBackup([disk], [`${target}2`])).toThrow('being backed up already');
-    expect(fs.existsSync(`${target}2.partial`)).toBe(false);
+  it('is one at a time for a disk', async () => {
+    const { disk, store } = fixture();
+    const other = await prepareBackup([disk], backupPlan(store));
+    const run = await beginBackup([disk], store);
+    expect(() => other.begin('crash')).toThrow('being backed up already');
     await run.finished;
-    expect(() => beginBackup([disk], [target])).toThrow(expect.objectContaining({ code: 'already_exists' }));
-    expect(() => beginBackup([disk], [path.join(folder, 'no', 'folder')])).toThrow(
-      expect.objectContaining({ code: 'io_error' }),
-    );
-    await beginBackup([disk], [`${target}2`]).finished;
+    await backUp([disk], store);
   });
 
   it('fails with the disk whose content cannot be read, and that disk goes on', async () => {
-    const { folder, target } = fixture();
+    const { folder, store } = fixture();
     const file = path.join(folder, 'short');
     fs.writeFileSync(file, Buffer.alloc(SIZE));
     const volume = new RawVolume(hostFile(fs.openSync(file, 'r+')), SIZE);
@@ -169,24 +179,122 @@ describe('an online backup', () => {
         return Promise.reject(Object.assign(new Error('bad sector'), { code: 'EIO' }));
       return read(offset, into, background);
     };
-    const run = beginBackup([bad], [target]);
-    await expect(run.finished).rejects.toMatchObject({ code: 'io_error' });
+    const run = await beginBackup([bad], store);
+    await refused(run.finished, 'io_error');
     await bad.write(SIZE - 512, [new Uint8Array(512).fill(1)]);
     await bad.close();
     expect(fs.readFileSync(file).at(-1)).toBe(1);
   });
 
-  it('fails on a full disk, removes its file, and the guest goes on', async () => {
+  it('fails on a full disk, and the guest goes on', async () => {
     const folder = smallFileSystem('3m');
     const { disk, model } = fixture();
-    const target = path.join(folder, 'backup');
-    const run = beginBackup([disk], [target]);
-    const writes = writeUntilEnd({ folder, disk, model, target }, run, 5);
-    await expect(run.finished).rejects.toMatchObject({ code: 'disk_full' });
+    const store = storeIn(folder);
+    const run = await beginBackup([disk], store);
+    const writes = writeUntilEnd({ folder, disk, model, store }, run, 5);
+    await refused(run.finished, 'disk_full');
     await writes;
-    expect(fs.readdirSync(folder)).toEqual([]);
+    expect(filesOf(store)).toEqual([]);
     await disk.write(0, [new Uint8Array(512).fill(6)]);
     await disk.flush();
+  });
+});
+
+describe('an incremental backup', () => {
+  it('reads what has changed, and is as whole as a full one', async () => {
+    const { disk, model, store } = fixture();
+    const first = await backUp([disk], store);
+    const random = randomNumbers(7);
+    let parent = first.id;
+    for (let round = 1; round <= 3; round++) {
+      const at = 512 * random(SIZE / 512 - 8);
+      model.set(pattern(4096, round), at);
+      await disk.write(at, [model.subarray(at, at + 4096)]);
+      model.fill(0, 5 << 20, (5 << 20) + CHUNK);
+      await disk.discard(5 << 20, CHUNK);
+      const made = await backUp([disk], store, parent);
+      expect(made).toMatchObject({ kind: 'incremental', parent });
+      expect(made.disks[0]!.scannedBytes).toBeLessThanOrEqual(3 * CHUNK);
+      expect((await contentOf(store, made.id, 'ubd0')).equals(model)).toBe(true);
+      parent = made.id;
+    }
+    // No backup needs another.
+    await runStoreTask(store, 'remove', { backupIds: [first.id] });
+    await runStoreTask(store, 'collect', {});
+    expect((await contentOf(store, parent, 'ubd0')).equals(model)).toBe(true);
+  });
+
+  it('has what was written while the one before it was made', async () => {
+    const fixed = fixture();
+    const { disk, store } = fixed;
+    const run = await beginBackup([disk], store);
+    await writeUntilEnd(fixed, run, 3);
+    const made = await backUp([disk], store, (await run.finished).id);
+    const now = Buffer.alloc(SIZE);
+    await disk.read(0, [now]);
+    expect(made.kind).toBe('incremental');
+    expect((await contentOf(store, made.id, 'ubd0')).equals(now)).toBe(true);
+  });
+
+  it('counts on from the last that was completed', async () => {
+    const { disk, model, store } = fixture();
+    const first = await backUp([disk], store);
+    model.fill(1, 0, 512);
+    await disk.write(0, [model.subarray(0, 512)]);
+    const failed = await beginBackup([disk], store, first.id);
+    await failed.cancel();
+    await failed.finished.catch(() => undefined);
+    const made = await backUp([disk], store, first.id);
+    expect(made.kind).toBe('incremental');
+    expect((await contentOf(store, made.id, 'ubd0')).equals(model)).toBe(true);
+  });
+
+  it('goes on after the disk was closed, unless its files have been touched or it was killed', async () => {
+    const { disk, folder, model, store } = fixture();
+    const config = { ...configOf(folder), readOnly: false };
+    let parent = (await backUp([disk], store)).id;
+    model.fill(2, CHUNK, CHUNK + 512);
+    await disk.write(CHUNK, [model.subarray(CHUNK, CHUNK + 512)]);
+    await disk.close();
+
+    const again = openDisk(config);
+    expect(fs.existsSync(config.tracking)).toBe(false);
+    const made = await backUp([again], store, parent);
+    expect(made.disks[0]).toMatchObject({ scannedBytes: CHUNK });
+    expect((await contentOf(store, made.id, 'ubd0')).equals(model)).toBe(true);
+    parent = made.id;
+    await again.close();
+
+    // By another hand, with the time of last modification put back.
+    const { atime, mtime } = fs.statSync(config.cow);
+    const fd = fs.openSync(config.cow, 'r+');
+    fs.writeSync(fd, 'x', fs.fstatSync(fd).size - 1);
+    fs.closeSync(fd);
+    fs.utimesSync(config.cow, atime, mtime);
+    const touched = openDisk(config);
+    const full = await backUp([touched], store, parent);
+    expect(full).toMatchObject({ kind: 'full', disks: [{ scannedBytes: SIZE }] });
+    await touched.close();
+
+    // A kill leaves no tracking: here it is taken away while the disk is open.
+    const killed = openDisk(config);
+    const tracked = await backUp([killed], store, full.id);
+    expect(tracked.kind).toBe('incremental');
+    expect(fs.existsSync(config.tracking)).toBe(false);
+    await killed.close();
+  });
+
+  it('of a disk that is only read leaves its tracking to the next', async () => {
+    const { disk, folder, store } = fixture();
+    await disk.close();
+    let parent: string | null = null;
+    for (const kind of ['full', 'incremental', 'incremental']) {
+      const reader = openDisk({ ...configOf(folder), readOnly: true });
+      const made = await backUp([reader], store, parent);
+      await reader.close();
+      expect(made.kind).toBe(kind);
+      parent = made.id;
+    }
   });
 });
 
@@ -196,7 +304,7 @@ describe('a full host disk', () => {
     const { folder: elsewhere } = fixture();
     const disk = openDisk({
       device: 'ubd0',
-      file: path.join(elsewhere, 'a.backing'),
+      file: path.join(elsewhere, 'ubd0.backing'),
       cow: path.join(folder, 'cow'),
       readOnly: false,
     });

@@ -1,8 +1,12 @@
 /** Opening the disks of a virtual machine. */
 import type { DiskConfig } from '../contracts/machine.ts';
+import { ChangeTracker } from './change-tracker.ts';
 import { backingSelf, sameFile } from './cow/create.ts';
 import { GuestDisk } from './guest-disk.ts';
 import { openLayers } from './layers/files.ts';
+import type { LayeredVolume } from './layers/layered-volume.ts';
+import { takeTracking } from './tracking-file.ts';
+import { TrackingKeeper } from './tracking-keeper.ts';
 
 /**
  * Opens and locks the files of a disk. With `cow`, all writes go there (it is made when missing) and `file` is only
@@ -16,5 +20,13 @@ import { openLayers } from './layers/files.ts';
 export function openDisk(config: DiskConfig): GuestDisk {
   const { device, file, cow, readOnly, limits, onError } = config;
   if (cow !== undefined && sameFile(cow, file)) throw backingSelf(cow);
-  return new GuestDisk(device, openLayers(config), { readOnly, limits, onError });
+  const volume = openLayers(config);
+  return new GuestDisk(device, volume, { readOnly, limits, onError, tracking: trackingOf(config, volume) });
+}
+
+/** What is known from the last time that the disk was open; the file with it is gone before a change can be made. */
+function trackingOf({ tracking, readOnly }: DiskConfig, volume: LayeredVolume): TrackingKeeper | undefined {
+  if (tracking === undefined) return undefined;
+  const known = takeTracking(tracking, volume.fileStates(), readOnly);
+  return new TrackingKeeper(new ChangeTracker(volume.sizeBytes, known), tracking, volume);
 }

@@ -6,11 +6,13 @@ import { AppError } from '../contracts/errors.ts';
 import type { DiskErrorPolicy, DiskLimits } from '../contracts/machine.ts';
 import type { DiskStats } from '../contracts/ports.ts';
 import { type BlockBackend, BlockError, type MaybePromise } from '../engine/backends.ts';
+import { ChangeTracker } from './change-tracker.ts';
 import { DiskCounters, type RequestKind } from './disk-counters.ts';
 import { DiskLost } from './errors.ts';
 import { HeldRequests } from './held-requests.ts';
 import { LayeredVolume } from './layers/layered-volume.ts';
 import { Throttle } from './throttle.ts';
+import type { TrackingKeeper } from './tracking-keeper.ts';
 import { totalBytes } from './vectors.ts';
 import type { Volume } from './volume.ts';
 
@@ -34,6 +36,8 @@ export interface GuestDiskOptions {
   readonly readOnly: boolean;
   readonly limits?: DiskLimits | undefined;
   readonly onError?: DiskErrorPolicy | undefined;
+  /** Keeps what has changed since backups while the disk is closed. */
+  readonly tracking?: TrackingKeeper | undefined;
 }
 
 /** A request that failed. */
@@ -75,6 +79,9 @@ export class GuestDisk implements BlockBackend {
   readonly #throttle: Throttle;
   readonly #held = new HeldRequests();
   readonly #inFlight = new Set<InFlight>();
+  /** Hears of every change before it is made. */
+  readonly tracker: ChangeTracker;
+  readonly #keeper: TrackingKeeper | undefined;
   #policy: DiskErrorPolicy;
   #watcher: ChangeWatcher | undefined;
   #toldAt = Number.NEGATIVE_INFINITY;
@@ -84,10 +91,12 @@ export class GuestDisk implements BlockBackend {
   constructor(
     device: string,
     volume: Volume,
-    { readOnly, limits = {}, onError = 'report' }: GuestDiskOptions,
+    { readOnly, limits = {}, onError = 'report', tracking }: GuestDiskOptions,
   ) {
     this.device = device;
     this.#volume = volume;
+    this.#keeper = tracking;
+    this.tracker = tracking?.tracker ?? new ChangeTracker(volume.sizeBytes);
     this.sizeBytes = volume.sizeBytes;
     this.readOnly = readOnly;
     this.#throttle = new Throttle(limits);
@@ -163,7 +172,9 @@ export class GuestDisk implements BlockBackend {
     if (this.#volume instanceof LayeredVolume) this.#volume.cancelMerge('the disk is closed');
     await this.#watcher?.closing();
     await Promise.all([...this.#inFlight].map((operation) => operation.finished));
+    await this.#keeper?.beforeClose();
     await this.#volume.close();
+    this.#keeper?.afterClose();
   }
 
   /** For a backup's reads: in the background, past the guest's counters. */
@@ -233,6 +244,7 @@ export class GuestDisk implements BlockBackend {
 
   #attempt(request: Request): MaybePromise<void> {
     const { kind, offset, length } = request;
+    if (isChange(kind)) this.tracker.mark(offset, length);
     const wait = isChange(kind) ? this.#watcher?.beforeChange(offset, length) : undefined;
     try {
       const done = wait === undefined ? request.make() : wait.then(() => request.make());

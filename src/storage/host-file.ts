@@ -23,6 +23,8 @@ export interface HostFile {
   /** fdatasync. */
   sync(): Promise<void>;
   makeHole(how: 'punch' | 'zero', offset: number, length: number): MaybePromise<HoleResult>;
+  /** What tells one state of the file from another: its identity, size, and times of change in nanoseconds. */
+  state(): string;
   close(): void;
 }
 
@@ -61,6 +63,10 @@ export function hostFile(fd: number): HostFile {
       } catch (error) {
         throw blockError(error, 'fallocate');
       }
+    },
+    state() {
+      const { dev, ino, size, mtimeNs, ctimeNs } = fs.fstatSync(fd, { bigint: true });
+      return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
     },
     close() {
       fs.closeSync(fd);

@@ -1,5 +1,8 @@
 /** Disks of virtual machines: raw files, UML's COW files, online backups, copies. */
-export { type BackupProgress, type BackupRun, beginBackup, removePartialBackups } from './backup.ts';
+export { type BackupProgress, type BackupRun, prepareBackup } from './backup.ts';
+export { holdStoreFolder } from './backup-store/store-lock.ts';
+export { runStoreTask, type TaskOptions } from './backup-store/store-thread.ts';
+export type { StoreTaskName, StoreTasks } from './backup-store/tasks.ts';
 export { type ConvertOptions, convertDisk } from './convert.ts';
 export { backingFileOf, type CreateCowOptions, createCow, inspectCow } from './cow/create.ts';
 export type { CowHeader } from './cow/header.ts';

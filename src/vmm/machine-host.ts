@@ -15,12 +15,15 @@ import type { JitStats } from '../engine/cpu.ts';
 import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
 import { createCpu } from '../engine/vcpu.ts';
 import { Inspector } from '../inspect/index.ts';
-import { type BackupRun, beginBackup, type DiskFailure } from '../storage/index.ts';
+import type { DiskFailure } from '../storage/index.ts';
 import { openNicPort } from '../switchd/port-rings.ts';
 import { ConsoleQueue } from './console-queue.ts';
+import { GUEST_AGENT_PORT_NAME, GuestAgent } from './guest-agent.ts';
 import { MachineDevices } from './machine-devices.ts';
 import { changeLayers } from './machine-layers.ts';
 import { NOTIFY_PORT_NAME, NotifyPort } from './notify-port.ts';
+import { OnlineBackups } from './online-backups.ts';
+import { Quiescer } from './quiescer.ts';
 
 const SERIALS = ['ttyS0', 'ttyS1', 'ttyS2', 'ttyS3'] as const;
 const VIRTIO_CONSOLES = ['hvc0'] as const;
@@ -42,7 +45,9 @@ export class MachineHost {
   readonly #consoles = new Map<ConsoleName, ConsoleQueue>();
   readonly #machine: Machine;
   readonly #inspector: Inspector;
-  readonly #backups = new Map<string, BackupRun>();
+  readonly #agent = new GuestAgent();
+  readonly #quiescer: Quiescer;
+  readonly #backups: OnlineBackups;
   readonly #startMs = performance.now();
 
   /**
@@ -64,6 +69,13 @@ export class MachineHost {
     checkMemory(config.memoryBytes);
     const kernel = readNamed(readFile, config.kernel, 'kernel');
     const initrd = config.initrd === undefined ? undefined : readNamed(readFile, config.initrd, 'initrd');
+    this.#quiescer = new Quiescer({
+      agent: this.#agent,
+      hasSerialConsole: /(^| )console=ttyS0\b/.test(config.append),
+      isStopped: () => this.#machine.isStopped,
+      sysRq: (letter) => this.#machine.sysRq(letter),
+    });
+    this.#backups = new OnlineBackups({ disks: () => this.#devices.disks, quiescer: this.#quiescer, post });
     this.#devices = new MachineDevices(data, {
       gone: (device) => post({ type: 'device-gone', device }),
       diskFailed: (device, failure) => this.#diskFailed(device, failure),
@@ -91,6 +103,7 @@ export class MachineHost {
         consoles: [
           ...VIRTIO_CONSOLES.map((name) => ({ port: this.#console(name), console: true })),
           { port: this.#notifyPort(), console: false, name: NOTIFY_PORT_NAME },
+          { port: this.#agent, console: false, name: GUEST_AGENT_PORT_NAME },
         ],
         rng: true,
       },
@@ -108,7 +121,10 @@ export class MachineHost {
   }
 
   #console(name: ConsoleName): CharPort {
-    const queue = new ConsoleQueue((bytes) => this.#post({ type: 'console-output', console: name, bytes }));
+    const queue = new ConsoleQueue((bytes) => {
+      if (name === SERIALS[0]) this.#quiescer.printed(bytes);
+      this.#post({ type: 'console-output', console: name, bytes });
+    });
     this.#consoles.set(name, queue);
     return queue;
   }
@@ -123,7 +139,7 @@ export class MachineHost {
   /** Cancels backups, finishes and flushes disk writes, lets go of everything. */
   async close(): Promise<void> {
     this.#machine.halt();
-    await Promise.all([...this.#backups.values()].map((backup) => backup.cancel()));
+    await this.#backups.cancelAll();
     await this.#devices.close();
   }
 
@@ -166,9 +182,9 @@ export class MachineHost {
       case 'sysrq':
         return this.#sysRq(request.letter);
       case 'backup':
-        return this.#backup(request.backupId, request.files);
+        return this.#backups.begin(request.plan, request.quiesce);
       case 'cancel-backup':
-        return this.#backups.get(request.backupId)?.cancel();
+        return this.#backups.cancel(request.backupId);
       case 'disk-settings':
         return this.#devices.disk(request.device).configure(request.limits, request.onError);
       case 'proc':
@@ -211,33 +227,13 @@ export class MachineHost {
   }
 
   #detach(device: string): Promise<void> {
-    if (this.#backups.size > 0) {
+    if (this.#backups.busy) {
       throw new AppError('conflict', 'a backup of the VM goes on', {
         field: 'device',
         remedy: 'wait for its end, or cancel it',
       });
     }
     return this.#devices.detach(device);
-  }
-
-  /** Begins a backup; the reply says that it has begun, the rest comes as events. */
-  #backup(backupId: string, files: readonly string[]): void {
-    const run = beginBackup(this.#devices.disks, files, (doneBytes, totalBytes) =>
-      this.#post({ type: 'backup-progress', backupId, doneBytes, totalBytes }),
-    );
-    this.#backups.set(backupId, run);
-    const finish = (message: FromMachine): void => {
-      this.#backups.delete(backupId);
-      this.#post(message);
-    };
-    run.finished.then(
-      () => finish({ type: 'backup-done', backupId }),
-      (error: unknown) => {
-        const code = error instanceof AppError ? error.code : 'internal';
-        const message = error instanceof Error ? error.message : String(error);
-        finish({ type: 'backup-failed', backupId, code, message });
-      },
-    );
   }
 
   /** What the engine's compiler has done. */

@@ -5,6 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { MachineConfig } from '../contracts/machine.ts';
 import type { FromMachine, MachineRequest, ToMachine } from '../contracts/ports.ts';
+import { backupPlan, storeIn } from '../storage/testing/store-kit.ts';
 
 /**
  * A multiboot kernel: prints ">", then echoes what comes on the first serial port. "q" powers off,
@@ -173,9 +174,10 @@ test('a backup of a running machine reports its progress', async () => {
   vm = new Vm({ disks: [disk] });
   await vm.prints('>');
   const done = vm.next(({ type }) => type === 'backup-done');
-  const reply = await vm.request({ type: 'backup', backupId: 'b1', files: [join(folder, 'copy')] });
+  const plan = backupPlan(storeIn(folder));
+  const reply = await vm.request({ type: 'backup', plan, quiesce: true });
   expect(reply.type).toBe('reply');
-  await done;
+  expect(await done).toMatchObject({ result: { id: plan.head.id, consistency: 'crash' } });
   expect(vm.messages.filter(({ type }) => type === 'backup-progress').at(-1)).toMatchObject({
     doneBytes: 1 << 20,
     totalBytes: 1 << 20,

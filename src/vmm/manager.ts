@@ -1,6 +1,8 @@
 /** Puts the virtual machine manager together from the parts it is given, and takes it through its life. */
 import type { Jobs } from '../contracts/jobs.ts';
 import type { Store } from '../db/index.ts';
+import { Backups } from './backups/backups.ts';
+import { BackupStores } from './backups/stores.ts';
 import { Admission, type HostMemory, hostMemory } from './admission.ts';
 import { EventLog } from './events.ts';
 import type { Home } from './home.ts';
@@ -9,7 +11,6 @@ import { Operations } from './operations.ts';
 import { INTERNET_ONLY } from '../switchd/index.ts';
 import type { ImageLibrary, Log, MachineFactory, NatPolicyOptions, NetworkSwitch } from './ports.ts';
 import { Addresses } from './services/addresses.ts';
-import { Backups } from './services/backups.ts';
 import { Devices } from './services/devices.ts';
 import { Disks } from './services/disks.ts';
 import { Forwards } from './services/forwards.ts';
@@ -131,16 +132,19 @@ export class Manager {
       merges,
       log,
     });
+    const stores = new BackupStores(store, home, log);
     const backups = new Backups({
       store,
       events,
       home,
+      hostPaths,
       admission,
       operations,
       disks,
       nics,
       vms,
       supervisor,
+      stores,
       log,
     });
     const devices = new Devices({ store, events, nics, fabric, disks, shares, supervisor, vms });
@@ -180,7 +184,7 @@ export class Manager {
     await services.operations.recover();
     await services.merges.recover();
     services.snapshots.recover();
-    services.backups.recover();
+    await services.backups.recover();
     services.images.processJobs(jobs);
     services.backups.processJobs(jobs);
     services.merges.processJobs(jobs);
@@ -188,10 +192,11 @@ export class Manager {
     jobs.process('retention', async () => {
       services.operations.sweep();
       services.idempotency.sweep();
-      services.backups.prune();
+      await services.backups.sweep();
     });
     await jobs.start();
     services.merges.collect();
+    services.backups.schedules.start();
     await jobs.repeat('retention', 'retention', {}, RETENTION_EVERY_MS);
     services.events.append({ type: 'daemon.started', tenant: null, data: { pid: process.pid } });
   }
@@ -206,7 +211,9 @@ export class Manager {
     const { jobs, fabric } = this.#options;
     this.services.events.append({ type: 'daemon.stopping', tenant: null });
     // Jobs first: a backup that goes on would hold a machine.
+    await this.services.backups.schedules.close();
     await jobs.close();
+    await this.services.backups.close();
     await this.services.supervisor.close();
     await this.services.operations.close();
     await this.#autostarted;

@@ -1,10 +1,11 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
+import Database from 'better-sqlite3';
 import { describe, expect, it } from 'vitest';
 import type { Backup, Operation } from '../../src/contracts/api/index.ts';
 import { type Harness, startHarness } from './support/harness.ts';
 
-const backupFiles = (api: Harness) => fs.readdirSync(path.join(api.home, 'backups'));
+const manifests = (api: Harness) => fs.readdirSync(path.join(api.home, 'backups', 'store', 'manifests'));
 const list = async (api: Harness) => (await api.get('/v1/backups').expect(200)).body.items as Backup[];
 const begun = async (api: Harness, vm: string, body: object = {}) =>
   (await api.post(`/v1/vms/${vm}/backups`, body).expect(202)).body as Operation;
@@ -26,7 +27,9 @@ describe('backups', () => {
     expect(operation).toMatchObject({ status: 'succeeded', kind: 'backup.create' });
     const backup = await api.backup('monday');
     expect(backup).toMatchObject({ vm_id: vm.id, vm_name: 'web-1', state: 'available' });
-    expect(backup.snapshots).toMatchObject([{ device: 'ubd0', disk_id: vm.disks[0]!.id, size_bytes: 4096 }]);
+    expect(backup).toMatchObject({ kind: 'full', consistency: 'crash', destination: 'local', damage: null });
+    const disk_id = vm.disks[0]!.id;
+    expect(backup.snapshots).toMatchObject([{ device: 'ubd0', disk_id, size_bytes: 64 * 1024 }]);
     const restored = await api.operate('/v1/backups/monday/restore', { name: 'web-2', start: true });
     expect(restored).toMatchObject({ status: 'succeeded', error: null });
     const copy = await api.vm('web-2');
@@ -34,21 +37,22 @@ describe('backups', () => {
     expect(copy).toMatchObject({ state: 'running', disks: [{ device: 'ubd0', format: 'raw' }] });
     expect(copy.nics[0]!.mac).not.toBe(vm.nics[0]!.mac);
     const [disk] = api.farm.of('web-2').data.config.disks;
-    expect(fs.readFileSync(disk!.file, 'utf8')).toContain('backup of ubd0.img');
+    expect(fs.readFileSync(disk!.file, 'utf8')).toContain('seed default');
     await api.delete('/v1/vms/web-1?force=true').expect(204);
     expect(await list(api)).toHaveLength(1);
     await api.delete('/v1/backups/monday').expect(204);
-    expect(backupFiles(api)).toEqual([]);
+    expect(manifests(api)).toEqual([]);
   });
 
   it('of a halted VM are the content of its disks', async () => {
     const api = await startHarness();
     await api.createVm({ name: 'web-1' });
     expect(await api.operate('/v1/vms/web-1/backups')).toMatchObject({ status: 'succeeded' });
-    const [backup] = await list(api);
-    const file = path.join(api.home, 'backups', backup!.id, 'ubd0.img');
-    expect(fs.readFileSync(file, 'utf8')).toContain('seed default');
-    expect(fs.readFileSync(file)).toHaveLength(64 * 1024);
+    expect(await list(api)).toMatchObject([{ consistency: 'off', kind: 'full' }]);
+    await api.operate(`/v1/backups/${(await list(api))[0]!.id}/restore`, { name: 'web-2' });
+    const content = fs.readFileSync(path.join(api.home, 'vms', (await api.vm('web-2')).id, 'ubd0.img'));
+    expect(content.toString()).toContain('seed default');
+    expect(content).toHaveLength(64 * 1024);
   });
 
   it('are not listed before they are complete, tell their progress, and can be canceled', async () => {
@@ -69,7 +73,7 @@ describe('backups', () => {
       error: { code: 'canceled' },
     });
     expect(await list(api)).toEqual([]);
-    expect(backupFiles(api)).toEqual([]);
+    expect(manifests(api)).toEqual([]);
     expect(await api.vm('web-1')).toMatchObject({ state: 'running' });
     await api.delete(`/v1/operations/${id}`).expect(409);
   });
@@ -81,7 +85,7 @@ describe('backups', () => {
     const operation = await api.operate('/v1/vms/web-1/backups');
     expect(operation).toMatchObject({ status: 'failed', error: { code: 'disk_full' } });
     expect(await list(api)).toEqual([]);
-    expect(backupFiles(api)).toEqual([]);
+    expect(manifests(api)).toEqual([]);
     expect(await api.vm('web-1')).toMatchObject({ state: 'running' });
   });
 
@@ -104,11 +108,46 @@ describe('backups', () => {
     await api.createVm({ name: 'web-1' });
     for (const name of ['a', 'b', 'c']) await api.operate('/v1/vms/web-1/backups', { name, keep: 2 });
     expect((await list(api)).map(({ name }) => name)).toEqual(['b', 'c']);
-    expect(backupFiles(api)).toHaveLength(2);
+    expect(manifests(api)).toHaveLength(2);
     await api.post('/v1/vms/web-1/backups', { name: 'c' }).expect(409);
     await api.createVm({ name: 'web-2' });
     await api.post('/v1/backups/c/restore', { name: 'web-2' }).expect(409);
     await api.post('/v1/backups/c/restore', { memory_bytes: 4096 }).expect(422);
+  });
+});
+
+describe('flat copies, as version 0.1 made them', () => {
+  it('are listed, restored and deleted', async () => {
+    const api = await startHarness();
+    const vm = await api.createVm({ name: 'web-1' });
+    const id = 'bak-00000000000000aa';
+    const folder = path.join(api.home, 'backups', id);
+    fs.mkdirSync(folder);
+    fs.writeFileSync(path.join(folder, 'ubd0.img'), 'flat copy'.padEnd(4096, '.'));
+    const db = new Database(path.join(api.home, 'db.sqlite'));
+    db.exec(`
+      INSERT INTO layers (id, kind, path, size_bytes, created_at)
+        VALUES ('layer-flat', 'backup', 'backups/${id}/ubd0.img', 4096, 1);
+      INSERT INTO backups (id, tenant, name, state, kind, vm_id, vm_name, image_id, memory_bytes, append, config, taken_at,
+        created_at) SELECT '${id}', tenant, 'old', 'available', 'full', id, name, image_id, memory_bytes, append,
+        '{"networks":[],"debugExitPort":null}', 1, 1 FROM vms;
+      INSERT INTO snapshots VALUES ('snap-flat', '${id}', 'ubd0', NULL, 'layer-flat', 4096, 4096, 4096, 0, 1);
+    `);
+    db.close();
+    expect(await list(api)).toMatchObject([{ name: 'old', destination: null, consistency: null }]);
+    expect(await api.operate('/v1/backups/old/restore', { name: 'web-2' })).toMatchObject({ error: null });
+    const restored = (await api.vm('web-2')).id;
+    expect(fs.readFileSync(path.join(api.home, 'vms', restored, 'ubd0.img'), 'utf8')).toContain('flat copy');
+    expect(await api.operate('/v1/backups/old/restore', { over: true })).toMatchObject({ error: null });
+    const [disk] = (await api.vm('web-1')).disks;
+    expect(disk).toMatchObject({ format: 'raw', size_bytes: 4096 });
+    expect(fs.readdirSync(path.join(api.home, 'vms', vm.id))).toHaveLength(1);
+    expect((await api.post('/v1/backups/old/verify').expect(501)).body.code).toBe('unsupported');
+    // The next one goes to the store.
+    await api.operate('/v1/vms/web-1/backups', { name: 'new' });
+    expect(await api.backup('new')).toMatchObject({ destination: 'local', kind: 'full' });
+    await api.delete('/v1/backups/old').expect(204);
+    expect(fs.existsSync(folder)).toBe(false);
   });
 });
 

@@ -45,6 +45,7 @@ describe('VMs', () => {
         readOnly: false,
         limits: {},
         onError: 'report',
+        tracking: expect.stringContaining('/changes/'),
         file: expect.stringContaining('.disk'),
         cow: expect.stringContaining('ubd0.cow'),
       },

@@ -4,12 +4,14 @@ import {
   BackupCreate,
   BackupListQuery,
   BackupPage,
+  BackupPrune,
   BackupRestore,
   Operation,
+  PruneResult,
   Ref,
 } from '../../contracts/api/index.ts';
 import { principalOf } from '../request.ts';
-import { address, NoContent, problems, type RouteGroup, VmParams } from '../route.ts';
+import { address, NoBody, NoContent, problems, type RouteGroup, VmParams } from '../route.ts';
 import { accepted } from './operations.ts';
 
 const tags = ['backups'];
@@ -27,6 +29,18 @@ export const backupRoutes: RouteGroup = (app, { backups }) => {
     },
     handler: async (request, reply) =>
       accepted(reply, await backups.create(principalOf(request), request.params.vm, request.body)),
+  });
+
+  app.route({
+    ...address('pruneBackups'),
+    schema: {
+      operationId: 'pruneBackups',
+      tags,
+      params: VmParams,
+      body: BackupPrune,
+      response: { 200: PruneResult, ...problems },
+    },
+    handler: async (request) => backups.prune(principalOf(request), request.params.vm, request.body),
   });
 
   app.route({
@@ -50,7 +64,7 @@ export const backupRoutes: RouteGroup = (app, { backups }) => {
     ...address('deleteBackup'),
     schema: { operationId: 'deleteBackup', tags, params, response: { 204: NoContent, ...problems } },
     handler: async (request, reply) => {
-      backups.delete(principalOf(request), request.params.backup);
+      await backups.delete(principalOf(request), request.params.backup);
       return reply.code(204).send(null);
     },
   });
@@ -66,5 +80,31 @@ export const backupRoutes: RouteGroup = (app, { backups }) => {
     },
     handler: async (request, reply) =>
       accepted(reply, await backups.restore(principalOf(request), request.params.backup, request.body)),
+  });
+
+  app.route({
+    ...address('verifyBackup'),
+    schema: {
+      operationId: 'verifyBackup',
+      tags,
+      params,
+      body: NoBody,
+      response: { 202: Operation, ...problems },
+    },
+    handler: async (request, reply) =>
+      accepted(reply, await backups.verify(principalOf(request), request.params.backup)),
+  });
+
+  app.route({
+    ...address('testBackup'),
+    schema: {
+      operationId: 'testBackup',
+      tags,
+      params,
+      body: NoBody,
+      response: { 202: Operation, ...problems },
+    },
+    handler: async (request, reply) =>
+      accepted(reply, await backups.test(principalOf(request), request.params.backup)),
   });
 };

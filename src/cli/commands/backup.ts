@@ -5,47 +5,94 @@ import { CommandContext } from '../context.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
 import { parseCount } from '../parse.ts';
+import { registerDestinations } from './backup-destination.ts';
+import { registerPrune, registerSchedules } from './backup-schedule.ts';
 
 interface CreateOptions {
   readonly name?: string;
   readonly keep?: number;
+  readonly destination?: string;
+  readonly full?: boolean;
+  readonly quiesce: boolean;
   readonly wait: boolean;
 }
 interface RestoreOptions {
   readonly name?: string;
+  readonly over?: boolean;
   readonly start?: boolean;
+  readonly wait: boolean;
+}
+interface Waiting {
   readonly wait: boolean;
 }
 
 export function registerBackup(program: Command, io: Io): void {
   const backup = program.command('backup').description('copies of all disks of a VM at one moment');
+  registerCreate(backup, io);
+  registerRestore(backup, io);
+  registerQueries(backup, io);
+  registerChecks(backup, io);
+  registerPrune(backup, io);
+  registerDestinations(backup, io);
+  registerSchedules(backup, io);
+}
+
+function registerCreate(backup: Command, io: Io): void {
   backup
     .command('create')
     .argument('<vm>')
     .option('--name <name>', 'name of the backup')
+    .option('--destination <name>', 'where to; the state folder of the daemon when missing')
+    .option('--full', 'read all of the disks, not only what has changed since the last backup')
+    .option('--no-quiesce', "do not have the guest's file systems frozen or written out for the moment")
     .option('--keep <count>', "keep only so many of this VM's newest backups", parseCount)
     .option('--no-wait', 'do not wait for the end')
     .description('back up a VM, also while it runs')
-    .action(async (vm: string, { name, keep, wait }: CreateOptions, command: Command) => {
+    .action(async (vm: string, { wait, quiesce, ...options }: CreateOptions, command: Command) => {
       const context = new CommandContext(command, io);
-      const body = { ...(name !== undefined && { name }), ...(keep !== undefined && { keep }) };
+      const body = { ...options, quiesce };
       const operation = await context.finish(await context.client.createBackup(vm, body), wait);
       context.print(operation, () => made(operation, 'backup'));
     });
+}
+
+function registerRestore(backup: Command, io: Io): void {
   backup
     .command('restore')
     .argument('<backup>')
     .option('--name <name>', 'name of the new VM')
+    .option('--over', 'put the disks in place of those of the VM it was taken of, which must be off')
     .option('--start', 'boot it at once')
     .option('--no-wait', 'do not wait for the end')
     .description('make a new VM with the disks of a backup')
-    .action(async (id: string, { name, start, wait }: RestoreOptions, command: Command) => {
+    .action(async (id: string, { wait, ...body }: RestoreOptions, command: Command) => {
       const context = new CommandContext(command, io);
-      const body = { ...(name !== undefined && { name }), ...(start !== undefined && { start }) };
       const operation = await context.finish(await context.client.restoreBackup(id, body), wait);
       context.print(operation, () => made(operation, 'vm'));
     });
-  registerQueries(backup, io);
+}
+
+function registerChecks(backup: Command, io: Io): void {
+  backup
+    .command('verify')
+    .argument('<backup>')
+    .option('--no-wait', 'do not wait for the end')
+    .description('read all of a backup and check it')
+    .action(async (id: string, { wait }: Waiting, command: Command) => {
+      const context = new CommandContext(command, io);
+      const operation = await context.finish(await context.client.verifyBackup(id), wait);
+      context.print(operation, () => outcome(operation, `${id} is whole`));
+    });
+  backup
+    .command('test')
+    .argument('<backup>')
+    .option('--no-wait', 'do not wait for the end')
+    .description('boot a throwaway clone of a backup without network, up to its login prompt')
+    .action(async (id: string, { wait }: Waiting, command: Command) => {
+      const context = new CommandContext(command, io);
+      const operation = await context.finish(await context.client.testBackup(id), wait);
+      context.print(operation, () => outcome(operation, `${id} boots`));
+    });
 }
 
 function registerQueries(backup: Command, io: Io): void {
@@ -83,17 +130,27 @@ function made(operation: Operation, type: ResourceType): string {
   return ids.map((resource) => `${resource.id}\n`).join('');
 }
 
+function outcome(operation: Operation, text: string): string {
+  return operation.status === 'succeeded' ? `${text}\n` : `operation ${operation.id} ${operation.status}\n`;
+}
+
 function backupTable(backups: readonly Backup[]): string {
   const rows = backups.map((backup) => [
     backup.name,
     backup.id,
     backup.vm_name,
-    backup.state,
+    stateOf(backup),
+    backup.kind,
+    backup.destination ?? 'flat',
     String(backup.snapshots.length),
     formatBytes(backup.size_bytes),
     formatAge(backup.taken_at),
   ]);
-  return formatTable(['NAME', 'ID', 'VM', 'STATE', 'DISKS', 'SIZE', 'AGE'], rows);
+  return formatTable(['NAME', 'ID', 'VM', 'STATE', 'KIND', 'WHERE', 'DISKS', 'STORED', 'AGE'], rows);
+}
+
+function stateOf({ state, damage }: Backup): string {
+  return damage === null ? state : 'damaged';
 }
 
 function backupFields(backup: Backup): string {
@@ -101,9 +158,16 @@ function backupFields(backup: Backup): string {
     ['name', backup.name],
     ['id', backup.id],
     ['vm', `${backup.vm_name} (${backup.vm_id})`],
-    ['state', backup.state],
+    ['state', stateOf(backup)],
+    ['kind', backup.kind],
+    ['where', backup.destination ?? 'flat copies'],
+    ['consistency', backup.consistency ?? ''],
     ['memory', formatBytes(backup.memory_bytes)],
     ['taken', backup.taken_at],
+    ['verified', backup.verified_at ?? ''],
+    ['damage', backup.damage ?? ''],
+    ['tested', backup.tested_at ?? ''],
+    ['test error', backup.test_error?.detail ?? ''],
     ...backup.snapshots.map((snapshot): [string, string] => [
       snapshot.device,
       `${snapshot.format}, ${formatBytes(snapshot.size_bytes)}, ${formatBytes(snapshot.stored_bytes)} stored`,

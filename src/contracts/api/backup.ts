@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { Bytes, Labels, ListQuery, Name, pageOf, Ref, Timestamp } from './common.ts';
+import { CONSISTENCIES } from '../backup.ts';
+import { Bytes, ErrorBody, Labels, ListQuery, Name, pageOf, Ref, Timestamp } from './common.ts';
 import { Autostart } from './vm.ts';
 
 export const Snapshot = z.object({
@@ -7,9 +8,12 @@ export const Snapshot = z.object({
   backup_id: z.string(),
   device: z.string().meta({ examples: ['ubd0'] }),
   disk_id: z.string().nullable().meta({ description: 'The disk it was taken of, while that exists' }),
-  format: z.enum(['raw', 'cow']),
+  format: z
+    .enum(['raw', 'cow', 'chunks'])
+    .meta({ description: 'chunks: in a store; raw: a flat copy, as version 0.1 made them' }),
   size_bytes: Bytes.meta({ description: 'As the guest sees it' }),
-  stored_bytes: Bytes.meta({ description: "Space of the snapshot's file on the host" }),
+  stored_bytes: Bytes.meta({ description: 'What it added to the store, or the space of the flat copy' }),
+  scanned_bytes: Bytes.meta({ description: 'What was read of the disk to make it' }),
   image_id: z.string().nullable(),
   taken_at: Timestamp,
 });
@@ -23,12 +27,29 @@ export const Backup = z.object({
   vm_id: z.string().meta({ description: 'The VM it was taken of; it may be gone' }),
   vm_name: z.string(),
   state: z.enum(['creating', 'available', 'restoring', 'deleting']),
+  destination: z.string().nullable().meta({ description: 'Where it is; null for flat copies' }),
+  kind: z
+    .enum(['full', 'incremental'])
+    .meta({ description: 'Whether all of the disks was read or what had changed' }),
+  parent_id: z
+    .string()
+    .nullable()
+    .meta({ description: 'What it went on from; it does not need that any more' }),
+  consistency: z.enum(CONSISTENCIES).nullable().meta({
+    description:
+      'guest-agent: file systems were frozen; synced: the kernel had written out; crash: as after a power cut; off: it was off',
+  }),
+  schedule_id: z.string().nullable(),
   image_id: z.string(),
   memory_bytes: Bytes,
   snapshots: z.array(Snapshot),
   size_bytes: Bytes,
   taken_at: Timestamp,
   created_at: Timestamp,
+  verified_at: Timestamp.nullable().meta({ description: 'When all of it was last read and checked' }),
+  damage: z.string().nullable().meta({ description: 'What was found wrong then' }),
+  tested_at: Timestamp.nullable().meta({ description: 'When a clone of it was last booted' }),
+  test_error: ErrorBody.nullable().meta({ description: 'Why that clone did not come to its login prompt' }),
 });
 export type Backup = z.infer<typeof Backup>;
 export const BackupPage = pageOf(Backup);
@@ -42,16 +63,148 @@ export const BackupCreate = z.strictObject({
     .max(10_000)
     .optional()
     .meta({ description: "Afterwards keep only so many of this VM's newest backups" }),
+  destination: Ref.default('local'),
+  full: z.boolean().default(false).meta({ description: 'Read all of the disks, whatever has changed' }),
+  quiesce: z
+    .boolean()
+    .default(true)
+    .meta({ description: "Freeze the guest's file systems for the moment, or have them written out" }),
 });
 export type BackupCreate = z.infer<typeof BackupCreate>;
+export type BackupCreateInput = z.input<typeof BackupCreate>;
 
 export const BackupRestore = z.strictObject({
   name: Name.optional().meta({ description: 'Of the new VM; made up when missing' }),
   memory_bytes: z.int().multipleOf(4096).optional(),
   autostart: Autostart.optional(),
   labels: Labels.optional(),
+  over: z
+    .boolean()
+    .default(false)
+    .meta({ description: 'In place of the disks of the VM it was taken of, which must be off' }),
   start: z.boolean().default(false),
 });
 export type BackupRestore = z.infer<typeof BackupRestore>;
+export type BackupRestoreInput = z.input<typeof BackupRestore>;
 
 export const BackupListQuery = ListQuery.extend({ vm: Ref.optional() });
+
+/** How many backups to keep: the newest, and the newest of each hour, day, week (from Monday), month and year that has one. */
+export const KeepPolicy = z
+  .strictObject({
+    last: z.int().min(0).max(10_000).optional(),
+    hourly: z.int().min(0).max(10_000).optional(),
+    daily: z.int().min(0).max(10_000).optional(),
+    weekly: z.int().min(0).max(10_000).optional(),
+    monthly: z.int().min(0).max(10_000).optional(),
+    yearly: z.int().min(0).max(10_000).optional(),
+  })
+  .refine((policy) => Object.values(policy).some((count) => (count ?? 0) > 0), 'keep at least one');
+export type KeepPolicy = z.infer<typeof KeepPolicy>;
+
+export const BackupPrune = z.strictObject({
+  keep: KeepPolicy,
+  time_zone: z.string().max(64).default('UTC'),
+  dry_run: z.boolean().default(false).meta({ description: 'Only say what would be kept and why' }),
+});
+export type BackupPrune = z.infer<typeof BackupPrune>;
+export type BackupPruneInput = z.input<typeof BackupPrune>;
+
+export const PruneDecision = z.object({
+  backup_id: z.string(),
+  name: z.string(),
+  taken_at: Timestamp,
+  keep: z.boolean(),
+  reasons: z
+    .array(z.string())
+    .meta({ description: 'Why it is kept', examples: [['last 1', 'daily 2026-03-01']] }),
+});
+export type PruneDecision = z.infer<typeof PruneDecision>;
+export const PruneResult = z.object({ dry_run: z.boolean(), backups: z.array(PruneDecision) });
+export type PruneResult = z.infer<typeof PruneResult>;
+
+export const BackupDestination = z.object({
+  id: z.string(),
+  name: Name,
+  kind: z.enum(['directory', 'rclone']),
+  location: z.string(),
+  backups: z.int().min(0),
+  created_at: Timestamp,
+});
+export type BackupDestination = z.infer<typeof BackupDestination>;
+export const BackupDestinationPage = pageOf(BackupDestination);
+
+/** A folder of the host that the operator allows, or a path of a remote that rclone knows. */
+export const BackupDestinationCreate = z.discriminatedUnion('kind', [
+  z.strictObject({ name: Name, kind: z.literal('directory'), location: z.string().min(1).max(4096) }),
+  z.strictObject({
+    name: Name,
+    kind: z.literal('rclone'),
+    location: z
+      .string()
+      .max(4096)
+      .regex(
+        /^[A-Za-z0-9_][A-Za-z0-9_. +@-]*:/,
+        'write it as REMOTE:PATH, with a remote of `rclone listremotes`',
+      ),
+  }),
+]);
+export type BackupDestinationCreate = z.infer<typeof BackupDestinationCreate>;
+
+const Cron = z
+  .string()
+  .max(200)
+  .meta({ description: 'Minute, hour, day, month, weekday', examples: ['30 2 * * *'] });
+const TimeZone = z
+  .string()
+  .max(64)
+  .meta({ description: 'IANA name', examples: ['Europe/Vienna'] });
+const Jitter = z
+  .int()
+  .min(0)
+  .max(86_400)
+  .meta({ description: 'Each run is put off by up to so many seconds' });
+
+export const BackupSchedule = z.object({
+  id: z.string(),
+  name: Name,
+  vm_id: z.string(),
+  destination: z.string(),
+  cron: Cron,
+  time_zone: TimeZone,
+  jitter_seconds: Jitter,
+  quiesce: z.boolean(),
+  keep: KeepPolicy.nullable(),
+  enabled: z.boolean(),
+  next_at: Timestamp.nullable(),
+  last_at: Timestamp.nullable(),
+  last_operation_id: z.string().nullable(),
+  created_at: Timestamp,
+});
+export type BackupSchedule = z.infer<typeof BackupSchedule>;
+export const BackupSchedulePage = pageOf(BackupSchedule);
+
+export const BackupScheduleCreate = z.strictObject({
+  name: Name.optional(),
+  cron: Cron,
+  time_zone: TimeZone.default('UTC'),
+  jitter_seconds: Jitter.default(0),
+  destination: Ref.default('local'),
+  quiesce: z.boolean().default(true),
+  keep: KeepPolicy.nullable().default(null),
+  enabled: z.boolean().default(true),
+});
+export type BackupScheduleCreate = z.infer<typeof BackupScheduleCreate>;
+export type BackupScheduleCreateInput = z.input<typeof BackupScheduleCreate>;
+
+export const BackupScheduleUpdate = z.strictObject({
+  cron: Cron.optional(),
+  time_zone: TimeZone.optional(),
+  jitter_seconds: Jitter.optional(),
+  destination: Ref.optional(),
+  quiesce: z.boolean().optional(),
+  keep: KeepPolicy.nullable().optional(),
+  enabled: z.boolean().optional(),
+});
+export type BackupScheduleUpdate = z.infer<typeof BackupScheduleUpdate>;
+export const BackupScheduleListQuery = ListQuery.extend({ vm: Ref.optional() });

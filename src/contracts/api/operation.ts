@@ -14,6 +14,10 @@ export const OperationKind = z.enum([
   'snapshot.delete',
   'snapshot.rollback',
   'layer.merge',
+  'backup.verify',
+  'backup.test',
+  'backup.collect',
+  'backup.rebuild',
 ]);
 export type OperationKind = z.infer<typeof OperationKind>;
 
@@ -28,6 +32,8 @@ export const ResourceType = z.enum([
   'backup',
   'snapshot',
   'layer',
+  'backup-destination',
+  'backup-schedule',
   'operation',
   'token',
 ]);

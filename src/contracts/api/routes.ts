@@ -110,6 +110,63 @@ export const ROUTES = [
   { operationId: 'getBackup', method: 'GET', path: '/v1/backups/{backup}', status: 200 },
   { operationId: 'deleteBackup', method: 'DELETE', path: '/v1/backups/{backup}', status: 204 },
   { operationId: 'restoreBackup', method: 'POST', path: '/v1/backups/{backup}/restore', status: 202 },
+  { operationId: 'verifyBackup', method: 'POST', path: '/v1/backups/{backup}/verify', status: 202 },
+  { operationId: 'testBackup', method: 'POST', path: '/v1/backups/{backup}/test', status: 202 },
+  { operationId: 'pruneBackups', method: 'POST', path: '/v1/vms/{vm}/backups/prune', status: 200 },
+
+  { operationId: 'listBackupDestinations', method: 'GET', path: '/v1/backup-destinations', status: 200 },
+  { operationId: 'createBackupDestination', method: 'POST', path: '/v1/backup-destinations', status: 201 },
+  {
+    operationId: 'getBackupDestination',
+    method: 'GET',
+    path: '/v1/backup-destinations/{destination}',
+    status: 200,
+  },
+  {
+    operationId: 'deleteBackupDestination',
+    method: 'DELETE',
+    path: '/v1/backup-destinations/{destination}',
+    status: 204,
+  },
+  {
+    operationId: 'verifyBackupDestination',
+    method: 'POST',
+    path: '/v1/backup-destinations/{destination}/verify',
+    status: 202,
+  },
+  {
+    operationId: 'collectBackupDestination',
+    method: 'POST',
+    path: '/v1/backup-destinations/{destination}/collect',
+    status: 202,
+  },
+  {
+    operationId: 'rebuildBackupDestination',
+    method: 'POST',
+    path: '/v1/backup-destinations/{destination}/rebuild',
+    status: 202,
+  },
+
+  { operationId: 'listBackupSchedules', method: 'GET', path: '/v1/backup-schedules', status: 200 },
+  { operationId: 'createBackupSchedule', method: 'POST', path: '/v1/vms/{vm}/backup-schedules', status: 201 },
+  {
+    operationId: 'getBackupSchedule',
+    method: 'GET',
+    path: '/v1/backup-schedules/{schedule}',
+    status: 200,
+  },
+  {
+    operationId: 'updateBackupSchedule',
+    method: 'PATCH',
+    path: '/v1/backup-schedules/{schedule}',
+    status: 200,
+  },
+  {
+    operationId: 'deleteBackupSchedule',
+    method: 'DELETE',
+    path: '/v1/backup-schedules/{schedule}',
+    status: 204,
+  },
 
   { operationId: 'createSnapshot', method: 'POST', path: '/v1/vms/{vm}/snapshots', status: 201 },
   { operationId: 'listSnapshots', method: 'GET', path: '/v1/vms/{vm}/snapshots', status: 200 },

@@ -84,6 +84,10 @@ class Recorder implements HostFile {
     return 'done';
   }
 
+  state(): string {
+    return '';
+  }
+
   close(): void {}
 }
 
@@ -96,6 +100,7 @@ const backing: HostFile = {
   },
   sync: () => Promise.resolve(),
   makeHole: () => 'unsupported',
+  state: () => '',
   close() {},
 };
 
@@ -221,6 +226,7 @@ describe('a flush that fails', () => {
       write: (offset, from) => file.write(offset, from),
       sync,
       makeHole: () => 'unsupported',
+      state: () => '',
       close() {},
     };
     return { file, volume: new CowVolume(host, backing, PLACEMENT), fail };

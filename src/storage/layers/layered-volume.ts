@@ -90,6 +90,12 @@ export class LayeredVolume implements Volume {
     return this.#sealed.then(() => this.#top.volume.flush());
   }
 
+  /** What tells one state of the disk's files from another, each to the nanosecond of its last change. */
+  fileStates(): string[] {
+    const files = [this.#top.file, ...(this.#stack?.layers ?? []).map((layer) => layer.file)];
+    return files.map((file) => file.state());
+  }
+
   /** What a new top shows where it has nothing: this disk as it is. Only for `freeze`. */
   get below(): DiskBelow {
     return belowOf(this.#top.volume);

@@ -1,4 +1,5 @@
 /** The daemon's side of one run of a machine: requests with answers and time limits, and how the run ended. */
+import type { BackupPlan, BackupSummary } from '../../contracts/backup.ts';
 import { AppError, isErrorCode } from '../../contracts/errors.ts';
 import type { FromMachine, MachineEnd, MachineRequest, ToMachine } from '../../contracts/ports.ts';
 import type { MachineWorker } from '../ports.ts';
@@ -6,6 +7,8 @@ import type { MachineWorker } from '../ports.ts';
 /** A thread that has said its end may take so long to let go of its files. */
 const EXIT_GRACE_MS = 5000;
 export const REQUEST_TIMEOUT_MS = 30_000;
+/** The guest may take long to write out what it has. */
+const BACKUP_BEGIN_TIMEOUT_MS = 180_000;
 
 type ProgressListener = (done: number, total: number) => void;
 
@@ -24,7 +27,7 @@ export type DiskErrorMessage = Extract<FromMachine, { type: 'disk-error' }>;
 
 export interface BackupWatch {
   /** Rejects with AppError when the backup or the machine fails. */
-  readonly finished: Promise<void>;
+  readonly finished: Promise<BackupSummary>;
 }
 
 interface Waiting {
@@ -36,7 +39,7 @@ interface Waiting {
 
 interface RunningBackup {
   progress(done: number, total: number): void;
-  resolve(): void;
+  resolve(result: BackupSummary): void;
   reject(error: Error): void;
 }
 
@@ -101,18 +104,19 @@ export class MachineLink {
     if (this.#end === undefined) this.#post({ type: 'console-input', console, bytes });
   }
 
-  /** Begins a backup; `finished` settles when the files are complete or gone. */
+  /** Begins a backup: its moment is taken when this resolves. `finished` settles when it is durable or gone. */
   async backup(
-    backupId: string,
-    files: readonly string[],
+    plan: BackupPlan,
+    quiesce: boolean,
     onProgress: (done: number, total: number) => void,
   ): Promise<BackupWatch> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const backupId = plan.head.id;
+    const { promise, resolve, reject } = Promise.withResolvers<BackupSummary>();
     // The caller looks at it after the request is answered.
     promise.catch(() => undefined);
     this.#backups.set(backupId, { progress: onProgress, resolve, reject });
     try {
-      await this.request({ type: 'backup', backupId, files });
+      await this.request({ type: 'backup', plan, quiesce }, BACKUP_BEGIN_TIMEOUT_MS);
     } catch (error) {
       this.#backups.delete(backupId);
       throw error;
@@ -170,7 +174,7 @@ export class MachineLink {
         this.#backups.get(message.backupId)?.progress(message.doneBytes, message.totalBytes);
         break;
       case 'backup-done':
-        this.#takeBackup(message.backupId)?.resolve();
+        this.#takeBackup(message.backupId)?.resolve(message.result);
         break;
       case 'backup-failed':
         this.#takeBackup(message.backupId)?.reject(machineError(message.code, message.message));

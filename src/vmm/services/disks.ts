@@ -247,6 +247,26 @@ export class Disks {
     });
   }
 
+  /**
+   * Gives a disk of ours a raw file that has been made as its content, in the running transaction, with nobody using it. The layer that
+   * it had is for `onForgotten` to remove, unless others need it.
+   */
+  replaceContent(disk: DiskRow, path: string, sizeBytes: number, originLayerId: string): void {
+    const { store } = this.#deps;
+    const id = newId('layer');
+    store.disks.insertLayer({
+      id,
+      kind: 'raw',
+      parent_id: null,
+      origin_id: originLayerId,
+      image_id: null,
+      path,
+      size_bytes: sizeBytes,
+      created_at: Date.now(),
+    });
+    store.disks.setLayer(disk.id, id);
+  }
+
   forget(disk: DiskRow): void {
     const { store, events } = this.#deps;
     store.disks.remove(disk);
@@ -270,7 +290,13 @@ export class Disks {
 
   /** How the machine opens a disk that is attached. */
   config(disk: DiskRow): DiskConfig {
-    const common = { device: disk.device ?? '', readOnly: disk.read_only === 1, ...settingsOf(disk) };
+    const tracking = this.#deps.home.file('changes', disk.id);
+    const common = {
+      device: disk.device ?? '',
+      readOnly: disk.read_only === 1,
+      tracking,
+      ...settingsOf(disk),
+    };
     return { ...common, ...layerConfig(this.#deps, disk.layer_id) };
   }
 

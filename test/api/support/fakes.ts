@@ -27,8 +27,9 @@ import type {
   NetworkSwitch,
   StoredImage,
 } from '../../../src/vmm/index.ts';
+import type { BackupPlan } from '../../../src/contracts/backup.ts';
 import { AppError, toAppError } from '../../../src/contracts/errors.ts';
-import { type GuestDisk, openDisk } from '../../../src/storage/index.ts';
+import { type GuestDisk, openDisk, prepareBackup } from '../../../src/storage/index.ts';
 import { changeLayers } from '../../../src/vmm/machine-layers.ts';
 
 /** A machine without a guest: it answers as a machine's thread does and echoes its console. */
@@ -44,7 +45,7 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
   /** Called when it is let go on, before the answer. */
   onGo: (() => void) | undefined;
   /** Of the backup that goes on. */
-  backup: { id: string; files: readonly string[] } | undefined;
+  backup: BackupPlan | undefined;
 
   constructor(data: MachineWorkerData, farm: MachineFarm) {
     super();
@@ -165,11 +166,10 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
         break;
       case 'backup':
         reply();
-        this.#backUp(request.backupId, request.files);
+        this.#backUp(request.plan);
         break;
       case 'cancel-backup':
         reply();
-        for (const file of this.backup?.files ?? []) fs.rmSync(file, { force: true });
         this.backup = undefined;
         this.say({
           type: 'backup-failed',
@@ -224,8 +224,9 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
     }
   }
 
-  #backUp(backupId: string, files: readonly string[]): void {
-    this.backup = { id: backupId, files };
+  #backUp(plan: BackupPlan): void {
+    this.backup = plan;
+    const backupId = plan.head.id;
     if (this.#farm.holdBackups) {
       this.say({ type: 'backup-progress', backupId, doneBytes: 512, totalBytes: 4096 });
       return;
@@ -235,15 +236,19 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
       this.say({ type: 'backup-failed', backupId, code, message: 'no space left on device' });
       return;
     }
-    this.finishBackup();
+    void this.finishBackup();
   }
 
-  finishBackup(): void {
+  /** Backs the disks up as the machine's thread would. */
+  async finishBackup(): Promise<void> {
     if (this.backup === undefined) return;
-    const { id: backupId, files } = this.backup;
-    for (const file of files) fs.writeFileSync(file, `backup of ${path.basename(file)}`.padEnd(4096, '.'));
-    this.say({ type: 'backup-done', backupId });
+    const plan = this.backup;
+    const disks = this.data.config.disks.map((disk) => openDisk(disk));
+    const run = (await prepareBackup(disks, plan)).begin('crash');
+    const result = await run.finished;
+    for (const disk of disks) await disk.close();
     this.backup = undefined;
+    this.say({ type: 'backup-done', backupId: plan.head.id, result });
   }
 }
 

@@ -118,7 +118,7 @@ class ConsoleModel implements VirtioModel, ConsoleHandle {
     this.#messages.clear();
     for (const port of this.#ports) {
       port.ready = false;
-      port.open = false;
+      this.#setOpen(port, false);
     }
   }
 
@@ -184,9 +184,14 @@ class ConsoleModel implements VirtioModel, ConsoleHandle {
     if (port === undefined) return;
     if (event === EVENT.PORT_READY && value === 1) this.#introduce(index, port);
     if (event === EVENT.PORT_OPEN) {
-      port.open = value === 1;
+      this.#setOpen(port, value === 1);
       this.#receive(port);
     }
+  }
+
+  #setOpen(port: Port, open: boolean): void {
+    port.open = open;
+    port.port.opened?.(open);
   }
 
   /** The guest has made the port: say what it is, and that this end is open. */

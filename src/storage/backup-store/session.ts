@@ -1,0 +1,215 @@
+/**
+ * A backup being written to a store. Chunks come in any order; what the store has is not written again. In the end every
+ * pack is durable, then the manifest is written: a crash at any point leaves chunks that nobody names, and no half backup.
+ */
+import {
+  chunkHash,
+  chunksOf,
+  CHUNK_BYTES,
+  HASH_BYTES,
+  isZero,
+  MAP_BLOCK_BYTES,
+  MAP_ENTRIES,
+  mapBlocksOf,
+  PACK_BYTES,
+  ZERO_HASH,
+} from './format.ts';
+import type { BackedUpDisk, BackupHead, BackupSummary } from '../../contracts/backup.ts';
+import { damaged } from './damaged.ts';
+import {
+  type BackupManifest,
+  type DiskManifest,
+  type ManifestRest,
+  manifestName,
+  manifestText,
+} from './manifest.ts';
+import { PackBuilder } from './pack.ts';
+import type { BackupStore } from './store.ts';
+
+/** Packs on their way to the store while the next is being filled. */
+const PUTS_MAX = 2;
+
+export interface SessionDisk {
+  readonly device: string;
+  readonly diskId: string;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  /** Only what has changed since the parent will be given. */
+  readonly incremental: boolean;
+}
+
+export class BackupSession {
+  readonly #store: BackupStore;
+  readonly #head: BackupHead;
+  readonly #id: number;
+  readonly #pack = new PackBuilder();
+  /** Hashes of the chunks in packs that the index does not have yet. */
+  readonly #fresh = new Set<string>();
+  /** Packs that stay because of this session. */
+  readonly #pinned = new Set<number>();
+  readonly #puts = new Set<Promise<void>>();
+  readonly #disks: DiskMap[] = [];
+  #parent: BackupManifest | undefined;
+  #failure: unknown;
+
+  constructor(store: BackupStore, head: BackupHead) {
+    this.#store = store;
+    this.#head = head;
+    this.#id = store.index.beginSession('backup');
+  }
+
+  /** Before the first chunk. `parent` is the id of the backup that incremental disks go on from. */
+  async begin(disks: readonly SessionDisk[], parent: string | null): Promise<void> {
+    if (parent !== null) this.#parent = await this.#store.readManifest(parent);
+    for (const disk of disks) {
+      const before = disk.incremental
+        ? this.#parent?.disks.find((one) => one.device === disk.device)
+        : undefined;
+      if (disk.incremental && (before === undefined || before.sizeBytes !== disk.sizeBytes)) {
+        throw damaged(`backup ${parent} has no ${disk.device} of this size`);
+      }
+      this.#disks.push(new DiskMap(disk, before));
+    }
+  }
+
+  /** A run of whole chunks of a disk, from `offset` on; the last one of the disk may be short. */
+  async add(disk: number, offset: number, bytes: Uint8Array): Promise<void> {
+    const map = this.#disks[disk]!;
+    map.scannedBytes += bytes.length;
+    for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
+      const raw = bytes.subarray(at, Math.min(at + CHUNK_BYTES, bytes.length));
+      const hash = isZero(raw) ? ZERO_HASH : await this.#keep(map, raw);
+      await this.#enter(map, (offset + at) / CHUNK_BYTES, hash);
+    }
+  }
+
+  /** Makes everything durable and writes the manifest. */
+  async finish(rest: Pick<ManifestRest, 'consistency' | 'takenAt'>): Promise<BackupSummary> {
+    for (const map of this.#disks) await this.#finishMap(map);
+    await this.#putPack();
+    await this.#settle(0);
+    const incremental = this.#disks.length > 0 && this.#disks.every(({ disk }) => disk.incremental);
+    const whole: ManifestRest = {
+      ...rest,
+      kind: incremental ? 'incremental' : 'full',
+      parent: this.#parent?.id ?? null,
+      disks: this.#disks.map((map) => ({ ...map.summary, map: map.names })),
+    };
+    await this.#store.objects.put(manifestName(this.#head.id), manifestText(this.#head, whole));
+    return { ...this.#head, ...whole, disks: this.#disks.map((map) => map.summary) };
+  }
+
+  /** Always, after `finish` or instead of it. */
+  async close(): Promise<void> {
+    await Promise.allSettled(this.#puts);
+    this.#store.index.endSession(this.#id);
+  }
+
+  async #keep(map: DiskMap, raw: Uint8Array): Promise<Buffer> {
+    const hash = chunkHash(raw);
+    const key = hash.toString('latin1');
+    if (this.#fresh.has(key) || this.#isStored(hash)) return hash;
+    this.#fresh.add(key);
+    map.storedBytes += this.#pack.add(hash, raw);
+    if (this.#pack.bytes >= PACK_BYTES) await this.#putPack();
+    return hash;
+  }
+
+  #isStored(hash: Buffer): boolean {
+    const { index } = this.#store;
+    const place = index.find(hash);
+    if (place === undefined || this.#pinned.has(place.pack)) return place !== undefined;
+    const pinned = index.findPinned(hash, this.#id);
+    if (pinned !== undefined) this.#pinned.add(pinned.pack);
+    return pinned !== undefined;
+  }
+
+  async #putPack(): Promise<void> {
+    const pack = this.#pack.take();
+    if (pack === undefined) return;
+    await this.#settle(PUTS_MAX - 1);
+    const put = this.#store.objects
+      .put(`packs/${pack.name}`, pack.bytes)
+      .then(() => {
+        this.#store.index.addPack(pack.name, pack.bytes.length, pack.entries, this.#id);
+        for (const { hash } of pack.entries) this.#fresh.delete(hash.toString('latin1'));
+      })
+      .catch((error: unknown) => {
+        this.#failure ??= error;
+      })
+      .finally(() => this.#puts.delete(put));
+    this.#puts.add(put);
+  }
+
+  /** Waits until at most `most` packs are under way. */
+  async #settle(most: number): Promise<void> {
+    while (this.#puts.size > most) await Promise.race(this.#puts);
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  async #enter(map: DiskMap, chunk: number, hash: Buffer): Promise<void> {
+    const block = Math.floor(chunk / MAP_ENTRIES);
+    const entries = map.open.get(block) ?? (await this.#openBlock(map, block));
+    hash.copy(entries.hashes, (chunk % MAP_ENTRIES) * HASH_BYTES);
+    // A whole block of a full backup is done with when its last chunk has come.
+    if (--entries.missing === 0) await this.#closeBlock(map, block);
+  }
+
+  async #openBlock(map: DiskMap, block: number): Promise<OpenBlock> {
+    const name = map.names[block] ?? null;
+    const hashes =
+      name === null ? Buffer.alloc(MAP_BLOCK_BYTES) : Buffer.from(await this.#store.readMapBlock(name));
+    const missing = map.disk.incremental
+      ? Number.POSITIVE_INFINITY
+      : Math.min(MAP_ENTRIES, chunksOf(map.disk.sizeBytes) - block * MAP_ENTRIES);
+    const opened = { hashes, missing };
+    map.open.set(block, opened);
+    return opened;
+  }
+
+  async #closeBlock(map: DiskMap, block: number): Promise<void> {
+    // INVARIANT: only open blocks are closed.
+    const { hashes } = map.open.get(block)!;
+    map.open.delete(block);
+    map.names[block] = isZero(hashes) ? null : (await this.#keep(map, hashes)).toString('hex');
+  }
+
+  async #finishMap(map: DiskMap): Promise<void> {
+    for (const [block, { missing }] of [...map.open]) {
+      if (Number.isFinite(missing))
+        throw new RangeError(`block ${block} of ${map.disk.device} is not complete`);
+      await this.#closeBlock(map, block);
+    }
+    // Blocks that nothing came for are the parent's, or those of a full backup have all been closed.
+    if (map.disk.incremental || map.scannedBytes >= map.disk.sizeBytes) return;
+    throw new RangeError(`only ${map.scannedBytes} bytes of ${map.disk.device} were given`);
+  }
+}
+
+interface OpenBlock {
+  readonly hashes: Buffer;
+  missing: number;
+}
+
+/** The map of one disk as it comes about. */
+class DiskMap {
+  readonly disk: SessionDisk;
+  readonly open = new Map<number, OpenBlock>();
+  readonly names: (string | null)[];
+  scannedBytes = 0;
+  storedBytes = 0;
+
+  constructor(disk: SessionDisk, parent: DiskManifest | undefined) {
+    this.disk = disk;
+    this.names =
+      parent === undefined
+        ? Array.from({ length: mapBlocksOf(disk.sizeBytes) }, () => null)
+        : [...parent.map];
+  }
+
+  get summary(): BackedUpDisk {
+    const { device, diskId, sizeBytes, readOnly } = this.disk;
+    const { scannedBytes, storedBytes } = this;
+    return { device, diskId, sizeBytes, readOnly, scannedBytes, storedBytes };
+  }
+}

@@ -1,0 +1,61 @@
+/** What is done with a store, each in a worker thread of its own: reading, hashing and compressing would hold up others. */
+import type { BackupHead, BackupSummary, Consistency, StoreConfig } from '../../contracts/backup.ts';
+import type { PlainError } from '../../contracts/errors.ts';
+import type { SessionDisk } from './session.ts';
+import type { RestoredDisk } from './restore.ts';
+import type { CollectResult } from './collect.ts';
+import type { VerifyResult } from './verify.ts';
+
+export interface StoreContent {
+  readonly backups: readonly BackupSummary[];
+  readonly damaged: readonly { readonly id: string; readonly detail: string }[];
+}
+
+/** Each task and its result. */
+export interface StoreTasks {
+  synchronize: { readonly input: Record<never, never>; readonly result: readonly string[] };
+  list: { readonly input: Record<never, never>; readonly result: StoreContent };
+  remove: { readonly input: { readonly backupIds: readonly string[] }; readonly result: null };
+  restore: {
+    readonly input: { readonly backupId: string; readonly disks: readonly RestoredDisk[] };
+    readonly result: null;
+  };
+  /** All backups of the store when none is named. */
+  verify: {
+    readonly input: { readonly backupIds: readonly string[] | null };
+    readonly result: VerifyResult;
+  };
+  collect: { readonly input: Record<never, never>; readonly result: CollectResult };
+  /** Takes chunks by messages. */
+  write: { readonly input: { readonly head: BackupHead }; readonly result: BackupSummary };
+}
+export type StoreTaskName = keyof StoreTasks;
+
+/** `workerData`. */
+export type StoreJob = {
+  readonly [K in StoreTaskName]: {
+    readonly task: K;
+    readonly store: StoreConfig;
+    readonly input: StoreTasks[K]['input'];
+  };
+}[StoreTaskName];
+
+export type ToStoreWorker =
+  | { readonly type: 'cancel' }
+  | { readonly type: 'begin'; readonly disks: readonly SessionDisk[]; readonly parent: string | null }
+  /** A piece of a disk; the buffer is the worker's until it is given back. */
+  | {
+      readonly type: 'piece';
+      readonly disk: number;
+      readonly offset: number;
+      readonly length: number;
+      readonly buffer: SharedArrayBuffer;
+    }
+  | { readonly type: 'finish'; readonly consistency: Consistency; readonly takenAt: number };
+
+export type FromStoreWorker =
+  | { readonly type: 'ready' }
+  | { readonly type: 'progress'; readonly done: number; readonly total: number }
+  | { readonly type: 'taken' }
+  | { readonly type: 'done'; readonly result: unknown }
+  | { readonly type: 'failed'; readonly error: PlainError };

@@ -1,0 +1,118 @@
+/** The stores that backups are in, one per destination: opened once, and then worked on by threads of their own. */
+import * as fs from 'node:fs';
+import type { StoreConfig, StoreLocation } from '../../contracts/backup.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { DestinationRow, Store } from '../../db/index.ts';
+import {
+  holdStoreFolder,
+  runStoreTask,
+  type StoreTaskName,
+  type StoreTasks,
+  type TaskOptions,
+} from '../../storage/index.ts';
+import type { Home } from '../home.ts';
+import type { Log } from '../ports.ts';
+
+/** Of the destination that is always there, in the state folder. */
+export const LOCAL_DESTINATION = 'dst-local';
+
+interface Opened {
+  readonly config: StoreConfig;
+  release(): void;
+}
+
+export class BackupStores {
+  readonly #store: Store;
+  readonly #home: Home;
+  readonly #log: Log;
+  readonly #opened = new Map<string, Promise<Opened>>();
+  /** Destinations with chunks that may be of no backup any more. */
+  readonly #littered = new Set<string>();
+
+  constructor(store: Store, home: Home, log: Log) {
+    this.#store = store;
+    this.#home = home;
+    this.#log = log;
+  }
+
+  /** How a thread opens it; the first time its index is brought up to date. AppErrors of the destination. */
+  async config(destinationId: string): Promise<StoreConfig> {
+    const known = this.#opened.get(destinationId);
+    if (known !== undefined) return (await known).config;
+    const opening = this.#open(destinationId);
+    this.#opened.set(destinationId, opening);
+    try {
+      return (await opening).config;
+    } catch (error) {
+      // It may be there the next time.
+      this.#opened.delete(destinationId);
+      throw error;
+    }
+  }
+
+  async run<K extends StoreTaskName>(
+    destinationId: string,
+    task: K,
+    input: StoreTasks[K]['input'],
+    options: TaskOptions = {},
+  ): Promise<StoreTasks[K]['result']> {
+    return await runStoreTask(await this.config(destinationId), task, input, options);
+  }
+
+  littered(destinationId: string): void {
+    this.#littered.add(destinationId);
+  }
+
+  /** Those with garbage, which from now on are taken to have none. */
+  takeLittered(): string[] {
+    const ids = [...this.#littered].filter((id) => this.#store.destinations.get(id) !== undefined);
+    this.#littered.clear();
+    return ids;
+  }
+
+  /** The index goes, and the place is free for others. What is stored stays. */
+  async forget(destinationId: string): Promise<void> {
+    const opened = this.#opened.get(destinationId);
+    this.#opened.delete(destinationId);
+    (await opened?.catch(() => undefined))?.release();
+    for (const part of ['', '-wal', '-shm']) {
+      fs.rmSync(`${this.#indexFile(destinationId)}${part}`, { force: true });
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const opened of this.#opened.values()) (await opened.catch(() => undefined))?.release();
+    this.#opened.clear();
+  }
+
+  location(row: DestinationRow): StoreLocation {
+    if (row.kind === 'rclone') return { kind: 'rclone', remote: row.location };
+    return {
+      kind: 'directory',
+      folder: row.location === '' ? this.#home.file('backups', 'store') : row.location,
+    };
+  }
+
+  async #open(destinationId: string): Promise<Opened> {
+    const row = this.#store.destinations.get(destinationId);
+    if (row === undefined) throw new AppError('not_found', 'the destination of the backup is gone');
+    const location = this.location(row);
+    const release = location.kind === 'directory' ? holdStoreFolder(location.folder) : () => undefined;
+    const config = { location, indexFile: this.#indexFile(destinationId) };
+    try {
+      const broken = await runStoreTask(config, 'synchronize', {});
+      if (broken.length > 0) {
+        this.#log.warn({ destination: row.name, packs: broken }, 'packs of a backup store cannot be read');
+      }
+    } catch (error) {
+      release();
+      throw error;
+    }
+    this.#littered.add(destinationId);
+    return { config, release };
+  }
+
+  #indexFile(destinationId: string): string {
+    return this.#home.file('backups', `${destinationId}.sqlite`);
+  }
+}
