@@ -37,6 +37,7 @@ export class Backups {
   readonly #restoration: BackupRestoration;
   readonly #removal: BackupRemoval;
   readonly #checks: BackupChecks;
+  readonly #cleanups = new Set<Promise<void>>();
 
   constructor(deps: BackupDeps) {
     this.#deps = deps;
@@ -141,13 +142,17 @@ export class Backups {
       // INVARIANT: the payload of a job of this kind. It may have ended before it was begun.
       const { backupId } = job.payload as JobPayloads['backup.create'];
       if (store.backups.get(backupId) === undefined) return;
-      this.#creation.abandon(backupId).catch((error: unknown) => {
-        // It stays hidden, and the next start tries again.
-        log.error(
-          { backup: backupId, error: toAppError(error).message },
-          'a half backup could not be removed',
-        );
-      });
+      const cleanup = this.#creation
+        .abandon(backupId)
+        .catch((error: unknown) => {
+          // It stays hidden, and the next start tries again.
+          log.error(
+            { backup: backupId, error: toAppError(error).message },
+            'a half backup could not be removed',
+          );
+        })
+        .finally(() => this.#cleanups.delete(cleanup));
+      this.#cleanups.add(cleanup);
     });
   }
 
@@ -187,7 +192,7 @@ export class Backups {
   }
 
   async close(): Promise<void> {
-    await this.schedules.close();
+    await Promise.all(this.#cleanups);
     await this.#deps.stores.close();
   }
 
