@@ -27,6 +27,6 @@ export function openDisk(config: DiskConfig): GuestDisk {
 /** What is known from the last time that the disk was open; the file with it is gone before a change can be made. */
 function trackingOf({ tracking, readOnly }: DiskConfig, volume: LayeredVolume): TrackingKeeper | undefined {
   if (tracking === undefined) return undefined;
-  const known = takeTracking(tracking, volume.fileStates(), readOnly);
+  const known = takeTracking(tracking, volume.openedAs, readOnly);
   return new TrackingKeeper(new ChangeTracker(volume.sizeBytes, known), tracking, volume);
 }

@@ -23,7 +23,7 @@ export interface HostFile {
   /** fdatasync. */
   sync(): Promise<void>;
   makeHole(how: 'punch' | 'zero', offset: number, length: number): MaybePromise<HoleResult>;
-  /** What tells one state of the file from another: its identity, size, and times of change in nanoseconds. */
+  /** As `fileState`. */
   state(): string;
   close(): void;
 }
@@ -65,8 +65,7 @@ export function hostFile(fd: number): HostFile {
       }
     },
     state() {
-      const { dev, ino, size, mtimeNs, ctimeNs } = fs.fstatSync(fd, { bigint: true });
-      return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
+      return fileState(fd);
     },
     close() {
       fs.closeSync(fd);
@@ -160,8 +159,16 @@ function writeAsync(fd: number, offset: number, from: readonly Uint8Array[], len
   });
 }
 
+/** What tells one state of a file from another: its identity, size, and times of change in nanoseconds. */
+export function fileState(fd: number): string {
+  const { dev, ino, size, mtimeNs, ctimeNs } = fs.fstatSync(fd, { bigint: true });
+  return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
+}
+
 export interface OpenedFile {
   readonly fd: number;
+  /** As `fileState`, when it had been locked and nothing done to it. */
+  readonly state: string;
   readonly stat: fs.Stats;
   /** In bytes; for a block device the device's size. */
   readonly sizeBytes: number;
@@ -203,7 +210,7 @@ export function openLocked(path: string, writable: boolean, field: string): Open
         remedy: 'stop the machine that uses it, or use another file',
       });
     }
-    return { fd, stat, sizeBytes: stat.isFile() ? stat.size : seekEnd(fd) };
+    return { fd, stat, state: fileState(fd), sizeBytes: stat.isFile() ? stat.size : seekEnd(fd) };
   } catch (error) {
     fs.closeSync(fd);
     throw error;

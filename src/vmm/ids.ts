@@ -1,6 +1,17 @@
 import { createHash, randomBytes } from 'node:crypto';
 
-export type IdPrefix = 'vm' | 'disk' | 'net' | 'bak' | 'snap' | 'dst' | 'sched' | 'op' | 'tok' | 'layer' | 'fwd';
+export type IdPrefix =
+  | 'vm'
+  | 'disk'
+  | 'net'
+  | 'bak'
+  | 'snap'
+  | 'dst'
+  | 'sched'
+  | 'op'
+  | 'tok'
+  | 'layer'
+  | 'fwd';
 
 /** 64 random bits behind a prefix that says what it is. Never a valid guess, never used again. */
 export function newId(prefix: IdPrefix): string {

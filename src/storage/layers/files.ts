@@ -10,7 +10,7 @@ import { createMissing, type FileBelow, openBacking, openCowOver, readWholeHeade
 import { CowVolume } from '../cow/volume.ts';
 import { absolutePath, syncFolder } from '../durable.ts';
 import { fileError } from '../errors.ts';
-import { type HostFile, hostFile, type OpenedFile, openLocked } from '../host-file.ts';
+import { fileState, type HostFile, hostFile, type OpenedFile, openLocked } from '../host-file.ts';
 import { lockFile } from '../libc.ts';
 import { RawVolume } from '../raw-volume.ts';
 import type { DiskBelow } from '../volume.ts';
@@ -30,14 +30,14 @@ export type LayerFiles = Pick<DiskConfig, 'file' | 'frozen' | 'merging'>;
  */
 export function openLayers(config: DiskConfig): LayeredVolume {
   const { file, cow, merging = [], readOnly } = config;
-  if (cow === undefined) return new LayeredVolume(openRawTop(file, readOnly));
-  const { layers, below } = openStack(config);
+  if (cow === undefined) return openRawDisk(file, readOnly);
+  const { layers, below, states } = openStack(config);
   try {
     if (!readOnly && (config.frozen ?? []).length === 0) createMissing(cow, file);
     const anyTime = merging.includes(below.path);
     const { opened, header } = openCowOver(cow, below, { readOnly, anyTime });
     const stack = new LayerStack(layers);
-    return new LayeredVolume(cowTop(cow, opened, header, belowOf(stack)), stack);
+    return new LayeredVolume(cowTop(cow, opened, header, belowOf(stack)), [opened.state, ...states], stack);
   } catch (error) {
     for (const layer of layers) layer.file.close();
     throw error;
@@ -52,25 +52,29 @@ export function openFrozen(files: LayerFiles): readonly FrozenLayer[] {
 function openStack({ file, frozen = [], merging = [] }: LayerFiles): {
   readonly layers: FrozenLayer[];
   readonly below: FileBelow;
+  /** Of the files, as they were found. */
+  readonly states: string[];
 } {
   let below: FileBelow = { path: file, opened: openBacking(file) };
+  const states = [below.opened.state];
   const layers: FrozenLayer[] = [{ file: hostFile(below.opened.fd), placement: undefined }];
   try {
     for (const cow of frozen) {
       const anyTime = merging.includes(below.path);
       const { opened, header } = openCowOver(cow, below, { readOnly: true, anyTime });
       layers.push({ file: hostFile(opened.fd), placement: header });
+      states.push(opened.state);
       below = { path: cow, opened: { ...opened, sizeBytes: header.sizeBytes } };
     }
-    return { layers, below };
+    return { layers, below, states };
   } catch (error) {
     for (const layer of layers) layer.file.close();
     throw error;
   }
 }
 
-function openRawTop(file: string, readOnly: boolean): TopLayer {
-  const { fd, sizeBytes } = openLocked(file, !readOnly, 'file');
+function openRawDisk(file: string, readOnly: boolean): LayeredVolume {
+  const { fd, sizeBytes, state } = openLocked(file, !readOnly, 'file');
   if (sizeBytes === 0) {
     fs.closeSync(fd);
     throw new AppError('bad_image', `the disk file ${file} is empty`, {
@@ -78,7 +82,7 @@ function openRawTop(file: string, readOnly: boolean): TopLayer {
       remedy: 'make it the size that the disk shall have, for example with truncate -s 1G',
     });
   }
-  return rawTop(file, fd, sizeBytes);
+  return new LayeredVolume(rawTop(file, fd, sizeBytes), [state]);
 }
 
 function rawTop(file: string, fd: number, sizeBytes: number): TopLayer {
@@ -208,7 +212,7 @@ function openUnlocked(file: string, writable: boolean): OpenedFile {
   try {
     const fd = fs.openSync(file, writable ? 'r+' : 'r');
     const stat = fs.fstatSync(fd);
-    return { fd, stat, sizeBytes: stat.size };
+    return { fd, stat, state: fileState(fd), sizeBytes: stat.size };
   } catch (error) {
     throw fileError(error, 'file', `cannot open the layer ${file}`);
   }

@@ -48,6 +48,8 @@ export interface TopMergeOptions {
 
 export class LayeredVolume implements Volume {
   readonly sizeBytes: number;
+  /** What `fileStates` was when the files were found. */
+  readonly openedAs: readonly string[];
   #top: TopLayer;
   #stack: LayerStack | undefined;
   readonly #changes = new Set<Change>();
@@ -57,8 +59,9 @@ export class LayeredVolume implements Volume {
   #sealed: Promise<void> = Promise.resolve();
   #merge: TopMerge | undefined;
 
-  /** `top` reads from `stack` where it has nothing; a raw top has no stack. */
-  constructor(top: TopLayer, stack?: LayerStack) {
+  /** `top` reads from `stack` where it has nothing; a raw top has no stack. `openedAs`: see there. */
+  constructor(top: TopLayer, openedAs: readonly string[], stack?: LayerStack) {
+    this.openedAs = openedAs;
     this.#top = top;
     this.#stack = stack;
     this.sizeBytes = top.volume.sizeBytes;
