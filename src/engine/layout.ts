@@ -143,6 +143,12 @@ export const STATE = {
   /** How often translations of executed pages were dropped, below 2^63 and above (i64 each). */
   GENERATION_LOW: 0x5a0,
   GENERATION_HIGH: 0x5a8,
+  /**
+   * The page that the stack is in: its linear address, and what to add to a linear address in it (i64, i32). -1 when
+   * nothing is known; else it can be read and stored to without asking the TLB.
+   */
+  STACK_PAGE: 0x5b0,
+  STACK_ADDEND: 0x5b8,
   SIZE: 0x600,
 } as const;
 

@@ -5,15 +5,25 @@ export interface CoreEffects {
   readonly registers: boolean;
   readonly readsFlags: boolean;
   readonly writesFlags: boolean;
+  /** May change how addresses are translated. */
+  readonly translation: boolean;
 }
 
-const NONE: CoreEffects = { registers: false, readsFlags: false, writesFlags: false };
-const READS_FLAGS: CoreEffects = { registers: false, readsFlags: true, writesFlags: false };
-const WRITES_FLAGS: CoreEffects = { registers: false, readsFlags: false, writesFlags: true };
-const FLAGS: CoreEffects = { registers: false, readsFlags: true, writesFlags: true };
-const REGISTERS: CoreEffects = { registers: true, readsFlags: false, writesFlags: false };
+const effects = (...names: (keyof CoreEffects)[]): CoreEffects => ({
+  registers: names.includes('registers'),
+  readsFlags: names.includes('readsFlags'),
+  writesFlags: names.includes('writesFlags'),
+  translation: names.includes('translation'),
+});
+
+const NONE = effects();
+const READS_FLAGS = effects('readsFlags');
+const WRITES_FLAGS = effects('writesFlags');
+const FLAGS = effects('readsFlags', 'writesFlags');
+const REGISTERS = effects('registers');
+const TRANSLATION = effects('translation');
 /** Unknown functions are taken to touch everything. */
-const ALL: CoreEffects = { registers: true, readsFlags: true, writesFlags: true };
+const ALL = effects('registers', 'readsFlags', 'writesFlags', 'translation');
 
 const list = (names: string, effects: CoreEffects): [string, CoreEffects][] =>
   names
@@ -23,7 +33,7 @@ const list = (names: string, effects: CoreEffects): [string, CoreEffects][] =>
 
 const EFFECTS: ReadonlyMap<string, CoreEffects> = new Map([
   ...list(
-    `slowRead slowWrite commitWrite readBlock writeBlock crc32c
+    `slowRead slowWrite stackRead stackWrite commitWrite readBlock writeBlock crc32c
      mpsadbw phminposuw blendps blendpd pblendw insertps maskedStore
      sseF64 sseF32 ssePackedF64 ssePackedF32 sseCompareF64 sseCompareF32 sseComparePackedF64 sseComparePackedF32
      sseHorizontalF64 sseHorizontalF32 sseAddSubF64 sseAddSubF32 sseDotF32 sseDotF64 sseRoundPackedF64
@@ -31,9 +41,10 @@ const EFFECTS: ReadonlyMap<string, CoreEffects> = new Map([
      sseF64ToInt sseF32ToInt sseF64ToF32 sseF32ToF64 sseReciprocalF32 sseReciprocalSqrtF32
      x87MemoryRead x87MemoryWrite x87Wait x87LoadEnvironment x87StoreEnvironment
      portIn movFromCr movFromDr sldt str smsw readSegmentBase
-     cli sti stac clac swapgs writeSegmentBase`,
+     cli sti swapgs writeSegmentBase`,
     NONE,
   ),
+  ...list('stac clac', TRANSLATION),
   ...list('getFlags pushf', READS_FLAGS),
   ...list('movs stos lods rdtsc rdmsr cpuid', REGISTERS),
   ...list('setArithmeticFlags', WRITES_FLAGS),

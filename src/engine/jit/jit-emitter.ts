@@ -1,7 +1,8 @@
 /** The compiler's operands: record fields are constants, registers are locals of the region's function. */
 import { CPU, EXIT, STATE, UOP } from '../layout.ts';
 import type { Emitter, Push, RegisterField, Width } from '../uops/emitter.ts';
-import { type CoreFunction, MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
+import { uopProperty } from '../uops/index.ts';
+import { type CoreFunction, MemoryEmitter, type Scratch, type StackPage } from '../uops/memory-emitter.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 import { type CoreEffects, coreEffects } from './core-effects.ts';
@@ -25,6 +26,7 @@ export interface RegionFrame {
   readonly slow: number;
   /** i32: address of the TLB bank in use */
   readonly bank: number;
+  readonly stack: StackPage;
   /** RIP is in `rip`, everything is counted. */
   readonly exit: Label;
   /** RIP and count come from `site`, `result` is set. */
@@ -59,6 +61,10 @@ const FIELD: Readonly<Record<RegisterField, number>> = {
   base: UOP.BASE,
   index: UOP.INDEX,
 };
+
+const RSP = STATE.REGS + 4 * 8;
+/** Micro-ops whose own memory access is to the stack. */
+const isStackUop = uopProperty((name) => /^(push|pop(?!.*m$|cnt)|call|ret|leave)\d/.test(name));
 
 export class JitEmitter extends MemoryEmitter implements Emitter {
   readonly flags: LazyFlags;
@@ -99,6 +105,19 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
 
   protected override slowFlag(): number {
     return this.#frame.slow;
+  }
+
+  protected override stackPage(size: number): StackPage | undefined {
+    const isPowerOfTwo = (size & (size - 1)) === 0;
+    const onStack = isStackUop(this.#uops.u16(this.#uop, UOP.OP)) || this.#operand('base') === RSP;
+    return isPowerOfTwo && onStack ? this.#frame.stack : undefined;
+  }
+
+  protected override stackFound(): void {
+    super.state(STATE.STACK_PAGE, 'i64');
+    this.w.set(this.#frame.stack.page);
+    super.state(STATE.STACK_ADDEND, 'i32');
+    this.w.set(this.#frame.stack.addend);
   }
 
   protected override faultIfZero(): void {
@@ -196,9 +215,10 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   }
 
   #refresh(effects: CoreEffects): void {
-    if (effects.registers) {
-      this.registers.reloadAll();
+    if (effects.registers) this.registers.reloadAll();
+    if (effects.translation) {
       this.loadBank();
+      this.stackFound();
     }
     if (effects.writesFlags) this.flags.load((offset) => super.state(offset, 'i64'));
   }

@@ -73,6 +73,7 @@ class RegionCompiler implements ControlSink {
       site: w.local('i64'),
       slow: w.local('i32'),
       bank: w.local('i32'),
+      stack: { page: w.local('i64'), addend: w.local('i32') },
     };
     this.#next = w.local('i32');
     const scratch = declareScratch(w);
@@ -141,12 +142,16 @@ class RegionCompiler implements ControlSink {
     w.end();
   }
 
-  #prologue(frame: { icount: number; bank: number }): void {
+  #prologue(frame: Omit<RegionFrame, 'exit' | 'exitAtSite'>): void {
     const w = this.#w;
     this.#stateField(STATE.ICOUNT, 'i64');
     w.set(frame.icount);
     this.#stateField(STATE.TLB_BANK, 'i32');
     w.set(frame.bank);
+    this.#stateField(STATE.STACK_PAGE, 'i64');
+    w.set(frame.stack.page);
+    this.#stateField(STATE.STACK_ADDEND, 'i32');
+    w.set(frame.stack.addend);
     this.#registers.reloadAll();
     this.#flags.load((offset) => this.#stateField(offset, 'i64'));
   }

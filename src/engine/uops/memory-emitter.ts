@@ -33,6 +33,14 @@ export function declareScratch(w: FunctionWriter): Scratch {
   };
 }
 
+/** Locals that say where the stack's page is, see STATE.STACK_PAGE. */
+export interface StackPage {
+  /** i64 */
+  readonly page: number;
+  /** i32 */
+  readonly addend: number;
+}
+
 /** Index of an export of the core runtime among the module's functions; throws when there is none. */
 export type CoreFunction = (name: string) => number;
 
@@ -91,11 +99,25 @@ export abstract class MemoryEmitter implements Scratch {
   /** Leaves the block behind the instruction when it wrote to translated code. */
   protected abstract leaveIfWritten(): void;
 
+  /** Where the stack is, if the present access of this size is to it and that is known in locals. */
+  protected stackPage(_size: number): StackPage | undefined {
+    return undefined;
+  }
+  /** The core has looked where the stack is. */
+  protected stackFound(): void {}
+
+  /** Calls `stackRead` or `slowRead`, `stackWrite` or `slowWrite`. */
+  #slow(kind: 'Read' | 'Write', size: number): void {
+    const onStack = this.stackPage(size) !== undefined;
+    this.call(`${onStack ? 'stack' : 'slow'}${kind}`);
+    if (onStack) this.stackFound();
+  }
+
   readPointer(size: number): void {
     this.#translate(size, TLB.READ_TAG, (address) => {
       this.w.get(address);
       this.w.i32(size);
-      this.call('slowRead');
+      this.#slow('Read', size);
     });
   }
 
@@ -108,7 +130,7 @@ export abstract class MemoryEmitter implements Scratch {
       this.w.get(address);
       this.w.i32(size);
       this.w.i32(readFirst ? 1 : 0);
-      this.call('slowWrite');
+      this.#slow('Write', size);
     });
   }
 
@@ -134,7 +156,7 @@ export abstract class MemoryEmitter implements Scratch {
     const pointer = this.i32[5];
     this.#pushHit(size, tag);
     w.if('i32');
-    this.#pushHitPointer();
+    this.#pushHitPointer(size);
     w.else();
     slow(this.i64[8]);
     w.tee(pointer);
@@ -147,7 +169,17 @@ export abstract class MemoryEmitter implements Scratch {
   #pushHit(size: number, tag: number): void {
     const { w } = this;
     const address = this.i64[8];
+    const stack = this.stackPage(size);
     w.set(address);
+    if (stack !== undefined) {
+      // An access that is not aligned fails this too, so none crosses into another page.
+      w.get(address);
+      w.i64(~(4095n & ~BigInt(size - 1)));
+      w.op('i64.and');
+      w.get(stack.page);
+      w.op('i64.eq');
+      return;
+    }
     this.pushTlbEntry(address);
     w.tee(this.i32[4]);
     w.memory('i64.load', tag);
@@ -161,12 +193,17 @@ export abstract class MemoryEmitter implements Scratch {
     w.op('i64.eq');
   }
 
-  #pushHitPointer(): void {
+  #pushHitPointer(size: number): void {
     const { w } = this;
+    const stack = this.stackPage(size);
     w.get(this.i64[8]);
     w.op('i32.wrap_i64');
-    w.get(this.i32[4]);
-    w.memory('i32.load', TLB.ADDEND);
+    if (stack === undefined) {
+      w.get(this.i32[4]);
+      w.memory('i32.load', TLB.ADDEND);
+    } else {
+      w.get(stack.addend);
+    }
     w.op('i32.add');
   }
 
@@ -175,7 +212,7 @@ export abstract class MemoryEmitter implements Scratch {
     const pointer = this.i32[5];
     this.#pushHit(width / 8, TLB.WRITE_TAG);
     w.if();
-    this.#pushHitPointer();
+    this.#pushHitPointer(width / 8);
     value();
     w.memory(STORES[width]);
     finish?.();
@@ -183,7 +220,7 @@ export abstract class MemoryEmitter implements Scratch {
     w.get(this.i64[8]);
     w.i32(width / 8);
     w.i32(0);
-    this.call('slowWrite');
+    this.#slow('Write', width / 8);
     w.tee(pointer);
     this.faultIfZero();
     w.get(pointer);

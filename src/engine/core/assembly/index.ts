@@ -9,6 +9,8 @@ export {
   selectTlbBank,
   slowRead,
   slowWrite,
+  stackRead,
+  stackWrite,
   translateFetch,
   writeBlock,
   writeSystemBlock,

@@ -18,6 +18,7 @@ import {
   currentBank,
   flushTlb,
   flushTlbPage,
+  noteStack,
   resolve,
   resolvedPhysical,
   selectTlbBank,
@@ -244,4 +245,18 @@ export function translateFetch(address: i64): i64 {
   const pointer = resolve(address, currentBank(), ACCESS_FETCH);
   if (pointer == NO_POINTER) return -1;
   return pointer ? <i64>(pointer - ram) : -2;
+}
+
+/** As `slowRead`, of the stack, whose page is remembered. */
+export function stackRead(address: i64, size: i32): usize {
+  const pointer = slowRead(address, size);
+  if (pointer) noteStack(address);
+  return pointer;
+}
+
+/** As `slowWrite`, to the stack, whose page is remembered. */
+export function stackWrite(address: i64, size: i32, readFirst: i32): usize {
+  const pointer = slowWrite(address, size, readFirst);
+  if (pointer) noteStack(address);
+  return pointer;
 }

@@ -9,6 +9,8 @@ import {
   STATE_GENERATION_HIGH,
   STATE_GENERATION_LOW,
   STATE_RFLAGS,
+  STATE_STACK_ADDEND,
+  STATE_STACK_PAGE,
   STATE_TLB_BANK,
   STATE_TLB_FILLS,
   TLB_ADDEND,
@@ -91,8 +93,22 @@ export function bankFor(privilege: u32): i32 {
   return smapOff ? TLB_BANK_SUPERVISOR_AC : TLB_BANK_SUPERVISOR;
 }
 
+function forgetStack(): void {
+  store<i64>(STATE_STACK_PAGE, -1);
+}
+
+/** Remembers the page of an address as the stack's, if the TLB allows everything there but execution. */
+export function noteStack(address: i64): void {
+  const entry = entryOf(address, currentBank());
+  const page = address & PAGE_MASK;
+  if (load<i64>(entry, TLB_READ_TAG) != page || load<i64>(entry, TLB_WRITE_TAG) != page) return;
+  store<i64>(STATE_STACK_PAGE, page);
+  store<i32>(STATE_STACK_ADDEND, load<i32>(entry, TLB_ADDEND));
+}
+
 /** Sets STATE_TLB_BANK from CPL, RFLAGS.AC and CR4.SMAP. */
 export function selectTlbBank(): void {
+  forgetStack();
   store<u32>(STATE_TLB_BANK, <u32>TLB_BASE + bankFor(load<u32>(STATE_CPL)) * BANK_BYTES);
 }
 
@@ -149,6 +165,7 @@ export function noteExecuted(address: i64): void {
 
 /** Drops all translations, global ones too, and the jump cache. */
 export function flushTlb(): void {
+  forgetStack();
   memory.fill(TLB_BASE, 0xff, SLOTS * TLB_ENTRY_SIZE);
   memory.fill(largeRegions, 0, 512);
   memory.fill(hugeRegions, 0, 512);
@@ -158,6 +175,7 @@ export function flushTlb(): void {
 
 /** Drops all but global translations. */
 export function flushTlbNonGlobal(): void {
+  forgetStack();
   const fills = load<u32>(STATE_TLB_FILLS);
   let kept: u32 = 0;
   for (let i: u32 = 0; i < fills; i++) {
@@ -200,6 +218,7 @@ function anyTag(entry: usize): i64 {
 
 /** Drops what INVLPG has to drop for one linear address. */
 export function flushTlbPage(address: i64): void {
+  forgetStack();
   const page = address & PAGE_MASK;
   for (let bank = 0; bank < TLB_BANKS; bank++) {
     const entry = entryOf(page, bank);
@@ -214,6 +233,7 @@ export function flushTlbPage(address: i64): void {
 
 /** Takes fast stores to a RAM page away in all banks, because it now holds translated code. */
 export function protectRamPage(ramPage: u32): void {
+  forgetStack();
   const fills = load<u32>(STATE_TLB_FILLS);
   const host = ram + ((<usize>ramPage) << 12);
   for (let i: u32 = 0; i < fills; i++) {
