@@ -107,6 +107,17 @@ const VARIANTS: readonly [what: string, settings: (index: 0 | 1) => PortSettings
       limits: { fromPort: fast, toPort: fast },
     }),
   ],
+  [
+    'protected, with a firewall at both ends',
+    (index) => ({
+      protection: {},
+      addresses: [`10.77.0.5${index}`],
+      firewall: [
+        { direction: 'ingress', action: 'allow', protocol: 'udp' },
+        { direction: 'egress', action: 'allow', protocol: 'any' },
+      ],
+    }),
+  ],
 ];
 
 function receive({ ring, shared, frames }: Role): void {

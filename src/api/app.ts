@@ -18,6 +18,7 @@ import { deviceRoutes } from './routes/devices.ts';
 import { diskRoutes } from './routes/disks.ts';
 import { eventRoutes } from './routes/events.ts';
 import { hostRoutes } from './routes/host.ts';
+import { firewallRoutes } from './routes/firewalls.ts';
 import { imageRoutes } from './routes/images.ts';
 import { mconsoleRoutes } from './routes/mconsole.ts';
 import { forwardRoutes } from './routes/forwards.ts';
@@ -41,6 +42,7 @@ const GROUPS = [
   diskRoutes,
   imageRoutes,
   networkRoutes,
+  firewallRoutes,
   forwardRoutes,
   backupRoutes,
   snapshotRoutes,

@@ -24,6 +24,10 @@ import {
   DiskPage,
   EventPage,
   EventTicket,
+  Firewall,
+  type FirewallCreateInput,
+  FirewallPage,
+  type FirewallUpdateInput,
   HostInfo,
   Image,
   type ImageImport,
@@ -140,6 +144,14 @@ export class Client {
     this.#transport.call(Network, path`/v1/networks/${network}`);
   createNetwork = (body: NetworkCreateInput): Promise<Network> => this.#post(Network, '/v1/networks', body);
   deleteNetwork = (network: string): Promise<void> => this.#delete(path`/v1/networks/${network}`);
+  listFirewalls = (query: Query = {}): Promise<Firewall[]> => this.#all(FirewallPage, '/v1/firewalls', query);
+  getFirewall = (firewall: string): Promise<Firewall> =>
+    this.#transport.call(Firewall, path`/v1/firewalls/${firewall}`);
+  createFirewall = (body: FirewallCreateInput): Promise<Firewall> =>
+    this.#post(Firewall, '/v1/firewalls', body);
+  updateFirewall = (firewall: string, body: FirewallUpdateInput): Promise<Firewall> =>
+    this.#transport.call(Firewall, path`/v1/firewalls/${firewall}`, { method: 'PATCH', body });
+  deleteFirewall = (firewall: string): Promise<void> => this.#delete(path`/v1/firewalls/${firewall}`);
   listNetworkPorts = async (network: string): Promise<NetworkPorts['items']> =>
     (await this.#transport.call(NetworkPorts, path`/v1/networks/${network}/ports`)).items;
   listNetworkStations = async (network: string): Promise<NetworkStations['items']> =>

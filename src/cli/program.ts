@@ -9,6 +9,7 @@ import { registerDaemon } from './commands/daemon.ts';
 import { registerDisk } from './commands/disk.ts';
 import { registerDiskFiles } from './commands/disk-files.ts';
 import { registerEvents } from './commands/events.ts';
+import { registerFirewall } from './commands/firewall.ts';
 import { registerImage } from './commands/image.ts';
 import { registerLinux } from './commands/linux.ts';
 import { registerMconsole } from './commands/mconsole.ts';
@@ -39,6 +40,7 @@ const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
   registerShare,
   registerMoo,
   registerNetwork,
+  registerFirewall,
   registerSwitch,
   registerEvents,
   registerOperation,

@@ -25,6 +25,15 @@ export interface NetworkRow {
   readonly created_at: number;
 }
 
+export interface FirewallRow {
+  readonly seq: number;
+  readonly id: string;
+  readonly tenant: string;
+  readonly name: string;
+  readonly rules: string;
+  readonly created_at: number;
+}
+
 export interface AddressRow {
   readonly network_id: string;
   readonly address: string;

@@ -4,6 +4,7 @@ import { DestinationTable } from './destinations.ts';
 import { DiskTable } from './disks.ts';
 import { EventTable } from './events.ts';
 import { ForwardTable } from './forwards.ts';
+import { FirewallTable } from './firewalls.ts';
 import { ImageTable } from './images.ts';
 import { AddressTable, NetworkTable } from './networks.ts';
 import { LayerTable } from './layers.ts';
@@ -21,6 +22,7 @@ export class Store {
   readonly images: ImageTable;
   readonly networks: NetworkTable;
   readonly addresses: AddressTable;
+  readonly firewalls: FirewallTable;
   readonly layers: LayerTable;
   readonly forwards: ForwardTable;
   readonly disks: DiskTable;
@@ -41,6 +43,7 @@ export class Store {
     this.images = new ImageTable(db);
     this.networks = new NetworkTable(db);
     this.addresses = new AddressTable(db);
+    this.firewalls = new FirewallTable(db);
     this.forwards = new ForwardTable(db);
     this.shares = new ShareTable(db);
     this.layers = new LayerTable(db);

@@ -24,6 +24,7 @@ import type {
 import { SwitchRecord } from './switch-record.ts';
 
 export type { CaptureOptions } from './capture/messages.ts';
+export type { FirewallRule } from './fabric/firewall-rules.ts';
 export { DROP_CAUSES, type DropCause } from './fabric/drop-cause.ts';
 export { INTERNET_ONLY, type NatPolicyOptions, natPolicy } from './nat/policy.ts';
 export type { RingNicPort } from './port-rings.ts';

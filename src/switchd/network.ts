@@ -3,6 +3,7 @@ import type { MessagePort } from 'node:worker_threads';
 import { AppError } from '../contracts/errors.ts';
 import { Capture } from './capture/capture.ts';
 import type { CaptureOptions } from './capture/messages.ts';
+import type { Firewall } from './fabric/firewall.ts';
 import type { Guard } from './fabric/guard.ts';
 import { Ipv6Claims } from './fabric/guard-ipv6.ts';
 import type { Port } from './fabric/port.ts';
@@ -37,6 +38,7 @@ interface Station extends Inlet {
   readonly macBytes: Uint8Array;
   addresses: PortAddresses;
   guard: Guard | undefined;
+  firewall: Firewall | undefined;
 }
 
 /** Monotonic. */
@@ -140,9 +142,9 @@ export class Network implements Stations {
       this.detach(portId);
       onFault(error.message);
     };
-    const { addresses, guard } = checked;
+    const { addresses, guard, firewall } = checked;
     const inlet = { port, segment: this.#segment, input, onCorrupt, open: true };
-    const station: Station = { ...inlet, name, mac, macBytes, addresses, guard };
+    const station: Station = { ...inlet, name, mac, macBytes, addresses, guard, firewall };
     this.#stations.set(portId, station);
     this.#apply(station, checked);
     this.#pump.add(station);
@@ -153,7 +155,7 @@ export class Network implements Stations {
     const station = this.#stations.get(portId);
     if (station === undefined) throw new AppError('not_found', `there is no port ${portId}`);
     station.guard?.release();
-    const checked = checkPort(settings, station.macBytes, this.#surroundings);
+    const checked = checkPort(settings, station.macBytes, this.#surroundings, station.firewall);
     this.#checkAddresses(portId, checked.addresses);
     this.#segment.setRules(station.port, checked.rules);
     this.#apply(station, checked);
@@ -281,9 +283,10 @@ export class Network implements Stations {
     return [...new Set([...addresses.ipv4, ...this.#leases.boundTo(port.id)])];
   }
 
-  #apply(station: Station, { addresses, guard, rules }: CheckedPort): void {
+  #apply(station: Station, { addresses, guard, firewall, rules }: CheckedPort): void {
     station.addresses = addresses;
     station.guard = guard;
+    station.firewall = firewall;
     const [first] = addresses.ipv4;
     if (first !== undefined) this.#leases.reserve(first, station.mac);
     for (const ip of this.#leases.boundTo(station.port.id)) guard?.allowIpv4(ip);

@@ -1,5 +1,7 @@
 /** Checks the settings of a port, and makes its rules of them. */
 import { AppError } from '../contracts/errors.ts';
+import { Firewall } from './fabric/firewall.ts';
+import type { FirewallRule } from './fabric/firewall-rules.ts';
 import { Guard, PROTECTED, type Protection } from './fabric/guard.ts';
 import type { Ipv6Claims } from './fabric/guard-ipv6.ts';
 import { type RateLimit, rateRule, STORM_DEFAULT, type StormLimits, stormRule } from './fabric/limits.ts';
@@ -32,25 +34,38 @@ export interface CheckedPort {
   readonly addresses: PortAddresses;
   /** Missing on a port that may say what it likes. */
   readonly guard: Guard | undefined;
+  readonly firewall: Firewall | undefined;
 }
 
-/** Throws AppError `invalid_input`. */
-export function checkPort(settings: PortSettings, mac: Uint8Array, network: Surroundings): CheckedPort {
+/** `before` is the port's firewall so far. Throws AppError `invalid_input`. */
+export function checkPort(
+  settings: PortSettings,
+  mac: Uint8Array,
+  network: Surroundings,
+  before?: Firewall,
+): CheckedPort {
   const addresses = parseAddresses(settings.addresses ?? [], network);
   const guard = makeGuard(settings, mac, addresses, network);
   const fromPort =
     settings.limits?.fromPort && rateRule(checkRate(settings.limits.fromPort, 'limits.fromPort'));
   const toPort = settings.limits?.toPort && rateRule(checkRate(settings.limits.toPort, 'limits.toPort'));
-  const received: (FrameRule | undefined)[] = [guard?.rule, fromPort];
+  const firewall = makeFirewall(settings.firewall ?? [], before);
+  const present = (rules: readonly (FrameRule | undefined)[]): FrameRule[] =>
+    rules.filter((rule) => rule !== undefined);
   const storm = settings.storm ?? (guard === undefined ? undefined : STORM_DEFAULT);
   const rules: PortRules = {
     vlan: vlanOf(settings.vlan),
-    received: received.filter((rule) => rule !== undefined),
-    sent: toPort === undefined ? [] : [toPort],
+    received: present([guard?.rule, firewall?.egress, fromPort]),
+    sent: present([firewall?.ingress, toPort]),
     flooded: storm && stormRule(checkStorm(storm)),
     stationsMax: settings.stationsMax ?? STATIONS_DEFAULT,
   };
-  return { rules, addresses, guard };
+  return { rules, addresses, guard, firewall };
+}
+
+function makeFirewall(rules: readonly FirewallRule[], before: Firewall | undefined): Firewall | undefined {
+  if (rules.length === 0) return undefined;
+  return before?.has(rules) === true ? before : new Firewall(rules);
 }
 
 function makeGuard(

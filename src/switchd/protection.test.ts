@@ -322,6 +322,41 @@ describe('limits', () => {
   });
 });
 
+test('a firewall drops and counts on both sides, and knows conversations over a change of other settings', async () => {
+  const rule = { direction: 'ingress', action: 'allow', protocol: 'udp', ports: [7, 7] } as const;
+  const settings = { protection: {}, addresses: [OTHER], firewall: [rule] };
+  await handle.configurePort(net, 'port-2', settings);
+  const ask = (
+    to: FakeGuest,
+    from: string,
+    ip: string,
+    fromPort: number,
+    toPort: number,
+    text: string,
+  ): void => {
+    const sender = to === victim ? guest : victim;
+    sender.sendUdp({ toMac: to.mac, from, to: ip, fromPort, toPort, payload: Buffer.from(text) });
+  };
+  const heard = async (who: FakeGuest, text: string): Promise<void> => {
+    await who.take((frame) => Buffer.from(frame).toString('latin1').includes(text));
+  };
+  ask(victim, OWN, OTHER, 5, 8, 'no');
+  ask(victim, OWN, OTHER, 5, 7, 'yes');
+  await heard(victim, 'yes');
+  ask(guest, OTHER, OWN, 9, 10, 'question');
+  await heard(guest, 'question');
+  await handle.configurePort(net, 'port-2', {
+    ...settings,
+    limits: { fromPort: { packetsPerSecond: 1000 } },
+  });
+  ask(victim, OWN, OTHER, 10, 9, 'answer');
+  await heard(victim, 'answer');
+  expect(await drops('port-2')).toEqual({ firewall: 1 });
+  await expect(
+    handle.configurePort(net, 'port-2', { firewall: [{ ...rule, cidrs: ['x'] }] }),
+  ).rejects.toMatchObject({ code: 'invalid_input', field: 'firewall[0]' });
+});
+
 test('nobody takes a protected station’s MAC address, and settings are checked', async () => {
   const open = await plugIn(handle, 6, net);
   open.say(BROADCAST, 'I am you', victim.mac);

@@ -6,6 +6,7 @@ import type { Transport } from '../contracts/api/transport.ts';
 import type { MessagePort } from 'node:worker_threads';
 import type { PlainError } from '../contracts/errors.ts';
 import type { CaptureOptions } from './capture/messages.ts';
+import type { FirewallRule } from './fabric/firewall-rules.ts';
 import type { Protection } from './fabric/guard.ts';
 import type { RateLimit, StormLimits } from './fabric/limits.ts';
 import type { PortCounters } from './fabric/port.ts';
@@ -78,6 +79,8 @@ export interface PortSettings {
   readonly limits?:
     | { readonly fromPort?: RateLimit | undefined; readonly toPort?: RateLimit | undefined }
     | undefined;
+  /** Rules in order; nothing is filtered when there are none. Other rules know nothing of the conversations so far. */
+  readonly firewall?: readonly FirewallRule[] | undefined;
   /** What it may flood. A protected port has limits anyway. */
   readonly storm?: StormLimits | undefined;
   /** Stations that are learned on the port at a time; 1024 when missing. */

@@ -11,6 +11,7 @@ export type IdPrefix =
   | 'op'
   | 'tok'
   | 'layer'
+  | 'fw'
   | 'fwd';
 
 /** 64 random bits behind a prefix that says what it is. Never a valid guess, never used again. */

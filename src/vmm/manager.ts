@@ -14,6 +14,7 @@ import { Addresses } from './services/addresses.ts';
 import { Devices } from './services/devices.ts';
 import { Disks } from './services/disks.ts';
 import { Forwards } from './services/forwards.ts';
+import { Firewalls } from './services/firewalls.ts';
 import { Idempotency } from './services/idempotency.ts';
 import { Images } from './services/images.ts';
 import { LayerMerges } from './services/layer-merges.ts';
@@ -54,6 +55,7 @@ export interface Services {
   readonly operations: Operations;
   readonly images: Images;
   readonly networks: Networks;
+  readonly firewalls: Firewalls;
   readonly forwards: Forwards;
   readonly disks: Disks;
   readonly supervisor: Supervisor;
@@ -101,7 +103,8 @@ export class Manager {
     const portsInUse = (networkId: string): number => supervisor.portsInUse(networkId);
     const nat = options.nat ?? INTERNET_ONLY;
     const networks = new Networks({ store, events, fabric, addresses, home, log, nat, portsInUse });
-    const nics = new Nics({ store, events, networks });
+    const firewalls = new Firewalls({ store, events, fabric });
+    const nics = new Nics({ store, events, networks, firewalls });
     const merges = new LayerMerges({ store, home, library, events, operations, supervisor, log });
     disks.onForgotten = () => merges.collect();
     const vms = new Vms({
@@ -155,6 +158,7 @@ export class Manager {
       operations,
       images,
       networks,
+      firewalls,
       forwards: new Forwards({ store, events, fabric, networks, log }),
       disks,
       supervisor,

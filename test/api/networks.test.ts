@@ -220,6 +220,70 @@ describe('network cards', () => {
   });
 });
 
+describe('firewalls', () => {
+  const ssh = { direction: 'ingress', protocol: 'tcp', ports: [22, 22] };
+  const full = { action: 'allow', ...ssh };
+
+  it('are made, given to cards, changed for all that have them, and deleted when none has', async () => {
+    const api = await startHarness();
+    const made = await api.post('/v1/firewalls', { name: 'web', rules: [ssh] }).expect(201);
+    expect(made.body).toMatchObject({ name: 'web', rules: [full], nics: 0 });
+    await api.post('/v1/firewalls', { name: 'web' }).expect(409);
+    const own = { direction: 'egress', action: 'deny', cidrs: ['10.0.0.0/8'] };
+    const vm = await api.runVm('web-1', { nics: [{ firewalls: ['web'], rules: [own] }] });
+    await api.createVm({ name: 'web-2', nics: [{ firewalls: [made.body.id] }] });
+    expect(vm.nics[0]).toMatchObject({ firewalls: ['web'], rules: [{ ...own, protocol: 'any' }] });
+    const port = () => networkOf(api, '10.0.77.0/24').ports.get(`${vm.id}/eth0`)!;
+    expect(port().firewall).toMatchObject([own, full]);
+    const http = { ...ssh, ports: [80, 80] };
+    await api.patch('/v1/firewalls/web', { rules: [http], name: 'http' }).expect(200);
+    expect(port().firewall).toMatchObject([own, http]);
+    expect((await api.vm('web-2')).nics[0]!.firewalls).toEqual(['http']);
+    expect((await api.get('/v1/firewalls/http').expect(200)).body.nics).toBe(2);
+    expect((await api.delete('/v1/firewalls/http').expect(409)).body.code).toBe('in_use');
+    for (const name of ['web-1', 'web-2']) {
+      await api.patch(`/v1/vms/${name}/nics/eth0`, { firewalls: null, rules: null }).expect(200);
+    }
+    expect(port().firewall).toEqual([]);
+    await api.delete('/v1/firewalls/http').expect(204);
+    const events = (await api.get('/v1/events?type=firewall.*')).body.items;
+    expect(events.map(({ type }: { type: string }) => type.slice(9))).toEqual([
+      'created',
+      'updated',
+      'deleted',
+    ]);
+  });
+
+  it('are of their tenant, and their rules are checked', async () => {
+    const api = await startHarness();
+    const [a, b] = [await api.tokenOf('user', 'a'), await api.tokenOf('user', 'b')];
+    await api
+      .as(a)
+      .post('/v1/firewalls')
+      .send({ name: 'web', rules: [ssh] })
+      .expect(201);
+    await api.as(b).get('/v1/firewalls/web').expect(404);
+    const refused = await api
+      .as(b)
+      .post('/v1/vms')
+      .send({ nics: [{ firewalls: ['web'] }] })
+      .expect(404);
+    expect(refused.body.field).toBe('nics[0].firewalls');
+    for (const rule of [
+      {},
+      { ...ssh, ports: [9, 1] },
+      { ...ssh, protocol: 'icmp' },
+      { ...ssh, cidrs: ['x'] },
+    ]) {
+      await api
+        .as(a)
+        .post('/v1/firewalls')
+        .send({ name: 'x', rules: [rule] })
+        .expect(400);
+    }
+  });
+});
+
 function networkOf(api: Harness, subnet: string) {
   const network = [...api.fabric.networks.values()].find(({ options }) => options.subnet === subnet);
   if (network === undefined) throw new Error(`no network ${subnet}`);

@@ -11,6 +11,7 @@ export interface NicOptions {
   readonly txPackets?: number;
   readonly rxPackets?: number;
   readonly limits?: boolean;
+  readonly firewall?: string[];
   readonly unprotected?: boolean;
   readonly protected?: boolean;
 }
@@ -28,6 +29,7 @@ export function addNicOptions(command: Command, isNew: boolean): Command {
     .option('--rx-rate <bits>', 'most that it gets per second', parseRate)
     .option('--tx-packets <count>', 'most packets that it sends per second', parseCount)
     .option('--rx-packets <count>', 'most packets that it gets per second', parseCount)
+    .option('--firewall <firewall>', 'a set of rules; may be repeated, "none" for none', collect)
     .option('--unprotected', 'it may send frames in the name of others');
   if (isNew) return command;
   return command
@@ -44,6 +46,7 @@ export function nicSettings(options: NicOptions): NicUpdateInput {
     ...(options.vlan !== undefined && { vlan: options.vlan }),
     ...(options.limits === false && { limits: null }),
     ...((tx ?? rx) !== undefined && { limits }),
+    ...(options.firewall !== undefined && { firewalls: options.firewall.filter((name) => name !== 'none') }),
     ...(options.unprotected === true && { protection: OPEN }),
     ...(options.protected === true && { protection: null }),
   };

@@ -5,6 +5,7 @@ export * from './console.ts';
 export * from './disk.ts';
 export * from './event.ts';
 export * from './forward.ts';
+export * from './firewall.ts';
 export * from './image.ts';
 export * from './mconsole.ts';
 export * from './network.ts';

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Ref } from './common.ts';
+import { FirewallRules, NIC_FIREWALLS_MAX } from './firewall.ts';
 
 export const NICS_MAX = 8;
 export const NIC_ADDRESSES_MAX = 16;
@@ -60,6 +61,12 @@ export const NicSettings = z.strictObject({
   vlan: Vlan.optional(),
   protection: Protection.optional(),
   limits: NicLimits.optional(),
+  firewalls: z
+    .array(Ref)
+    .max(NIC_FIREWALLS_MAX)
+    .optional()
+    .meta({ description: 'Their rules follow its own, in this order' }),
+  rules: FirewallRules.optional().meta({ description: 'Firewall rules of this card alone' }),
 });
 export type NicSettings = z.infer<typeof NicSettings>;
 
@@ -106,6 +113,8 @@ export const NicUpdate = z.strictObject({
   vlan: Vlan.nullable().optional(),
   protection: Protection.nullable().optional(),
   limits: NicLimits.nullable().optional(),
+  firewalls: NicSettings.shape.firewalls.nullable(),
+  rules: NicSettings.shape.rules.nullable(),
 });
 export type NicUpdate = z.infer<typeof NicUpdate>;
 export type NicUpdateInput = z.input<typeof NicUpdate>;

@@ -29,6 +29,7 @@ export const ResourceType = z.enum([
   'image',
   'disk',
   'network',
+  'firewall',
   'backup',
   'snapshot',
   'layer',

@@ -105,6 +105,12 @@ export const ROUTES = [
     status: 204,
   },
 
+  { operationId: 'listFirewalls', method: 'GET', path: '/v1/firewalls', status: 200 },
+  { operationId: 'createFirewall', method: 'POST', path: '/v1/firewalls', status: 201 },
+  { operationId: 'getFirewall', method: 'GET', path: '/v1/firewalls/{firewall}', status: 200 },
+  { operationId: 'updateFirewall', method: 'PATCH', path: '/v1/firewalls/{firewall}', status: 200 },
+  { operationId: 'deleteFirewall', method: 'DELETE', path: '/v1/firewalls/{firewall}', status: 204 },
+
   { operationId: 'createBackup', method: 'POST', path: '/v1/vms/{vm}/backups', status: 202 },
   { operationId: 'listBackups', method: 'GET', path: '/v1/backups', status: 200 },
   { operationId: 'getBackup', method: 'GET', path: '/v1/backups/{backup}', status: 200 },

@@ -1,24 +1,19 @@
 /** Network cards of VMs: what is written down of them, and what the switch is told. */
-import type {
-  Nic,
-  NicCreate,
-  NicSettings,
-  NicUpdate,
-  Protection,
-  RateLimit,
-} from '../../contracts/api/index.ts';
+import type { Nic, NicCreate, NicSettings, NicUpdate } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { NetworkRow, NicRow, Store, VmRow } from '../../db/index.ts';
 import { type Principal, SYSTEM } from '../access.ts';
 import type { EventLog } from '../events.ts';
 import { macFor } from '../ids.ts';
-import type { PortSettings } from '../ports.ts';
+import type { Firewalls } from './firewalls.ts';
 import type { Networks } from './networks.ts';
+import { settingsOf } from './port-settings.ts';
 
 export interface NicDeps {
   readonly store: Store;
   readonly events: EventLog;
   readonly networks: Networks;
+  readonly firewalls: Firewalls;
 }
 
 /** A network card to be written down. */
@@ -49,7 +44,20 @@ export class Nics {
       });
     }
     requireAllowed(who, network, settings, at);
-    return { device, mac: mac?.toLowerCase() ?? macFor(vmId, device), network, addresses, settings };
+    const checked = this.#withFirewalls(who, settings, at);
+    return { device, mac: mac?.toLowerCase() ?? macFor(vmId, device), network, addresses, settings: checked };
+  }
+
+  /** Firewalls are named by whoever writes, and kept by their ids. */
+  #withFirewalls<T extends Omit<NicUpdate, 'addresses'>>(
+    who: Principal,
+    settings: T,
+    at: (name: string) => string,
+  ): T {
+    const { firewalls } = settings;
+    if (firewalls == null) return settings;
+    const ids = firewalls.map((ref) => this.#deps.firewalls.find(who, ref, at('firewalls')).id);
+    return { ...settings, firewalls: ids };
   }
 
   /**
@@ -90,7 +98,8 @@ export class Nics {
     // INVARIANT: a network card is on a network, which cannot be deleted before it.
     const network = store.networks.get(nic.network_id)!;
     requireAllowed(who, network, changes, (name) => name);
-    const merged = Object.entries({ ...settingsOf(nic), ...changes }).filter(([, value]) => value != null);
+    const checked = this.#withFirewalls(who, changes, (name) => name);
+    const merged = Object.entries({ ...settingsOf(nic), ...checked }).filter(([, value]) => value != null);
     store.vms.setNicSettings(nic.vm_id, nic.device, JSON.stringify(Object.fromEntries(merged)));
     if (addresses !== undefined) {
       networks.addresses.takeBack(nic.vm_id, nic.device);
@@ -105,52 +114,24 @@ export class Nics {
     const { store } = this.#deps;
     const addresses = Map.groupBy(store.addresses.ofVms(vmIds), (row) => `${row.vm_id}/${row.device}`);
     const views = new Map<string, Nic[]>();
-    for (const nic of store.vms.nicsOfAll(vmIds)) {
+    const nics = store.vms.nicsOfAll(vmIds).map((nic) => ({ ...nic, settings: settingsOf(nic) }));
+    const ids = nics.flatMap(({ settings }) => settings.firewalls ?? []);
+    const names = new Map(store.firewalls.all(ids).map(({ id, name }) => [id, name]));
+    for (const nic of nics) {
+      const { firewalls, ...settings } = nic.settings;
       const own = addresses.get(`${nic.vm_id}/${nic.device}`) ?? [];
       const view = {
         device: nic.device,
         mac: nic.mac,
         network: nic.network_name,
         addresses: own.map((row) => row.address),
-        ...settingsOf(nic),
+        ...settings,
+        ...(firewalls && { firewalls: firewalls.map((id) => names.get(id) ?? id) }),
       };
       views.set(nic.vm_id, [...(views.get(nic.vm_id) ?? []), view]);
     }
     return views;
   }
-}
-
-/** What the switch is told of a network card. */
-export function portSettings(store: Store, nic: NicRow): PortSettings {
-  const { vlan, protection, limits } = settingsOf(nic);
-  return {
-    addresses: store.addresses.ofNic(nic.vm_id, nic.device).map((row) => row.address),
-    vlan,
-    protection: protectionOf(protection),
-    limits: limits && { fromPort: rateOf(limits.tx), toPort: rateOf(limits.rx) },
-  };
-}
-
-function protectionOf(protection: Protection | undefined): PortSettings['protection'] {
-  if (protection === undefined) return {};
-  const { dhcp_server: dhcpServer, router_advertisement: routerAdvertisement, ...rest } = protection;
-  return { ...rest, dhcpServer, routerAdvertisement };
-}
-
-function rateOf(limit: RateLimit | undefined) {
-  return (
-    limit && {
-      bitsPerSecond: limit.bits_per_second,
-      burstBytes: limit.burst_bytes,
-      packetsPerSecond: limit.packets_per_second,
-      burstPackets: limit.burst_packets,
-    }
-  );
-}
-
-function settingsOf(nic: NicRow): NicSettings {
-  // INVARIANT: they were checked against the schema before they were written.
-  return JSON.parse(nic.settings) as NicSettings;
 }
 
 /** A tenant may not lift its own limits, nor leave its VLAN on another's network. */

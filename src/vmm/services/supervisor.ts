@@ -12,7 +12,7 @@ import type { DiskErrorMessage } from '../instance/machine-link.ts';
 import { type ImageLibrary, type Log, type MachineFactory, type NetworkSwitch, portIdOf } from '../ports.ts';
 import type { Addresses } from './addresses.ts';
 import type { Disks } from './disks.ts';
-import { portSettings } from './nics.ts';
+import { portSettings } from './port-settings.ts';
 import type { Shares } from './shares.ts';
 
 export interface SupervisorDeps {

@@ -1,0 +1,41 @@
+/** What the switch is told of a network card, from what is written down of it. */
+import type { FirewallRule, NicSettings, Protection, RateLimit } from '../../contracts/api/index.ts';
+import type { NicRow, Store } from '../../db/index.ts';
+import type { PortSettings } from '../ports.ts';
+
+/** What the switch is told of a network card. */
+export function portSettings(store: Store, nic: NicRow): PortSettings {
+  const { vlan, protection, limits, firewalls = [], rules = [] } = settingsOf(nic);
+  const sets = new Map(store.firewalls.all(firewalls).map((row) => [row.id, row]));
+  // INVARIANT: rules were checked against the schema before they were written.
+  const shared = firewalls.flatMap((id) => JSON.parse(sets.get(id)?.rules ?? '[]') as FirewallRule[]);
+  return {
+    addresses: store.addresses.ofNic(nic.vm_id, nic.device).map((row) => row.address),
+    vlan,
+    protection: protectionOf(protection),
+    firewall: [...rules, ...shared],
+    limits: limits && { fromPort: rateOf(limits.tx), toPort: rateOf(limits.rx) },
+  };
+}
+
+function protectionOf(protection: Protection | undefined): PortSettings['protection'] {
+  if (protection === undefined) return {};
+  const { dhcp_server: dhcpServer, router_advertisement: routerAdvertisement, ...rest } = protection;
+  return { ...rest, dhcpServer, routerAdvertisement };
+}
+
+function rateOf(limit: RateLimit | undefined) {
+  return (
+    limit && {
+      bitsPerSecond: limit.bits_per_second,
+      burstBytes: limit.burst_bytes,
+      packetsPerSecond: limit.packets_per_second,
+      burstPackets: limit.burst_packets,
+    }
+  );
+}
+
+export function settingsOf(nic: NicRow): NicSettings {
+  // INVARIANT: they were checked against the schema before they were written.
+  return JSON.parse(nic.settings) as NicSettings;
+}
