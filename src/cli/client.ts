@@ -129,6 +129,7 @@ export class Client {
   createDisk = (body: DiskCreateInput): Promise<Disk> => this.#post(Disk, '/v1/disks', body);
   updateDisk = (disk: string, body: DiskSettings): Promise<Disk> =>
     this.#transport.call(Disk, path`/v1/disks/${disk}`, { method: 'PATCH', body });
+  shrinkDisk = (disk: string): Promise<Operation> => this.#post(Operation, path`/v1/disks/${disk}/shrink`);
   deleteDisk = (disk: string): Promise<void> => this.#delete(path`/v1/disks/${disk}`);
 
   listImages = (query: Query = {}): Promise<Image[]> => this.#all(ImagePage, '/v1/images', query);

@@ -1,7 +1,13 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { inPieces, pattern, randomNumbers, scratchFolder } from '../../test/support/storage.ts';
+import {
+  inPieces,
+  pattern,
+  randomNumbers,
+  scratchFolder,
+  smallFileSystem,
+} from '../../test/support/storage.ts';
 import { hostFile, SYNC_BYTES_MAX } from './host-file.ts';
 import { CANNOT, readCached, writeShared } from './shared-io.ts';
 
@@ -70,6 +76,25 @@ describe.each(MEMORIES)('a file, from and to %s memory', (_kind, allocate) => {
     expect(read).toBeInstanceOf(Promise);
     expect(written).toBeInstanceOf(Promise);
     await Promise.all([read, written]);
+    file.close();
+  });
+
+  it('on a file system that does not tell what is in memory is read as well', async () => {
+    const name = path.join(smallFileSystem('8m'), 'file');
+    fs.writeFileSync(name, '');
+    fs.truncateSync(name, 4 << 20);
+    const file = hostFile(fs.openSync(name, 'r+'));
+    const memory = new Uint8Array(allocate());
+    for (const length of [4096, 1 << 20]) {
+      const [from, into] = [memory.subarray(0, length), memory.subarray(4 << 20).subarray(0, length)];
+      into.fill(9);
+      await file.read(1 << 20, [into]);
+      expect(into.every((byte) => byte === 0)).toBe(true);
+      from.set(pattern(length, length));
+      await file.write(0, [from]);
+      await file.read(0, [into]);
+      expect(Buffer.from(into).equals(from)).toBe(true);
+    }
     file.close();
   });
 

@@ -24,4 +24,5 @@ export type { LayeredVolume } from './layers/layered-volume.ts';
 export { type DiskFormat, detectFormat } from './open-source.ts';
 export type { Compression } from './qcow2/header.ts';
 export type { Qcow2Options } from './qcow2/writer.ts';
+export { shrinkDisk, shrinkDiskFile } from './shrink-disk.ts';
 export { type CopyOptions, copyDisk } from './restore.ts';

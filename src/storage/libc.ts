@@ -39,10 +39,15 @@ function libc(): Libc {
   return loaded;
 }
 
+/** Second names of errors, by which Linux's manual pages do not call them. */
+const ALIASES = ['ENOTSUP', 'EWOULDBLOCK', 'EDEADLOCK'];
+
 /** errno's name for the last failed call of this thread. */
 export function lastErrno(): string {
   const value = koffi.errno();
-  for (const [name, code] of Object.entries(koffi.os.errno)) if (code === value) return name;
+  for (const [name, code] of Object.entries(koffi.os.errno)) {
+    if (code === value && !ALIASES.includes(name)) return name;
+  }
   return 'EIO';
 }
 

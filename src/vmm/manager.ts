@@ -12,6 +12,7 @@ import { INTERNET_ONLY } from '../switchd/index.ts';
 import type { ImageLibrary, Log, MachineFactory, NatPolicyOptions, NetworkSwitch } from './ports.ts';
 import { Addresses } from './services/addresses.ts';
 import { Devices } from './services/devices.ts';
+import { DiskWork } from './services/disk-work.ts';
 import { Disks } from './services/disks.ts';
 import { Forwards } from './services/forwards.ts';
 import { Firewalls } from './services/firewalls.ts';
@@ -58,6 +59,7 @@ export interface Services {
   readonly firewalls: Firewalls;
   readonly forwards: Forwards;
   readonly disks: Disks;
+  readonly diskWork: DiskWork;
   readonly supervisor: Supervisor;
   readonly vms: Vms;
   readonly devices: Devices;
@@ -161,6 +163,7 @@ export class Manager {
       firewalls,
       forwards: new Forwards({ store, events, fabric, networks, log }),
       disks,
+      diskWork: new DiskWork({ events, operations, disks, supervisor }),
       supervisor,
       vms,
       devices,

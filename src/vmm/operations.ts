@@ -56,11 +56,14 @@ export class Operations {
   }
 
   /** Starts `task` in this process. It does not survive the daemon: then the operation fails with `interrupted`. */
-  run(operation: NewOperation, task: (signal: AbortSignal) => Promise<void>): Operation {
+  run(
+    operation: NewOperation,
+    task: (signal: AbortSignal, progress: (progress: JobProgress) => void) => Promise<void>,
+  ): Operation {
     const id = newId('op');
     this.#create(id, operation, false);
     const abort = new AbortController();
-    const done = this.#carryOut(id, () => task(abort.signal));
+    const done = this.#carryOut(id, () => task(abort.signal, (progress) => this.#progress(id, progress)));
     this.#running.set(id, { abort, done });
     return this.#view(id);
   }

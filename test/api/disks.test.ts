@@ -117,6 +117,34 @@ describe('a VM that runs', () => {
   });
 });
 
+describe('shrinking a disk', () => {
+  it('gives the space of zeros back, unless a machine has it', async () => {
+    const api = await startHarness();
+    const vm = await api.createVm({ name: 'web-1' });
+    const { id } = (await api.post('/v1/disks', { name: 'data', size_bytes: 8 * MIB }).expect(201)).body;
+    const file = path.join(api.home, 'disks', `${id}.img`);
+    fs.writeFileSync(file, Buffer.alloc(8 * MIB));
+    expect((await api.get('/v1/disks/data')).body.allocated_bytes).toBeGreaterThanOrEqual(8 * MIB);
+    const done = await api.operate('/v1/disks/data/shrink');
+    expect(done).toMatchObject({
+      kind: 'disk.shrink',
+      status: 'succeeded',
+      resources: [{ type: 'disk', id }],
+    });
+    expect((await api.get('/v1/disks/data')).body).toMatchObject({
+      size_bytes: 8 * MIB,
+      allocated_bytes: 0,
+    });
+    const { items } = (await api.get('/v1/events?type=disk.updated')).body;
+    expect(items.at(-1).data).toMatchObject({ name: 'data', allocated_bytes: 0 });
+    expect(await api.operate(`/v1/disks/${vm.disks[0]!.id}/shrink`)).toMatchObject({ status: 'succeeded' });
+    await api.post('/v1/vms/web-1/disks', { disk: 'data' }).expect(200);
+    await api.operate('/v1/vms/web-1/start');
+    expect((await api.post('/v1/disks/data/shrink').expect(409)).body).toMatchObject({ code: 'conflict' });
+    await api.post('/v1/disks/none/shrink').expect(404);
+  });
+});
+
 describe('settings of a disk', () => {
   const NO_LIMITS = { iops: null, iops_burst: null, bytes_per_second: null, bytes_burst: null };
 

@@ -1,12 +1,21 @@
 import { z } from 'zod';
-import { Disk, DiskCreate, DiskListQuery, DiskPage, DiskSettings, Ref } from '../../contracts/api/index.ts';
+import {
+  Disk,
+  DiskCreate,
+  DiskListQuery,
+  DiskPage,
+  DiskSettings,
+  Operation,
+  Ref,
+} from '../../contracts/api/index.ts';
 import { principalOf } from '../request.ts';
-import { address, NoContent, problems, type RouteGroup } from '../route.ts';
+import { address, NoBody, NoContent, problems, type RouteGroup } from '../route.ts';
+import { accepted } from './operations.ts';
 
 const tags = ['disks'];
 const params = z.object({ disk: Ref });
 
-export const diskRoutes: RouteGroup = (app, { disks, devices }) => {
+export const diskRoutes: RouteGroup = (app, { disks, devices, diskWork }) => {
   app.route({
     ...address('listDisks'),
     schema: {
@@ -43,6 +52,19 @@ export const diskRoutes: RouteGroup = (app, { disks, devices }) => {
       response: { 200: Disk, ...problems },
     },
     handler: async (request) => devices.updateDisk(principalOf(request), request.params.disk, request.body),
+  });
+
+  app.route({
+    ...address('shrinkDisk'),
+    schema: {
+      operationId: 'shrinkDisk',
+      tags,
+      params,
+      body: NoBody,
+      response: { 202: Operation, ...problems },
+    },
+    handler: async (request, reply) =>
+      accepted(reply, diskWork.shrink(principalOf(request), request.params.disk)),
   });
 
   app.route({

@@ -1,7 +1,8 @@
-/** `umlaut disk convert` and `umlaut disk repair-header`: disk files of this host, without a daemon. */
+/** `umlaut disk convert`, `shrink` and `repair-header`: disk files of this host, without a daemon. */
 import { type Command, Option } from 'commander';
 import { AppError } from '../../contracts/errors.ts';
-import { printable } from '../format.ts';
+import { CommandContext } from '../context.ts';
+import { formatBytes, printable } from '../format.ts';
 import type { Io } from '../io.ts';
 import { runLocally } from './local-work.ts';
 
@@ -9,6 +10,7 @@ export function registerDiskFiles(program: Command, io: Io): void {
   // INVARIANT: program.ts registers `disk` before this.
   const disk = program.commands.find((command) => command.name() === 'disk')!;
   registerConvert(disk, io);
+  registerShrink(disk, io);
   registerRepair(disk, io);
 }
 
@@ -57,6 +59,57 @@ function registerConvert(disk: Command, io: Io): void {
         () => '',
       );
     });
+}
+
+interface ShrinkCommandOptions {
+  readonly from?: 'raw' | 'cow';
+  readonly wait: boolean;
+}
+
+function registerShrink(disk: Command, io: Io): void {
+  disk
+    .command('shrink')
+    .argument('<disk>', "a disk of the daemon's, or the path of a disk file, which has a slash")
+    .addOption(
+      new Option('--from <format>', 'of a file, instead of what it begins with').choices(['raw', 'cow']),
+    )
+    .option('--no-wait', 'do not wait for the end')
+    .description('give the space of zeros, and of what is as in the image below, back to the host')
+    .action(async (name: string, options: ShrinkCommandOptions, command: Command) => {
+      if (name.includes('/')) await shrinkFile(name, options.from, command, io);
+      else await shrinkByDaemon(name, options.wait, command, io);
+    });
+}
+
+async function shrinkFile(
+  file: string,
+  format: ShrinkCommandOptions['from'],
+  command: Command,
+  io: Io,
+): Promise<void> {
+  const { shrinkDiskFile } = await import('../../storage/index.ts');
+  await runLocally(
+    command,
+    io,
+    (local) => shrinkDiskFile(file, { format, ...local }),
+    ({ beforeBytes, afterBytes }) => shrunk(file, beforeBytes, afterBytes),
+  );
+}
+
+async function shrinkByDaemon(name: string, wait: boolean, command: Command, io: Io): Promise<void> {
+  const context = new CommandContext(command, io);
+  const before = await context.client.getDisk(name);
+  const operation = await context.finish(await context.client.shrinkDisk(name), wait);
+  const after = wait ? await context.client.getDisk(name) : before;
+  context.print(operation, () =>
+    wait
+      ? shrunk(name, before.allocated_bytes, after.allocated_bytes)
+      : `operation ${operation.id} ${operation.status}\n`,
+  );
+}
+
+function shrunk(name: string, before: number, after: number): string {
+  return `${printable(name)}: ${formatBytes(before)} before, ${formatBytes(after)} now\n`;
 }
 
 function registerRepair(disk: Command, io: Io): void {

@@ -6,6 +6,7 @@ export const OperationKind = z.enum([
   'vm.halt',
   'vm.reboot',
   'vm.shutdown',
+  'disk.shrink',
   'image.build',
   'image.import',
   'image.verify',

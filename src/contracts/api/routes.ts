@@ -62,6 +62,7 @@ export const ROUTES = [
   { operationId: 'createDisk', method: 'POST', path: '/v1/disks', status: 201 },
   { operationId: 'getDisk', method: 'GET', path: '/v1/disks/{disk}', status: 200 },
   { operationId: 'updateDisk', method: 'PATCH', path: '/v1/disks/{disk}', status: 200 },
+  { operationId: 'shrinkDisk', method: 'POST', path: '/v1/disks/{disk}/shrink', status: 202 },
   { operationId: 'deleteDisk', method: 'DELETE', path: '/v1/disks/{disk}', status: 204 },
 
   { operationId: 'listImages', method: 'GET', path: '/v1/images', status: 200 },

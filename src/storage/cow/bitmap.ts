@@ -74,6 +74,17 @@ export class CowBitmap {
     }
   }
 
+  /** Clears the bits of sectors `from`…`to` − 1. Their data may go only when the cleared bits are durable. */
+  clearRange(from: number, to: number): void {
+    for (let sector = from; sector < Math.min(to, this.sectors); sector++) {
+      const pageIndex = Math.floor(sector / SECTORS_PER_PAGE);
+      const page = this.#page(pageIndex);
+      const byte = (sector % SECTORS_PER_PAGE) >> 3;
+      page[byte] = page[byte]! & ~(1 << (sector & 7));
+      this.#dirty.add(pageIndex);
+    }
+  }
+
   /** Copies of the changed pages, which count as clean from now on unless `putBack` is called. */
   takeDirty(): DirtyPage[] {
     const taken = [...this.#dirty].sort((a, b) => a - b);

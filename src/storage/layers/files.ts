@@ -6,7 +6,14 @@ import { AppError } from '../../contracts/errors.ts';
 import type { DiskConfig } from '../../contracts/machine.ts';
 import { mtimeSeconds, writeCow } from '../cow/create.ts';
 import { COW_SECTOR_BYTES, type CowHeader } from '../cow/header.ts';
-import { createMissing, type FileBelow, openBacking, openCowOver, readWholeHeader } from '../cow/open.ts';
+import {
+  createMissing,
+  type FileBelow,
+  type OpenedCow,
+  openBacking,
+  openCowOver,
+  readWholeHeader,
+} from '../cow/open.ts';
 import { CowVolume } from '../cow/volume.ts';
 import { absolutePath, syncFolder } from '../durable.ts';
 import { fileError } from '../errors.ts';
@@ -29,15 +36,24 @@ export type LayerFiles = Pick<DiskConfig, 'file' | 'frozen' | 'merging'>;
  * have the size and the modification time that the one above it has in its header. AppErrors as `openDisk`.
  */
 export function openLayers(config: DiskConfig): LayeredVolume {
-  const { file, cow, merging = [], readOnly } = config;
+  const { file, cow, readOnly } = config;
   if (cow === undefined) return openRawDisk(file, readOnly);
-  const { layers, below, states } = openStack(config);
+  if (!readOnly && (config.frozen ?? []).length === 0) createMissing(cow, file);
+  const { opened, header, stack, states } = openCowTop(cow, config, readOnly);
+  return new LayeredVolume(cowTop(cow, opened, header, belowOf(stack)), states, stack);
+}
+
+/** A copy-on-write file and the layers under it, opened, locked and checked; they are the caller's. AppErrors as `openDisk`. */
+export function openCowTop(
+  cow: string,
+  files: LayerFiles,
+  readOnly: boolean,
+): OpenedCow & { readonly stack: LayerStack; readonly states: readonly string[] } {
+  const { layers, below, states } = openStack(files);
   try {
-    if (!readOnly && (config.frozen ?? []).length === 0) createMissing(cow, file);
-    const anyTime = merging.includes(below.path);
+    const anyTime = files.merging?.includes(below.path) ?? false;
     const { opened, header } = openCowOver(cow, below, { readOnly, anyTime });
-    const stack = new LayerStack(layers);
-    return new LayeredVolume(cowTop(cow, opened, header, belowOf(stack)), [opened.state, ...states], stack);
+    return { opened, header, stack: new LayerStack(layers), states: [opened.state, ...states] };
   } catch (error) {
     for (const layer of layers) layer.file.close();
     throw error;

@@ -1,0 +1,58 @@
+/** Work on disks that takes its time, while no machine has them. */
+import type { Operation } from '../../contracts/api/index.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { JobProgress } from '../../contracts/jobs.ts';
+import type { DiskRow } from '../../db/index.ts';
+import { shrinkDisk } from '../../storage/index.ts';
+import type { Principal } from '../access.ts';
+import type { EventLog } from '../events.ts';
+import type { Operations } from '../operations.ts';
+import type { Disks } from './disks.ts';
+import type { Supervisor } from './supervisor.ts';
+
+export interface DiskWorkDeps {
+  readonly events: EventLog;
+  readonly operations: Operations;
+  readonly disks: Disks;
+  readonly supervisor: Supervisor;
+}
+
+export class DiskWork {
+  readonly #deps: DiskWorkDeps;
+
+  constructor(deps: DiskWorkDeps) {
+    this.#deps = deps;
+  }
+
+  /** Gives unused space back to the host. `conflict` while a machine has the disk; the guest can run fstrim then. */
+  shrink(who: Principal, ref: string): Operation {
+    const { disks, operations, events } = this.#deps;
+    const disk = disks.find(who, ref);
+    this.#requireFree(disk, 'run fstrim in the guest, or halt the VM first');
+    const resource = { type: 'disk', id: disk.id } as const;
+    return operations.run(
+      { kind: 'disk.shrink', tenant: disk.tenant, resources: [resource], mayCancel: true },
+      async (signal, progress) => {
+        const { beforeBytes, afterBytes } = await shrinkDisk(disks.config(disk), {
+          signal,
+          onProgress: bytesOf(progress),
+        });
+        events.append({
+          type: 'disk.updated',
+          tenant: disk.tenant,
+          resource,
+          data: { name: disk.name, allocated_bytes: afterBytes, freed_bytes: beforeBytes - afterBytes },
+        });
+      },
+    );
+  }
+
+  #requireFree(disk: DiskRow, remedy: string): void {
+    if (disk.vm_id === null || !this.#deps.supervisor.get(disk.vm_id).hasMachine) return;
+    throw new AppError('conflict', `the disk is ${disk.device} of a VM that runs`, { field: 'disk', remedy });
+  }
+}
+
+function bytesOf(progress: (progress: JobProgress) => void): (done: number, total: number) => void {
+  return (done, total) => progress({ done, total, unit: 'bytes' });
+}
