@@ -20,6 +20,7 @@ import { eventRoutes } from './routes/events.ts';
 import { hostRoutes } from './routes/host.ts';
 import { firewallRoutes } from './routes/firewalls.ts';
 import { imageRoutes } from './routes/images.ts';
+import { lineageRoutes } from './routes/lineage.ts';
 import { mconsoleRoutes } from './routes/mconsole.ts';
 import { forwardRoutes } from './routes/forwards.ts';
 import { networkRoutes } from './routes/networks.ts';
@@ -48,6 +49,7 @@ const GROUPS = [
   snapshotRoutes,
   backupDestinationRoutes,
   backupScheduleRoutes,
+  lineageRoutes,
   operationRoutes,
   eventRoutes,
   tokenRoutes,

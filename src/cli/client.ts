@@ -22,6 +22,10 @@ import {
   type DiskCreateInput,
   type DiskSettings,
   DiskPage,
+  DiskRepair,
+  DiskSharers,
+  DiskTree,
+  DiskUsage,
   EventPage,
   EventTicket,
   Firewall,
@@ -31,6 +35,7 @@ import {
   HostInfo,
   Image,
   type ImageImport,
+  ImageDependents,
   ImagePage,
   MconsoleResult,
   Forward,
@@ -131,6 +136,19 @@ export class Client {
     this.#transport.call(Disk, path`/v1/disks/${disk}`, { method: 'PATCH', body });
   shrinkDisk = (disk: string): Promise<Operation> => this.#post(Operation, path`/v1/disks/${disk}/shrink`);
   deleteDisk = (disk: string): Promise<void> => this.#delete(path`/v1/disks/${disk}`);
+
+  getDiskTree = (disk: string): Promise<DiskTree> =>
+    this.#transport.call(DiskTree, path`/v1/disks/${disk}/tree`);
+  getDiskUsage = (disk: string): Promise<DiskUsage> =>
+    this.#transport.call(DiskUsage, path`/v1/disks/${disk}/usage`);
+  getDiskSharers = (disk: string, offset: number): Promise<DiskSharers> =>
+    this.#transport.call(DiskSharers, path`/v1/disks/${disk}/sharers`, { query: { offset } });
+  getImageDependents = (image: string): Promise<ImageDependents> =>
+    this.#transport.call(ImageDependents, path`/v1/images/${image}/dependents`);
+  repairDisk = (disk: string): Promise<DiskRepair> => this.#post(DiskRepair, path`/v1/disks/${disk}/repair`);
+  rebaseDisk = (disk: string, image: string): Promise<Operation> =>
+    this.#post(Operation, path`/v1/disks/${disk}/rebase`, { image });
+  flattenDisk = (disk: string): Promise<Operation> => this.#post(Operation, path`/v1/disks/${disk}/flatten`);
 
   listImages = (query: Query = {}): Promise<Image[]> => this.#all(ImagePage, '/v1/images', query);
   getImage = (image: string): Promise<Image> => this.#transport.call(Image, path`/v1/images/${image}`);

@@ -11,6 +11,7 @@ import { registerDiskFiles } from './commands/disk-files.ts';
 import { registerEvents } from './commands/events.ts';
 import { registerFirewall } from './commands/firewall.ts';
 import { registerImage } from './commands/image.ts';
+import { registerLineage } from './commands/lineage.ts';
 import { registerLinux } from './commands/linux.ts';
 import { registerMconsole } from './commands/mconsole.ts';
 import { registerMoo } from './commands/moo.ts';
@@ -37,6 +38,7 @@ const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
   registerBackup,
   registerDisk,
   registerDiskFiles,
+  registerLineage,
   registerShare,
   registerMoo,
   registerNetwork,

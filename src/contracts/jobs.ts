@@ -55,6 +55,12 @@ export interface JobPayloads {
   'backup.test': { readonly operationId: string; readonly backupId: string; readonly vmId: string };
   'backup.collect': { readonly operationId: string; readonly destinationId: string };
   'backup.rebuild': { readonly operationId: string; readonly destinationId: string };
+  /** Puts a disk over an image, or, without one, over nothing. */
+  'disk.rebase': {
+    readonly operationId: string;
+    readonly diskId: string;
+    readonly imageId: string | null;
+  };
   /** Deletes backups and finished operations that their owners' limits no longer keep. */
   retention: Record<string, never>;
 }

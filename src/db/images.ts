@@ -7,6 +7,13 @@ const SELECT = `SELECT images.*, (SELECT count(*) FROM layers AS child JOIN laye
 
 export type NewImage = Omit<ImageRow, 'seq' | 'in_use_by'>;
 
+export interface ImageDependentRow {
+  readonly type: 'vm' | 'backup';
+  readonly id: string;
+  readonly name: string;
+  readonly tenant: string;
+}
+
 export class ImageTable {
   readonly #insert;
   readonly #get;
@@ -16,6 +23,7 @@ export class ImageTable {
   readonly #takeName;
   readonly #setName;
   readonly #users;
+  readonly #dependents;
   readonly #remove;
 
   constructor(db: Sqlite) {
@@ -34,6 +42,10 @@ export class ImageTable {
     this.#users = db.prepare<[string, string], { name: string }>(
       `SELECT 'VM ' || name AS name FROM vms WHERE image_id = ?
         UNION ALL SELECT 'backup ' || name FROM backups WHERE image_id = ?`,
+    );
+    this.#dependents = db.prepare<[string, string], ImageDependentRow>(
+      `SELECT 'vm' AS type, id, name, tenant FROM vms WHERE image_id = ?
+        UNION ALL SELECT 'backup', id, name, tenant FROM backups WHERE image_id = ?`,
     );
     this.#remove = db.prepare<[string]>('DELETE FROM images WHERE id = ?');
   }
@@ -57,6 +69,10 @@ export class ImageTable {
   moveName(id: string, name: string): void {
     this.#takeName.run(name);
     this.#setName.run(name, id);
+  }
+  /** VMs and backups that were made for the image. */
+  dependents(id: string): ImageDependentRow[] {
+    return this.#dependents.all(id, id);
   }
   /** VMs and backups that need the image. */
   users(id: string): string[] {

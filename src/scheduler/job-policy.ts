@@ -29,6 +29,7 @@ const KIND_POLICIES: Record<JobKind, KindPolicy> = {
   'backup.test': { afterCrash: 'fail' },
   'backup.collect': { afterCrash: 'run-again' },
   'backup.rebuild': { afterCrash: 'run-again' },
+  'disk.rebase': { afterCrash: 'run-again' },
   retention: { afterCrash: 'fail' },
 };
 

@@ -20,6 +20,8 @@ export {
   stampLayer,
 } from './layers/files.ts';
 export { type LayerMerge, mergeLayers } from './layers/merge-files.ts';
+export { type RebaseOptions, rebaseDisk } from './layers/rebase.ts';
+export { countSharing, hasSector, type Sharing } from './layers/sharing.ts';
 export type { LayeredVolume } from './layers/layered-volume.ts';
 export { type DiskFormat, detectFormat } from './open-source.ts';
 export type { Compression } from './qcow2/header.ts';

@@ -19,8 +19,10 @@ import { Firewalls } from './services/firewalls.ts';
 import { Idempotency } from './services/idempotency.ts';
 import { Images } from './services/images.ts';
 import { LayerMerges } from './services/layer-merges.ts';
+import { Lineage } from './services/lineage.ts';
 import { Networks } from './services/networks.ts';
 import { Nics } from './services/nics.ts';
+import { Rebases } from './services/rebases.ts';
 import { Shares } from './services/shares.ts';
 import { Snapshots } from './services/snapshots.ts';
 import { Supervisor } from './services/supervisor.ts';
@@ -65,6 +67,8 @@ export interface Services {
   readonly devices: Devices;
   readonly backups: Backups;
   readonly merges: LayerMerges;
+  readonly lineage: Lineage;
+  readonly rebases: Rebases;
   readonly snapshots: Snapshots;
   readonly tokens: Tokens;
   readonly tickets: Tickets;
@@ -123,6 +127,9 @@ export class Manager {
       supervisor,
       merges,
     });
+    const lineageDeps = { store, home, library, events, operations, supervisor, disks, images, log };
+    const rebases = new Rebases({ ...lineageDeps, merges });
+    const lineage = new Lineage(lineageDeps);
     const snapshots = new Snapshots({
       store,
       home,
@@ -169,6 +176,8 @@ export class Manager {
       devices,
       backups,
       merges,
+      lineage,
+      rebases,
       snapshots,
       tokens: new Tokens(store, events),
       tickets: new Tickets(),
@@ -195,6 +204,7 @@ export class Manager {
     services.images.processJobs(jobs);
     services.backups.processJobs(jobs);
     services.merges.processJobs(jobs);
+    services.rebases.processJobs(jobs);
     services.snapshots.processJobs(jobs);
     jobs.process('retention', async () => {
       services.operations.sweep();

@@ -83,3 +83,8 @@ export type DiskCreate = z.infer<typeof DiskCreate>;
 export type DiskCreateInput = z.input<typeof DiskCreate>;
 
 export const DiskListQuery = ListQuery.extend({ name: z.string().max(63).optional() });
+
+export const DiskRebase = z.strictObject({
+  image: Ref.meta({ description: 'At least as large as the disk' }),
+});
+export type DiskRebase = z.infer<typeof DiskRebase>;

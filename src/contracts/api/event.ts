@@ -17,6 +17,7 @@ export const EventType = z.enum([
   'disk.attached',
   'disk.detached',
   'disk.deleted',
+  'disk.rebased',
   'disk.updated',
   'disk.error',
   'image.created',

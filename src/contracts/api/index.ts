@@ -7,6 +7,7 @@ export * from './event.ts';
 export * from './forward.ts';
 export * from './firewall.ts';
 export * from './image.ts';
+export * from './lineage.ts';
 export * from './mconsole.ts';
 export * from './network.ts';
 export * from './nic.ts';

@@ -19,6 +19,7 @@ export const OperationKind = z.enum([
   'backup.test',
   'backup.collect',
   'backup.rebuild',
+  'disk.rebase',
 ]);
 export type OperationKind = z.infer<typeof OperationKind>;
 

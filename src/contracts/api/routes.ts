@@ -65,6 +65,14 @@ export const ROUTES = [
   { operationId: 'shrinkDisk', method: 'POST', path: '/v1/disks/{disk}/shrink', status: 202 },
   { operationId: 'deleteDisk', method: 'DELETE', path: '/v1/disks/{disk}', status: 204 },
 
+  { operationId: 'getDiskTree', method: 'GET', path: '/v1/disks/{disk}/tree', status: 200 },
+  { operationId: 'getDiskUsage', method: 'GET', path: '/v1/disks/{disk}/usage', status: 200 },
+  { operationId: 'getDiskSharers', method: 'GET', path: '/v1/disks/{disk}/sharers', status: 200 },
+  { operationId: 'repairDisk', method: 'POST', path: '/v1/disks/{disk}/repair', status: 200 },
+  { operationId: 'getImageDependents', method: 'GET', path: '/v1/images/{image}/dependents', status: 200 },
+  { operationId: 'rebaseDisk', method: 'POST', path: '/v1/disks/{disk}/rebase', status: 202 },
+  { operationId: 'flattenDisk', method: 'POST', path: '/v1/disks/{disk}/flatten', status: 202 },
+
   { operationId: 'listImages', method: 'GET', path: '/v1/images', status: 200 },
   { operationId: 'getImage', method: 'GET', path: '/v1/images/{image}', status: 200 },
   { operationId: 'buildImage', method: 'POST', path: '/v1/images/build', status: 202 },
