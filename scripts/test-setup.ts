@@ -17,6 +17,7 @@ const TOOLS = [
   ['nasm', 'nasm'],
   ['qemu-img', 'qemu-utils'],
   ['qemu-system-x86_64', 'qemu-system-x86'],
+  ['ip', 'iproute2'],
   ['redis-server', 'redis-server'],
   ['tcpdump', 'tcpdump'],
   ['uml_mconsole', 'uml-utilities'],

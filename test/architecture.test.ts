@@ -29,6 +29,7 @@ const RULES: readonly { readonly who: string; readonly may: readonly string[] }[
   { who: 'cli/commands/disk-files.ts', may: ['cli/', 'contracts/', 'storage/'] },
   { who: 'cli/commands/moo.ts', may: ['cli/', 'contracts/', 'storage/'] },
   { who: 'cli/commands/switch.ts', may: ['cli/', 'contracts/', 'switchd/'] },
+  { who: 'cli/commands/tap.ts', may: ['cli/', 'contracts/', 'switchd/'] },
   { who: 'cli/boot', may: ['cli/', 'contracts/', 'engine/', 'switchd/', 'vmm/'] },
   { who: 'cli/', may: ['contracts/'] },
   { who: 'main.ts', may: [''] },

@@ -15,6 +15,7 @@ import { registerLineage } from './commands/lineage.ts';
 import { registerLinux } from './commands/linux.ts';
 import { registerMconsole } from './commands/mconsole.ts';
 import { registerMoo } from './commands/moo.ts';
+import { registerTap } from './commands/tap.ts';
 import { registerNetwork } from './commands/network.ts';
 import { registerOperation } from './commands/operation.ts';
 import { registerShare } from './commands/share.ts';
@@ -43,6 +44,7 @@ const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
   registerMoo,
   registerNetwork,
   registerFirewall,
+  registerTap,
   registerSwitch,
   registerEvents,
   registerOperation,

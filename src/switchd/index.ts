@@ -22,6 +22,7 @@ import type {
   ToSwitch,
 } from './protocol.ts';
 import { SwitchRecord } from './switch-record.ts';
+import type { UplinkState } from './transport/uplink.ts';
 
 export type { CaptureOptions } from './capture/messages.ts';
 export type { FirewallRule } from './fabric/firewall-rules.ts';
@@ -40,6 +41,7 @@ export type {
   Reservation,
   VlanSettings,
 } from './protocol.ts';
+export type { UplinkState } from './transport/uplink.ts';
 export { addressPlan } from './settings.ts';
 
 export interface SwitchOptions {
@@ -82,6 +84,8 @@ export interface SwitchHandle {
   forward(networkId: string, forward: PortForward): Promise<void>;
   /** Closes it; connections that are open stay so. */
   unforward(networkId: string, id: string): Promise<void>;
+  /** Undefined for a network without one. */
+  uplink(networkId: string): Promise<UplinkState | undefined>;
   leases(networkId: string): Promise<LeaseInfo[]>;
   /** Also the network's own port, `gateway`. */
   ports(networkId: string): Promise<PortInfo[]>;
@@ -178,6 +182,10 @@ class SwitchClient implements SwitchHandle {
 
   async unforward(networkId: string, id: string): Promise<void> {
     await this.#request({ type: 'unforward', networkId, id });
+  }
+
+  async uplink(networkId: string): Promise<UplinkState | undefined> {
+    return (await this.#request({ type: 'uplink', networkId })) as UplinkState | undefined;
   }
 
   async leases(networkId: string): Promise<LeaseInfo[]> {

@@ -26,6 +26,8 @@ import type {
 import { Gateway, type StationInfo, type Stations } from './services/gateway.ts';
 import { LEASES_MAX, LeaseTable } from './services/lease-table.ts';
 import { checkLabel, hostAddress, networkSettings, stationMac } from './settings.ts';
+import type { LinkTransport } from './transport/open-link.ts';
+import { Uplink, UPLINK_PORT, type UplinkState } from './transport/uplink.ts';
 import { UML_PORT, UmlTrunk } from './uml/uml-trunk.ts';
 import { formatIp, formatMac, formatStation } from './wire/address.ts';
 import { formatIp6 } from './wire/address6.ts';
@@ -56,6 +58,7 @@ export class Network implements Stations {
   readonly #nat: Nat | undefined;
   readonly #captures = new Set<Capture>();
   #uml: UmlTrunk | undefined;
+  #uplink: Uplink | undefined;
 
   /** Throws AppError `invalid_input`. */
   constructor(options: NetworkOptions, pump: Pump) {
@@ -78,15 +81,10 @@ export class Network implements Stations {
       ip: settings.gatewayIp,
       leases: this.#leases,
       stations: this,
+      isMute: options.services === false,
       now: nowSeconds,
     });
-    if (options.uplink === undefined) return;
-    if (options.uplink.kind !== 'nat') {
-      throw new AppError('invalid_input', `${options.uplink.kind} is no uplink of a network`, {
-        field: 'uplink',
-        remedy: 'Use nat.',
-      });
-    }
+    if (options.uplink?.kind !== 'nat') return;
     const policy = new NatPolicy(options.nat ?? INTERNET_ONLY);
     const address = uint32(settings.gatewayIp);
     this.#nat = new Nat({
@@ -115,8 +113,19 @@ export class Network implements Stations {
     this.#uml = await UmlTrunk.open(path, this.#segment, this.#pump, (detail) => onFault(UML_PORT, detail));
   }
 
-  /** Removes the control socket. */
+  /** Connects it with another network. Rejects with AppError when `mustOpen` is set and that cannot be done now. */
+  async openUplink(transport: LinkTransport, mustOpen: boolean): Promise<void> {
+    this.#uplink = await Uplink.open(transport, this.#segment, this.#pump, mustOpen);
+  }
+
+  /** Undefined for a network without one. NAT is always up. */
+  get uplink(): UplinkState | undefined {
+    return this.#nat === undefined ? this.#uplink?.state : { up: true, detail: null, path: null };
+  }
+
+  /** Removes the control socket, and ends the uplink. */
   async close(): Promise<void> {
+    await this.#uplink?.close();
     this.#nat?.close();
     for (const capture of this.#captures) capture.end();
     await this.#uml?.close();
@@ -269,7 +278,7 @@ export class Network implements Stations {
     return {
       id: port.id,
       name: station?.name ?? null,
-      mac: station?.mac ?? (port.id === UML_PORT ? '' : this.#gatewayMac),
+      mac: station?.mac ?? (isTrunk(port.id) ? '' : this.#gatewayMac),
       addresses:
         station === undefined
           ? []
@@ -315,7 +324,7 @@ export class Network implements Stations {
   }
 
   #checkFree(portId: string, mac: string): void {
-    const isTaken = this.#stations.has(portId) || portId === this.#gateway.port.id || portId === UML_PORT;
+    const isTaken = this.#stations.has(portId) || portId === this.#gateway.port.id || isTrunk(portId);
     if (isTaken)
       throw new AppError('already_exists', `port ${portId} is plugged in already`, { field: 'portId' });
     const macs = [...this.#stations.values()].map((station) => station.mac);
@@ -323,4 +332,9 @@ export class Network implements Stations {
     const remedy = 'Give each network card on a network a MAC address of its own.';
     throw new AppError('already_exists', `${mac} is on the network already`, { field: 'mac', remedy });
   }
+}
+
+/** A port with stations of any address behind it. */
+function isTrunk(portId: string): boolean {
+  return portId === UML_PORT || portId === UPLINK_PORT;
 }

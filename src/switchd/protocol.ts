@@ -38,6 +38,10 @@ export interface NetworkOptions {
   readonly reservations?: readonly Reservation[] | undefined;
   /** The way out; none when missing. */
   readonly uplink?: Transport | undefined;
+  /** An uplink that cannot be opened now is an error; otherwise it is tried again until it can. */
+  readonly uplinkRequired?: boolean | undefined;
+  /** DHCP, DNS and the gateway's address; true when missing. */
+  readonly services?: boolean | undefined;
   /** Where the uplink `nat` leads; to the Internet alone when missing. */
   readonly nat?: NatPolicyOptions | undefined;
 }
@@ -152,6 +156,7 @@ export type SwitchRequest =
     }
   | { readonly type: 'forward'; readonly networkId: string; readonly forward: PortForward }
   | { readonly type: 'unforward'; readonly networkId: string; readonly id: string }
+  | { readonly type: 'uplink'; readonly networkId: string }
   | { readonly type: 'close' }
   | { readonly type: 'leases'; readonly networkId: string }
   | { readonly type: 'ports'; readonly networkId: string }

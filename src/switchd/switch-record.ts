@@ -64,7 +64,10 @@ export class SwitchRecord {
     const requests: Replay[] = [];
     for (const [networkId, { options, reservations, forwards, ports }] of this.#networks) {
       const kept = [...reservations].map(([address, mac]) => ({ address, mac }));
-      const request = { type: 'create-network', options: { ...options, reservations: kept } } as const;
+      const request = {
+        type: 'create-network',
+        options: { ...options, reservations: kept, uplinkRequired: false },
+      } as const;
       requests.push({ request, place: { networkId, portId: '' } });
       for (const forward of forwards.values()) {
         const place = { networkId, portId: `forward ${forward.id}` };

@@ -37,6 +37,8 @@ export class Switch {
         return this.#network(request.networkId).configurePort(request.portId, request.settings);
       case 'reserve':
         return this.#network(request.networkId).reserve(request.address, request.mac);
+      case 'uplink':
+        return this.#network(request.networkId).uplink;
       case 'forward':
         return this.#network(request.networkId).forward(request.forward);
       case 'unforward':
@@ -64,14 +66,18 @@ export class Switch {
     }
     const network = new Network(options, this.#pump);
     this.#networks.set(options.id, network);
-    if (options.umlSocket === undefined) return;
-    const { id: networkId, umlSocket } = options;
+    const { id: networkId, umlSocket, uplink } = options;
     try {
+      if (uplink !== undefined && uplink.kind !== 'nat') {
+        await network.openUplink(uplink, options.uplinkRequired ?? false);
+      }
+      if (umlSocket === undefined) return;
       await network.openUmlSocket(umlSocket, (portId, detail) =>
         this.#onPortFault({ networkId, portId, detail }),
       );
     } catch (error) {
       this.#networks.delete(networkId);
+      await network.close();
       throw error;
     }
   }

@@ -37,6 +37,7 @@ export type NetworkSwitch = Pick<
   | 'reserve'
   | 'forward'
   | 'unforward'
+  | 'uplink'
   | 'ports'
   | 'macTable'
   | 'close'

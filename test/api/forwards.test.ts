@@ -17,6 +17,11 @@ describe('the way out of a network', () => {
       uplink: { kind: 'nat' },
       nat: { allow: [], hostLoopback: false },
     });
+    const tap = { kind: 'tuntap', device: 'tap0' };
+    const body = { name: 'lan', subnet: '10.7.0.0/24', uplink: tap, services: false };
+    const lan = (await api.post('/v1/networks', body).expect(201)).body;
+    expect(lan).toMatchObject({ uplink: tap, services: false, uplink_state: { up: false, detail: 'no' } });
+    expect(api.fabric.networks.get(lan.id)?.options).toMatchObject({ uplinkRequired: true, services: false });
     const tenant = await api.tokenOf('user', 'a');
     const make = (name: string, uplink: object) =>
       api.as(tenant).post('/v1/networks').send({ name, subnet: '10.8.0.0/24', uplink });

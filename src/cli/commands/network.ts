@@ -51,6 +51,7 @@ interface CreateOptions {
   readonly pool?: { first: string; last: string };
   readonly leaseSeconds?: number;
   readonly uplink?: Transport;
+  readonly services: boolean;
   readonly hub?: boolean;
   readonly umlSocket?: boolean;
   readonly shared?: boolean;
@@ -70,16 +71,18 @@ function registerCreate(network: Command, io: Io): void {
       'the way out: nat, daemon:SOCKET, tuntap:DEVICE, vde:FOLDER, ...',
       parseUplink,
     )
+    .option('--no-services', 'without DHCP, DNS and gateway: for an uplink that has its own')
     .option('--hub', 'every frame goes to every port')
     .option('--uml-socket', 'offer a control socket for User-mode Linux, vde_plug and QEMU')
     .option('--shared', 'VMs of other tenants may be on it')
     .description('make a network with DHCP and DNS')
     .action(async (name: string, options: CreateOptions, command: Command) => {
       const context = new CommandContext(command, io);
-      const { leaseSeconds, umlSocket, ...rest } = options;
+      const { leaseSeconds, umlSocket, services, ...rest } = options;
       const made = await context.client.createNetwork({
         name,
         ...rest,
+        ...(!services && { services }),
         ...(leaseSeconds !== undefined && { lease_seconds: leaseSeconds }),
         ...(umlSocket !== undefined && { uml_socket: umlSocket }),
       });
@@ -223,7 +226,7 @@ function networkFields(network: Network): string {
     ['id', network.id],
     ['tenant', network.shared ? `${network.tenant}, shared with others` : network.tenant],
     ['subnet', network.subnet],
-    ['uplink', network.uplink === undefined ? 'none' : formatTransport(network.uplink)],
+    ['uplink', uplinkText(network)],
     ...(network.hub === true ? [['hub', 'yes'] as [string, string]] : []),
     ...(network.uml_socket === null ? [] : [['socket', network.uml_socket] as [string, string]]),
     ['ports', String(network.ports)],
@@ -232,6 +235,12 @@ function networkFields(network: Network): string {
       `${lease.mac} ${lease.host_name ?? ''}`.trimEnd(),
     ]),
   ]);
+}
+
+function uplinkText({ uplink, uplink_state: state }: Network): string {
+  if (uplink === undefined) return 'none';
+  const parts = [formatTransport(uplink), state?.path, state?.up === false && `down: ${state.detail}`];
+  return parts.filter(Boolean).join(' ');
 }
 
 function portTable(ports: readonly NetworkPort[]): string {

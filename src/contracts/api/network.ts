@@ -29,6 +29,9 @@ export const NetworkSettings = z.strictObject({
     .meta({ description: 'Addresses that are given out; all but the first nine when missing' }),
   lease_seconds: z.int().min(60).max(2_592_000).optional(),
   uplink: Transport.optional().meta({ description: 'The way out of the network; none when missing' }),
+  services: z.boolean().optional().meta({
+    description: 'DHCP, DNS and the gateway; true when missing. False for a network whose uplink has its own',
+  }),
   hub: z.boolean().optional().meta({ description: 'Every frame goes to every port' }),
   uml_socket: z.boolean().optional().meta({
     description: "A control socket for User-mode Linux and others that speak uml_switch's protocol",
@@ -44,6 +47,14 @@ export const Network = z.object({
   subnet: z.string().meta({ examples: ['10.0.77.0/24'] }),
   ...NetworkSettings.omit({ uml_socket: true }).shape,
   uml_socket: z.string().nullable().meta({ description: 'Path of the control socket' }),
+  uplink_state: z
+    .object({
+      up: z.boolean(),
+      detail: z.string().nullable().meta({ description: 'Why it is down' }),
+      path: z.string().nullable().meta({ description: 'Of the pseudo-terminal of `slip`' }),
+    })
+    .nullable()
+    .meta({ description: 'Null without an uplink, and for tenants' }),
   ports: z.int().meta({ description: 'NICs plugged in now' }),
   leases: z.array(Lease),
   created_at: Timestamp,

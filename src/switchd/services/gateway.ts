@@ -52,6 +52,8 @@ export interface GatewaySettings {
   readonly leaseSeconds: number;
   readonly leases: LeaseTable;
   readonly stations: Stations;
+  /** It has an address and answers nobody. */
+  readonly isMute?: boolean | undefined;
   /** Monotonic, in seconds. */
   readonly now: () => number;
 }
@@ -118,7 +120,7 @@ export class Gateway implements Outlet, NameBook {
   }
 
   push(source: FrameSource, slot: number): boolean {
-    if (!this.#isForUs(source)) return true;
+    if (this.#settings.isMute === true || !this.#isForUs(source)) return true;
     if (this.router !== undefined && this.#isForRouter(source)) {
       this.router.receive(source, slot);
       return true;

@@ -24,8 +24,14 @@ export interface NicOptions {
 export async function plugTransport(handle: SwitchHandle, options: NicOptions): Promise<Attachment> {
   const { id, name, mac, transport } = options;
   const reservations = [{ address: GUEST_ADDRESS, mac }];
-  const network = { id, name: 'nat', ...NAT_NETWORK, reservations };
-  await handle.createNetwork({ ...network, uplink: transport, nat: AS_THE_USER });
+  await handle.createNetwork({
+    ...{ id, name: transport.kind, ...NAT_NETWORK, reservations },
+    uplink: transport,
+    uplinkRequired: true,
+    nat: AS_THE_USER,
+    // Elsewhere others give addresses and answer for names.
+    services: transport.kind === 'nat',
+  });
   const { ring, detach } = await handle.attach({ networkId: id, portId: id, name, mac });
   return {
     ring,

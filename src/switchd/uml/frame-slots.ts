@@ -163,7 +163,7 @@ export class FrameTransfer {
 }
 
 /** `done` stands for: try again at once. */
-function endOf(errno: string): SendEnd {
+export function endOf(errno: string): SendEnd {
   if (errno === 'EINTR') return 'done';
   return errno === 'EAGAIN' || errno === 'ENOBUFS' || errno === 'ENOMEM' ? 'full' : 'gone';
 }

@@ -40,7 +40,7 @@ interface Libc {
   epoll_wait(epoll: number, events: Uint8Array, count: number, timeoutMs: number): number;
   eventfd(initial: number, flags: number): number;
   open(path: string, flags: number): number;
-  ioctl(fd: number, request: number, kind: string, argument: Uint8Array): number;
+  ioctl(fd: number, request: number, kind: string, argument: Uint8Array | number): number;
   close(fd: number): number;
 }
 
@@ -79,7 +79,8 @@ export function lastErrno(): string {
   return 'EIO';
 }
 
-function check(what: string, result: number): number {
+/** The result of a call that is negative when it has failed. Throws with errno's name as `code`. */
+export function check(what: string, result: number): number {
   if (result >= 0) return result;
   const code = lastErrno();
   throw Object.assign(new Error(`${what}: ${code}`), { code });

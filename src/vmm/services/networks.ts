@@ -120,7 +120,7 @@ export class Networks {
         });
       }
       const row = this.#record(who.tenant, body);
-      await fabric.createNetwork(this.#options(row));
+      await fabric.createNetwork({ ...this.#options(row), uplinkRequired: true });
       try {
         this.#write(row);
       } catch (error) {
@@ -274,10 +274,15 @@ export class Networks {
       leaseSeconds,
       hub: settings.hub,
       uplink: settings.uplink,
+      services: settings.services,
       nat: this.#deps.nat,
       umlSocket: this.#umlSocket(row) ?? undefined,
       reservations: this.addresses.reservations(row.id),
     };
+  }
+
+  async #uplinkState(id: string): Promise<Network['uplink_state']> {
+    return (await this.#deps.fabric.uplink(id)) ?? null;
   }
 
   #umlSocket(row: Omit<NetworkRow, 'seq'>): string | null {
@@ -297,6 +302,7 @@ export class Networks {
       subnet: row.subnet,
       ...settings,
       uml_socket: who.role === 'admin' ? this.#umlSocket(row) : null,
+      uplink_state: who.role === 'admin' ? await this.#uplinkState(row.id) : null,
       ports: isOwn ? this.#deps.portsInUse(row.id) : 0,
       leases: leases.map(({ mac, address, hostName }) => ({ mac, address, host_name: hostName })),
       created_at: iso(row.created_at),

@@ -337,6 +337,10 @@ export class FakeSwitch implements NetworkSwitch {
     }
     this.networks.get(networkId)?.forwards.set(forward.id, forward);
   }
+  async uplink(networkId: string) {
+    const uplink = this.networks.get(networkId)?.options.uplink;
+    return uplink && { up: uplink.kind === 'nat', detail: uplink.kind === 'nat' ? null : 'no', path: null };
+  }
   async unforward(networkId: string, id: string): Promise<void> {
     this.networks.get(networkId)?.forwards.delete(id);
   }
