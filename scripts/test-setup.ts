@@ -21,7 +21,12 @@ const TOOLS = [
   ['redis-server', 'redis-server'],
   ['tcpdump', 'tcpdump'],
   ['uml_mconsole', 'uml-utilities'],
+  ['screen', 'screen'],
+  ['socat', 'socat'],
+  ['telnet', 'telnet'],
   ['vde_switch', 'vde2'],
+  ['xterm', 'xterm'],
+  ['Xvfb', 'xvfb'],
 ] as const;
 
 const UPDATE_TIMEOUT_MS = 2 * 60 * 1000;

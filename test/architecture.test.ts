@@ -17,8 +17,11 @@ const RULES: readonly { readonly who: string; readonly may: readonly string[] }[
   { who: 'images/', may: ['contracts/', 'storage/'] },
   { who: 'db/', may: ['contracts/'] },
   { who: 'scheduler/', may: ['contracts/'] },
-  { who: 'vmm/', may: ['contracts/', 'db/', 'engine/', 'hostfs/', 'inspect/', 'storage/', 'switchd/'] },
-  { who: 'mconsole/', may: ['contracts/', 'vmm/'] },
+  {
+    who: 'vmm/',
+    may: ['contracts/', 'db/', 'engine/', 'hostfs/', 'inspect/', 'storage/', 'switchd/', 'uml/'],
+  },
+  { who: 'mconsole/', may: ['contracts/', 'uml/', 'vmm/'] },
   { who: 'api/', may: ['contracts/', 'vmm/', 'mconsole/'] },
   { who: 'uml/', may: ['contracts/'] },
   {

@@ -6,7 +6,7 @@ import { ESCAPE_BYTE } from './terminal.ts';
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /**
- * Passes standard input on, raw on a terminal, no faster than the guest reads it. Ctrl-] on a terminal and
+ * Passes standard input on, raw on a terminal. Ctrl-] on a terminal and
  * the usual signals end the machine. Returns a function that puts everything back.
  */
 export function attachConsole(host: MachineHost, console: string, { stderr }: Io): () => void {
@@ -19,9 +19,8 @@ export function attachConsole(host: MachineHost, console: string, { stderr }: Io
   const halt = (): void => host.halt();
   const forward = (bytes: Buffer): void => {
     if (isTerminal && bytes.includes(ESCAPE_BYTE)) halt();
-    else if (!host.input(console, bytes)) stdin.pause();
+    else host.input(console, bytes);
   };
-  host.onInputDrained(console, () => void stdin.resume());
   stdin.on('data', forward);
   const ignoreSignals = haltOnSignals(host);
   return () => {

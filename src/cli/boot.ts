@@ -145,7 +145,14 @@ async function runMachine(
   io: Io,
 ): Promise<number> {
   const post = (message: FromMachine): void => {
-    if (message.type === 'console-output' && message.console === CONSOLE) process.stdout.write(message.bytes);
+    if (message.type === 'console-held' && message.console === CONSOLE) {
+      if (message.held) process.stdin.pause();
+      else process.stdin.resume();
+    }
+    if (message.type !== 'console-output') return;
+    const taken = (): void => host.outputTaken(message.console, message.bytes.length);
+    if (message.console === CONSOLE) process.stdout.write(message.bytes, taken);
+    else taken();
   };
   const config = machineConfig(options, nics);
   const compiler = options.jit ? new CompileService().connect() : undefined;

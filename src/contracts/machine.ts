@@ -13,6 +13,8 @@ export interface MachineConfig {
   /** In order: eth0 is the first. */
   readonly nics: readonly NicConfig[];
   readonly shares?: readonly ShareConfig[] | undefined;
+  /** How many of the consoles hvc0, hvc1, … there are at first: 1 when missing. */
+  readonly consoleCount?: number | undefined;
   /** Executions of a block before it is compiled; 0 = interpreter alone. The engine's own figure by default. */
   readonly jitThreshold?: number | undefined;
   /** I/O port of an isa-debug-exit device, if wanted. */

@@ -88,12 +88,29 @@ export type MachineRequest =
   | { readonly type: 'attach-disk'; readonly disk: DiskConfig }
   /** Plugs a network card in; `ring` is its end of a switch port. */
   | { readonly type: 'attach-nic'; readonly nic: NicConfig; readonly ring: SharedArrayBuffer }
+  /** Asks the guest to make do with so much memory, at most what it was started with. */
+  | { readonly type: 'memory'; readonly bytes: number }
+  /** The guest has the consoles hvc0 to hvc<count - 1> from now on. */
+  | { readonly type: 'consoles'; readonly count: number }
   /** Asks the guest to let go of a disk or network card; answered when `device-gone` has been told. Error `guest_not_responding`. */
   | { readonly type: 'detach'; readonly device: string };
 
 export type ToMachine =
   | { readonly type: 'request'; readonly id: number; readonly request: MachineRequest }
-  | { readonly type: 'console-input'; readonly console: ConsoleName; readonly bytes: Uint8Array };
+  | ConsoleMessage;
+
+/** Messages about consoles have no answers. */
+export type ConsoleMessage =
+  | { readonly type: 'console-input'; readonly console: ConsoleName; readonly bytes: Uint8Array }
+  /** So much of the output has been read, by all that read it. While too much is not, serial ports make the guest wait. */
+  | { readonly type: 'console-output-taken'; readonly console: ConsoleName; readonly bytes: number }
+  /** The size of the terminal at the other end. */
+  | {
+      readonly type: 'console-size';
+      readonly console: ConsoleName;
+      readonly columns: number;
+      readonly rows: number;
+    };
 
 /** Why a machine's worker ended. */
 export type MachineEnd =
@@ -172,6 +189,8 @@ export type FromMachine =
       readonly unreported: number;
     }
   | { readonly type: 'console-output'; readonly console: ConsoleName; readonly bytes: Uint8Array }
+  /** The guest does not read its input, and whoever sends it should wait; or it has read on. */
+  | { readonly type: 'console-held'; readonly console: ConsoleName; readonly held: boolean }
   | {
       readonly type: 'backup-progress';
       readonly backupId: string;

@@ -6,6 +6,7 @@ import { EventTable } from './events.ts';
 import { ForwardTable } from './forwards.ts';
 import { FirewallTable } from './firewalls.ts';
 import { ImageTable } from './images.ts';
+import { LineTable } from './lines.ts';
 import { AddressTable, NetworkTable } from './networks.ts';
 import { LayerTable } from './layers.ts';
 import { OperationTable } from './operations.ts';
@@ -20,6 +21,7 @@ export class Store {
   readonly db: Sqlite;
   readonly vms: VmTable;
   readonly images: ImageTable;
+  readonly lines: LineTable;
   readonly networks: NetworkTable;
   readonly addresses: AddressTable;
   readonly firewalls: FirewallTable;
@@ -41,6 +43,7 @@ export class Store {
     this.db = db;
     this.vms = new VmTable(db);
     this.images = new ImageTable(db);
+    this.lines = new LineTable(db);
     this.networks = new NetworkTable(db);
     this.addresses = new AddressTable(db);
     this.firewalls = new FirewallTable(db);

@@ -77,6 +77,10 @@ export interface CharPort {
   onReadable(ready: () => void): void;
   /** The guest has opened or closed its end, where the port knows. */
   opened?(open: boolean): void;
+  /** Nobody reads its output at present: devices whose guests can wait make them wait. Without it there is always room. */
+  isFull?(): boolean;
+  /** `drained` is called when it is no longer full. */
+  onDrained?(drained: () => void): void;
 }
 
 /** A folder of the host that a guest mounts: the server of 9P2000.L messages. */

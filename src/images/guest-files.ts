@@ -82,7 +82,7 @@ else
 fi
 hostname "$name"
 
-modprobe -a virtio_net virtio_console virtio-rng button evdev pvpanic-mmio wdat_wdt 2>/dev/null
+modprobe -a virtio_net virtio_console virtio-rng virtio_balloon button evdev pvpanic-mmio wdat_wdt 2>/dev/null
 # Whoever runs this machine is told when it hangs: when nobody here resets the watchdog for a minute.
 [ -c /dev/watchdog ] && watchdog -t 15 -T 60 /dev/watchdog
 ip link set lo up

@@ -62,7 +62,7 @@ describe('the command line of UML', () => {
       ]),
     );
     expect(parse('ubd0=File,,Serial').ubds.get(0)).toMatchObject({ backing: undefined, serial: 'Serial' });
-    expect(parse('ubd0sct=x ubd=sync nosysemu xterm=a,b,c').warnings).toHaveLength(6);
+    expect(parse('ubd0sct=x ubd=sync nosysemu fake_ide').warnings).toHaveLength(6);
   });
 
   it('sets the lines that are not named', () => {
@@ -78,6 +78,26 @@ describe('the command line of UML', () => {
         [1, { output: { kind: 'fd', fd: 3 } }],
       ]),
     );
+    expect(parse('con2=pts con3=tty:/dev/tty9 con4=xterm con5=null,pty').cons).toMatchObject(
+      new Map<number, object>([
+        [2, { input: { kind: 'pts' }, output: { kind: 'pts' } }],
+        [3, { input: { kind: 'tty', path: '/dev/tty9' } }],
+        [4, { input: { kind: 'xterm' } }],
+        [5, { input: { kind: 'null' }, output: { kind: 'pty' } }],
+      ]),
+    );
+    expect(parse('ssl0=port:9000 ssl1=port:0.0.0.0:9001').ssls).toMatchObject(
+      new Map([
+        [0, { input: { kind: 'port', address: '127.0.0.1', port: 9000 } }],
+        [1, { input: { kind: 'port', address: '0.0.0.0', port: 9001 } }],
+      ]),
+    );
+    expect(parse('xterm=x-terminal-emulator,-T,-e').xterm).toEqual({
+      program: 'x-terminal-emulator',
+      titleSwitch: '-T',
+      execSwitch: '-e',
+    });
+    expect([...parse('eth1=mcast eth0=slirp').eths.keys()]).toEqual([0, 1]);
     expect(parse('console=ttyS0').guest).toEqual(['console=ttyS0']);
   });
 
@@ -93,11 +113,14 @@ describe('the command line of UML', () => {
     ['con99=null', /out of range/],
     ['con0=zzz', /no channel/],
     ['con0=fd:', /no channel/],
-    ['con0=pts', /pts, which is not/],
-    ['con0=port:9000', /port, which is not/],
-    ['con1=null,xterm', /xterm, which is not/],
-    ['eth0=daemon', /network device/],
-    ['vec0:transport=tap', /network device/],
+    ['con0=port:', /no port/],
+    ['con0=port:65536', /no port/],
+    ['con1=null,tty:x', /no terminal device/],
+    ['eth0=bogus', /no transport/],
+    ['eth0', /lacks its '='/],
+    ['eth0=daemon eth0=mcast', /already configured/],
+    ['vec0:transport=tap', /vector device/],
+    ['xterm=gnome-terminal', /lacks a part/],
     ['hostfs=/', /does not have/],
     ['mem=lots', /no size/],
   ])('refuses %s with a reason', (text, reason) => {

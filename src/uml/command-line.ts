@@ -1,6 +1,7 @@
 /** The command line of linux.uml (arch/um/kernel/um_arch.c, arch/um/drivers): each word is an option of UML's or goes to the guest. */
 import type { AppError } from '../contracts/errors.ts';
-import { type Line, parseChannels } from './channels.ts';
+import { type Line, parseLine } from './channels.ts';
+import { type Eth, parseEth } from './eth.ts';
 import { parseUbd, type Ubd, ubdUnit } from './ubd.ts';
 import { wrong } from './wrong.ts';
 
@@ -13,18 +14,28 @@ export interface UmlCommandLine {
   /** By number: con0, con1, … */
   readonly cons: ReadonlyMap<number, Line | undefined>;
   readonly ssls: ReadonlyMap<number, Line | undefined>;
+  /** By unit, in order. */
+  readonly eths: ReadonlyMap<number, Eth>;
   readonly memoryBytes: number | undefined;
   readonly umid: string | undefined;
   readonly umlDir: string | undefined;
   /** Of `mconsole=notify:PATH`. */
   readonly notifyPath: string | undefined;
   readonly initrd: string | undefined;
+  /** Of `xterm=PROGRAM,TITLE SWITCH,EXEC SWITCH`. */
+  readonly xterm: Xterm | undefined;
   /** A reboot ends the run. */
   readonly noReboot: boolean;
   /** Words for the guest's kernel and init, `root=` in the names of virtio disks. */
   readonly guest: readonly string[];
   /** What was read and has no effect here. */
   readonly warnings: readonly string[];
+}
+
+export interface Xterm {
+  readonly program: string;
+  readonly titleSwitch: string;
+  readonly execSwitch: string;
 }
 
 /** Options of UML's that a machine with PC devices has nothing for. */
@@ -42,21 +53,22 @@ const UNSUPPORTED = [
   'jail',
   'honeypot',
 ] as const;
-/** Taken as UML takes them, without effect: there is no host kernel's ptrace and no X terminal. */
-const WITHOUT_EFFECT = ['nosysemu', 'skas0', 'mode=skas0', 'fake_ide', 'xterm=', 'ssl-non-raw'] as const;
+/** Taken as UML takes them, without effect: there is no host kernel's ptrace. */
+const WITHOUT_EFFECT = ['nosysemu', 'skas0', 'mode=skas0', 'fake_ide', 'ssl-non-raw'] as const;
 
 interface Draft {
   readonly ubds: Map<number, Ubd>;
   readonly cons: Map<number, Line | undefined>;
   readonly ssls: Map<number, Line | undefined>;
   readonly defaults: Map<'con' | 'ssl', Line | undefined>;
+  readonly eths: Map<number, Eth>;
   readonly values: Map<string, string>;
   readonly guest: string[];
   readonly warnings: string[];
   root: string | undefined;
 }
 
-const VALUES = ['mem', 'umid', 'uml_dir', 'initrd'] as const;
+const VALUES = ['mem', 'umid', 'uml_dir', 'initrd', 'xterm'] as const;
 
 /** Throws AppError `invalid_input` with the word at fault. */
 export function parseCommandLine(words: readonly string[]): UmlCommandLine {
@@ -65,6 +77,7 @@ export function parseCommandLine(words: readonly string[]): UmlCommandLine {
     cons: new Map(),
     ssls: new Map(),
     defaults: new Map(),
+    eths: new Map(),
     values: new Map(),
     guest: [],
     warnings: [],
@@ -79,11 +92,13 @@ export function parseCommandLine(words: readonly string[]): UmlCommandLine {
     ubds: sorted,
     cons: withDefault(draft.cons, CON_MAX, draft.defaults, 'con'),
     ssls: withDefault(draft.ssls, SSL_MAX, draft.defaults, 'ssl'),
+    eths: new Map([...draft.eths].sort(([a], [b]) => a - b)),
     memoryBytes: values.has('mem') ? memory(values.get('mem')!) : undefined,
     umid: values.get('umid'),
     umlDir: values.get('uml_dir'),
     notifyPath: values.get('notify'),
     initrd: values.get('initrd'),
+    xterm: values.has('xterm') ? xtermOf(values.get('xterm')!) : undefined,
     noReboot: values.has('noreboot'),
     guest,
     warnings: draft.warnings,
@@ -106,7 +121,8 @@ function take(draft: Draft, word: string): void {
   else if (word === 'noreboot') draft.values.set('noreboot', '');
   else if (key === 'root' && equals >= 0) draft.root = value;
   else if (word.startsWith('ubd')) takeUbd(draft, word, key, value, equals);
-  else if (/^(eth|vec)\d/.test(word)) throw noNetwork(word);
+  else if (/^vec\d/.test(word)) throw noVector(word);
+  else if (/^eth\d/.test(word)) takeEth(draft, word, key, value, equals);
   else if (/^(con|ssl)\d*=/.test(word)) takeLine(draft, word, key, value);
   else draft.guest.push(word);
 }
@@ -127,9 +143,30 @@ function takeUbd(draft: Draft, word: string, key: string, value: string, equals:
   draft.ubds.set(unit, ubd);
 }
 
+function takeEth(draft: Draft, word: string, key: string, value: string, equals: number): void {
+  if (equals < 0) throw wrong(word, "lacks its '='", 'write eth0=daemon or another transport');
+  const { unit, eth } = parseEth(word, key.slice('eth'.length), value);
+  if (draft.eths.has(unit))
+    throw wrong(word, 'sets a device that is already configured', 'give each unit once');
+  draft.warnings.push(...eth.warnings);
+  draft.eths.set(unit, eth);
+}
+
+/** As UML, all three or nothing. */
+function xtermOf(text: string): Xterm {
+  const [program = '', titleSwitch = '', execSwitch = '', ...rest] = text.split(',');
+  if (program !== '' && titleSwitch !== '' && execSwitch !== '' && rest.length === 0)
+    return { program, titleSwitch, execSwitch };
+  throw wrong(
+    `xterm=${text}`,
+    'lacks a part',
+    'write xterm=PROGRAM,TITLE SWITCH,EXEC SWITCH: xterm=xterm,-T,-e',
+  );
+}
+
 function takeLine(draft: Draft, word: string, key: string, value: string): void {
   const driver = key.startsWith('con') ? 'con' : 'ssl';
-  const line = value === 'none' ? undefined : parseChannels(word, value);
+  const line = parseLine(word, value);
   const digits = key.slice(driver.length);
   // The kernel's own: UML would not take console=, and neither is it a line here.
   if (digits === '') {
@@ -190,10 +227,6 @@ function virtioName(root: string, unit: number, partition: string, ubds: Readonl
   return `/dev/vd${String.fromCharCode('a'.charCodeAt(0) + index)}${partition}`;
 }
 
-function noNetwork(word: string): AppError {
-  return wrong(
-    word,
-    'is a network device, which a VM in the foreground does not get from this command',
-    'leave it out; `umlaut boot --nic` and the daemon have networks',
-  );
+function noVector(word: string): AppError {
+  return wrong(word, 'is a vector device, which this machine does not have', 'use eth0=TRANSPORT');
 }

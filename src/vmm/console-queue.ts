@@ -6,20 +6,37 @@ const HIGH_WATER_BYTES = 64 << 10;
 const LOW_WATER_BYTES = 4 << 10;
 /** Input beyond this is dropped: the sender does not wait, and the guest does not read. */
 export const CONSOLE_INPUT_MAX = 1 << 20;
+/** Output that nobody has taken yet: the port is full beyond this … */
+export const OUTPUT_HIGH_WATER_BYTES = 256 << 10;
+/** … until it is down to this; */
+const OUTPUT_LOW_WATER_BYTES = 128 << 10;
+/** and what a guest sends that does not wait is dropped beyond this. */
+export const CONSOLE_OUTPUT_MAX = 1 << 20;
+
+export interface ConsoleQueueHooks {
+  /** The bytes are the receiver's own; it says with `taken` when it is done with them. */
+  output(bytes: Uint8Array): void;
+  /** Senders of input should wait, or go on. */
+  held(isHeld: boolean): void;
+}
 
 export class ConsoleQueue implements CharPort {
-  readonly #onOutput: (bytes: Uint8Array) => void;
+  readonly #hooks: ConsoleQueueHooks;
   readonly #chunks: Uint8Array[] = [];
   #length = 0;
   #ready: (() => void) | undefined;
-  #drained: (() => void) | undefined;
   #isHeld = false;
+  #untaken = 0;
+  #isFull = false;
+  #drained: (() => void) | undefined;
+  /** Output that nobody got. */
+  droppedBytes = 0;
 
-  constructor(onOutput: (bytes: Uint8Array) => void) {
-    this.#onOutput = onOutput;
+  constructor(hooks: ConsoleQueueHooks) {
+    this.#hooks = hooks;
   }
 
-  /** Queues input; false when the sender should wait for `onDrained`. */
+  /** Queues input; false while the sender should wait. */
   push(bytes: Uint8Array): boolean {
     if (bytes.length > 0 && this.#length + bytes.length <= CONSOLE_INPUT_MAX) {
       const wasEmpty = this.#length === 0;
@@ -27,13 +44,8 @@ export class ConsoleQueue implements CharPort {
       this.#length += bytes.length;
       if (wasEmpty) this.#ready?.();
     }
-    this.#isHeld ||= this.#length > HIGH_WATER_BYTES;
+    if (this.#length > HIGH_WATER_BYTES) this.#hold(true);
     return !this.#isHeld;
-  }
-
-  /** `drained` is called each time that the guest has read on after `push` returned false. */
-  onDrained(drained: () => void): void {
-    this.#drained = drained;
   }
 
   /** Bytes that wait for the guest. */
@@ -42,7 +54,29 @@ export class ConsoleQueue implements CharPort {
   }
 
   output(bytes: Uint8Array): void {
-    this.#onOutput(bytes.slice());
+    if (this.#untaken + bytes.length > CONSOLE_OUTPUT_MAX) {
+      this.droppedBytes += bytes.length;
+      return;
+    }
+    this.#untaken += bytes.length;
+    if (this.#untaken >= OUTPUT_HIGH_WATER_BYTES) this.#isFull = true;
+    this.#hooks.output(bytes.slice());
+  }
+
+  /** So much of the output is out of the way. */
+  taken(bytes: number): void {
+    this.#untaken = Math.max(0, this.#untaken - bytes);
+    if (!this.#isFull || this.#untaken > OUTPUT_LOW_WATER_BYTES) return;
+    this.#isFull = false;
+    this.#drained?.();
+  }
+
+  isFull(): boolean {
+    return this.#isFull;
+  }
+
+  onDrained(drained: () => void): void {
+    this.#drained = drained;
   }
 
   input(max: number): Uint8Array {
@@ -52,14 +86,17 @@ export class ConsoleQueue implements CharPort {
     if (taken.length === first.length) this.#chunks.shift();
     else this.#chunks[0] = first.subarray(max);
     this.#length -= taken.length;
-    if (this.#isHeld && this.#length < LOW_WATER_BYTES) {
-      this.#isHeld = false;
-      this.#drained?.();
-    }
+    if (this.#length < LOW_WATER_BYTES) this.#hold(false);
     return taken;
   }
 
   onReadable(ready: () => void): void {
     this.#ready = ready;
+  }
+
+  #hold(isHeld: boolean): void {
+    if (this.#isHeld === isHeld) return;
+    this.#isHeld = isHeld;
+    this.#hooks.held(isHeld);
   }
 }

@@ -24,7 +24,13 @@ export class GuestAgent implements CharPort {
   #answered: ((answer: unknown) => void) | undefined;
 
   constructor() {
-    this.#queue = new ConsoleQueue((bytes) => this.#receive(bytes));
+    this.#queue = new ConsoleQueue({
+      output: (bytes) => {
+        this.#receive(bytes);
+        this.#queue.taken(bytes.length);
+      },
+      held: () => undefined,
+    });
   }
 
   // The port's side.

@@ -19,14 +19,13 @@ import type { DiskFailure } from '../storage/index.ts';
 import { openNicPort } from '../switchd/port-rings.ts';
 import { ConsoleQueue } from './console-queue.ts';
 import { GUEST_AGENT_PORT_NAME, GuestAgent } from './guest-agent.ts';
+import { SERIALS, VIRTIO_CONSOLES } from './console-names.ts';
 import { MachineDevices } from './machine-devices.ts';
 import { changeLayers } from './machine-layers.ts';
+import { releaseMemory } from './release-memory.ts';
 import { NOTIFY_PORT_NAME, NotifyPort } from './notify-port.ts';
 import { OnlineBackups } from './online-backups.ts';
 import { Quiescer } from './quiescer.ts';
-
-const SERIALS = ['ttyS0', 'ttyS1', 'ttyS2', 'ttyS3'] as const;
-const VIRTIO_CONSOLES = ['hvc0'] as const;
 
 /** `stop` of a stopped machine, `go` of a running one; the messages are those of UML's mconsole. */
 export class RunStateError extends Error {
@@ -101,12 +100,17 @@ export class MachineHost {
       virtio: {
         ...this.#devices.options,
         consoles: [
-          ...VIRTIO_CONSOLES.map((name) => ({ port: this.#console(name), console: true })),
+          ...VIRTIO_CONSOLES.map((name) => {
+            const console = name.startsWith('hvc');
+            return { port: this.#console(name), console, ...(console ? {} : { name }) };
+          }),
           { port: this.#notifyPort(), console: false, name: NOTIFY_PORT_NAME },
           { port: this.#agent, console: false, name: GUEST_AGENT_PORT_NAME },
         ],
+        lines: { ports: VIRTIO_CONSOLES.length, count: config.consoleCount ?? 1 },
         rng: true,
       },
+      releaseMemory,
       debugExitPort: config.debugExitPort,
       createCpu: (memory, map, hooks) =>
         createCpu(memory, map, hooks, { jitThreshold: config.jitThreshold, compiler: this.#compiler }),
@@ -121,9 +125,12 @@ export class MachineHost {
   }
 
   #console(name: ConsoleName): CharPort {
-    const queue = new ConsoleQueue((bytes) => {
-      if (name === SERIALS[0]) this.#quiescer.printed(bytes);
-      this.#post({ type: 'console-output', console: name, bytes });
+    const queue = new ConsoleQueue({
+      output: (bytes) => {
+        if (name === SERIALS[0]) this.#quiescer.printed(bytes);
+        this.#post({ type: 'console-output', console: name, bytes });
+      },
+      held: (held) => this.#post({ type: 'console-held', console: name, held }),
     });
     this.#consoles.set(name, queue);
     return queue;
@@ -143,14 +150,20 @@ export class MachineHost {
     await this.#devices.close();
   }
 
-  /** Bytes for a console; false when the sender should wait. Those for one that does not exist are dropped. */
+  /** Bytes for a console; false while the sender should wait for `console-held`. Those for one that does not exist are dropped. */
   input(name: ConsoleName, bytes: Uint8Array): boolean {
     return this.#consoles.get(name)?.push(bytes) ?? true;
   }
 
-  /** `drained` is called when a sender that was told to wait may go on. */
-  onInputDrained(name: ConsoleName, drained: () => void): void {
-    this.#consoles.get(name)?.onDrained(drained);
+  /** So much of a console's output has been read. */
+  outputTaken(name: ConsoleName, bytes: number): void {
+    this.#consoles.get(name)?.taken(bytes);
+  }
+
+  /** Tells the guest the size of the terminal at the other end, where the console has a way to. */
+  resize(name: ConsoleName, columns: number, rows: number): void {
+    const port = VIRTIO_CONSOLES.indexOf(name);
+    if (port >= 0) this.#machine.virtio.console?.handle.setSize(port, columns, rows);
   }
 
   /** Ends the machine at once; `run` resolves. */
@@ -197,6 +210,10 @@ export class MachineHost {
         return this.#devices.attachDisk(request.disk);
       case 'attach-nic':
         return this.attachNic(request.nic, openNicPort(request.ring));
+      case 'memory':
+        return this.#setMemory(request.bytes);
+      case 'consoles':
+        return this.#machine.virtio.console?.handle.setLineCount(request.count);
       case 'detach':
         return this.#detach(request.device);
       default:
@@ -224,6 +241,17 @@ export class MachineHost {
   /** Plugs a network card in whose cable is `port`. AppErrors: `conflict`, `quota_exceeded`. */
   attachNic(nic: NicConfig, port: NicPort): void {
     this.#devices.attachNic(nic, port);
+  }
+
+  #setMemory(bytes: number): void {
+    const { memoryBytes } = this.#data.config;
+    if (bytes > memoryBytes) {
+      throw new AppError('memory_too_large', `the machine was started with ${memoryBytes} bytes`, {
+        field: 'memory',
+        remedy: 'halt it to give it more',
+      });
+    }
+    this.#machine.setMemory(bytes);
   }
 
   #detach(device: string): Promise<void> {

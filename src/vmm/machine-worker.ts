@@ -5,7 +5,13 @@
 import { readFileSync } from 'node:fs';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { toAppError } from '../contracts/errors.ts';
-import type { FromMachine, MachineEnd, MachineWorkerData, ToMachine } from '../contracts/ports.ts';
+import type {
+  ConsoleMessage,
+  FromMachine,
+  MachineEnd,
+  MachineWorkerData,
+  ToMachine,
+} from '../contracts/ports.ts';
 import { BootError } from '../engine/boot/errors.ts';
 import { MachineHost, RunStateError } from './machine-host.ts';
 
@@ -18,13 +24,27 @@ function describe(error: unknown): { code: string; message: string } {
   return { code: known.code, message: known.message };
 }
 
+function takeConsole(host: MachineHost, message: ConsoleMessage): void {
+  switch (message.type) {
+    case 'console-input':
+      host.input(message.console, message.bytes);
+      break;
+    case 'console-output-taken':
+      host.outputTaken(message.console, message.bytes);
+      break;
+    case 'console-size':
+      host.resize(message.console, message.columns, message.rows);
+      break;
+  }
+}
+
 async function answer(
   host: MachineHost,
   post: (message: FromMachine) => void,
   message: ToMachine,
 ): Promise<void> {
-  if (message.type === 'console-input') {
-    host.input(message.console, message.bytes);
+  if (message.type !== 'request') {
+    takeConsole(host, message);
     return;
   }
   const { id, request } = message;

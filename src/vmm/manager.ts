@@ -11,6 +11,7 @@ import { Operations } from './operations.ts';
 import { INTERNET_ONLY } from '../switchd/index.ts';
 import type { ImageLibrary, Log, MachineFactory, NatPolicyOptions, NetworkSwitch } from './ports.ts';
 import { Addresses } from './services/addresses.ts';
+import { Consoles } from './services/consoles.ts';
 import { Devices } from './services/devices.ts';
 import { DiskWork } from './services/disk-work.ts';
 import { Disks } from './services/disks.ts';
@@ -65,6 +66,7 @@ export interface Services {
   readonly supervisor: Supervisor;
   readonly vms: Vms;
   readonly devices: Devices;
+  readonly consoles: Consoles;
   readonly backups: Backups;
   readonly merges: LayerMerges;
   readonly lineage: Lineage;
@@ -160,6 +162,7 @@ export class Manager {
       log,
     });
     const devices = new Devices({ store, events, nics, fabric, disks, shares, supervisor, vms });
+    const consoles = new Consoles({ store, events, supervisor, vms, hostPaths });
     this.services = {
       home,
       admission,
@@ -174,6 +177,7 @@ export class Manager {
       supervisor,
       vms,
       devices,
+      consoles,
       backups,
       merges,
       lineage,

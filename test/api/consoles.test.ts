@@ -20,7 +20,7 @@ describe('consoles', () => {
     await first.received('booting web-1\r\n');
     await second.received('booting web-1\r\n');
     const list = (await api.get('/v1/vms/web-1/consoles').expect(200)).body.items;
-    expect(list[0]).toEqual({ name: 'ttyS0', viewers: 2, scrollback_bytes: 15 });
+    expect(list[0]).toEqual({ name: 'ttyS0', viewers: 2, scrollback_bytes: 15, channel: null });
     first.socket.send(Buffer.from('ls\n'));
     await second.received('ls\n');
     await first.received('ls\n');

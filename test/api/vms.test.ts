@@ -151,13 +151,15 @@ describe('VMs', () => {
     await api.delete('/v1/vms/web-1').set('if-match', etag).expect(412);
     await api.patch('/v1/vms/web-1', { append: 'x' }).set('if-match', 'nonsense').expect(400);
     await api.operate('/v1/vms/web-1/start');
-    const running = await api.patch('/v1/vms/web-1', { memory_bytes: 256 * MIB }).expect(409);
-    expect(running.body).toMatchObject({ code: 'conflict', field: 'memory_bytes', remedy: 'halt it first' });
+    const running = await api.patch('/v1/vms/web-1', { append: 'y' }).expect(409);
+    expect(running.body).toMatchObject({ code: 'conflict', field: 'append', remedy: 'halt it first' });
+    await api.patch('/v1/vms/web-1', { memory_bytes: 256 * MIB }).expect(200);
+    expect(api.farm.of('web-1').requests.at(-1)).toEqual({ type: 'memory', bytes: 256 * MIB });
     await api.patch('/v1/vms/web-1', { labels: { a: 'b' }, autostart: 'never' }).expect(200);
     expect(await api.vm('web-1')).toMatchObject({
       labels: { a: 'b' },
       autostart: 'never',
-      memory_bytes: 512 * MIB,
+      memory_bytes: 256 * MIB,
     });
   });
 

@@ -1,10 +1,13 @@
 /** Disks, network cards and memory that come and go while a stock Debian guest runs, over the API. */
 import * as fs from 'node:fs';
+import { connect } from 'node:net';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { windowSizeMessage } from '../../src/vmm/channels/telnet.ts';
 import type { ConsoleSession } from '../support/console-session.ts';
 import { Daemon } from '../support/daemon.ts';
+import { until } from '../support/mconsole-client.ts';
 import { imageObstacle } from '../support/test-image.ts';
 import { skipTest } from '../support/tools.ts';
 
@@ -24,6 +27,7 @@ beforeAll(async () => {
     await daemon.client.createVm({ name: 'web', memory_bytes: 160 * 1024 * 1024 });
     await daemon.client.createDisk({ name: 'data', size_bytes: DISK_BYTES });
     session = await daemon.boot('web');
+    await session.check(QUIET);
   } catch (error) {
     obstacle = imageObstacle(error);
     if (obstacle === undefined) throw error;
@@ -39,6 +43,8 @@ afterAll(async () => {
   fs.rmSync(home, { recursive: true, force: true });
 }, MINUTE_MS);
 
+/** What the kernel says of devices would come in between. */
+const QUIET = 'dmesg -n 1';
 const appears = (file: string): string => `until [ -e ${file} ]; do usleep 100000; done`;
 const goes = (file: string): string => `while [ -e ${file} ]; do usleep 100000; done`;
 const say = (command: string) => daemon.client.mconsole('web', command);
@@ -92,10 +98,55 @@ describe('a guest that runs', () => {
       await daemon.client.attachDisk('web', { disk: 'data' });
       await daemon.finish(await daemon.client.rebootVm('web'));
       await session.login();
+      await session.check(QUIET);
       await session.check(appears('/dev/vdb'));
       expect((await daemon.client.detachDisk('web', 'ubd1')).disks).toHaveLength(1);
       await session.check(goes('/dev/vdb'));
     },
     3 * MINUTE_MS,
+  );
+
+  test(
+    'gets consoles: con3 is hvc3, a telnet client is at its other end, and its size arrives',
+    async () => {
+      expect(await say('config con3')).toMatchObject({ text: 'none' });
+      expect(await say('config con3=port:0')).toMatchObject({ ok: true });
+      const port = Number(/^port:(\d+)$/.exec((await say('config con3')).text)![1]);
+      await session.check('until stty -F /dev/hvc3 raw -echo 2>/dev/null; do usleep 100000; done');
+      const client = connect(port, '127.0.0.1');
+      let seen = '';
+      client.on('data', (bytes: Buffer) => (seen += bytes.toString('latin1')));
+      client.write(windowSizeMessage(132, 43));
+      await session.check('echo over the port > /dev/hvc3');
+      await until(() => (seen.includes('over the port') ? true : undefined), 'output of con3');
+      await session.check('until stty -F /dev/hvc3 size | grep -q "^43 132"; do usleep 100000; done');
+      client.write('typed by telnet\n');
+      expect(await session.check('head -n 1 /dev/hvc3')).toBe('typed by telnet');
+      expect((await daemon.client.getVm('web')).consoles).toContain('hvc3');
+      client.destroy();
+      expect(await say('remove con3')).toMatchObject({ ok: true });
+      await session.check('while stty -F /dev/hvc3 2>/dev/null; do usleep 100000; done');
+      expect((await daemon.client.getVm('web')).consoles).not.toContain('hvc3');
+    },
+    2 * MINUTE_MS,
+  );
+
+  test(
+    'gives memory back, and gets it again',
+    async () => {
+      const total = async () => Number(await session.check("awk '/MemTotal/ { print $2 }' /proc/meminfo"));
+      const before = await total();
+      expect(await say('config mem=-64M')).toMatchObject({ ok: true });
+      await session.check(
+        `until [ $(awk '/MemTotal/ { print $2 }' /proc/meminfo) -le ${before - 65536} ]; do usleep 100000; done`,
+      );
+      expect((await daemon.client.getVm('web')).memory_bytes).toBe(96 * 1024 * 1024);
+      expect(await say('config mem=+64M')).toMatchObject({ ok: true });
+      await session.check(
+        `until [ $(awk '/MemTotal/ { print $2 }' /proc/meminfo) -ge ${before} ]; do usleep 100000; done`,
+      );
+      expect(await say('config mem=+64M')).toMatchObject({ ok: false });
+    },
+    2 * MINUTE_MS,
   );
 });

@@ -1,5 +1,12 @@
 import { z } from 'zod';
-import { ConsoleList, ConsoleTicket, ConsoleTicketCreate, Ref } from '../../contracts/api/index.ts';
+import {
+  Console,
+  ConsoleList,
+  ConsoleTicket,
+  ConsoleTicketCreate,
+  ConsoleUpdate,
+  Ref,
+} from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import { findPrincipal, principalOf, unauthenticated } from '../request.ts';
 import { address, problems, type RouteGroup, VmParams } from '../route.ts';
@@ -10,7 +17,7 @@ const params = z.object({ vm: Ref, console: z.string().max(40) });
 const querystring = z.strictObject({ ticket: z.string().max(200).optional() });
 
 export const consoleRoutes: RouteGroup = (app, services) => {
-  const { vms, tickets } = services;
+  const { vms, tickets, consoles } = services;
 
   app.route({
     ...address('listConsoles'),
@@ -21,8 +28,24 @@ export const consoleRoutes: RouteGroup = (app, services) => {
       response: { 200: ConsoleList, ...problems },
     },
     handler: async (request) => ({
-      items: vms.instance(principalOf(request), request.params.vm).consoles.list(),
+      items: consoles.list(principalOf(request), request.params.vm),
     }),
+  });
+
+  app.route({
+    ...address('updateConsole'),
+    schema: {
+      operationId: 'updateConsole',
+      tags,
+      summary: "Joins a console to a channel of the host, in UML's words",
+      params,
+      body: ConsoleUpdate,
+      response: { 200: Console, ...problems },
+    },
+    handler: (request) => {
+      const { vm, console } = request.params;
+      return consoles.set(principalOf(request), vm, console, request.body.channel);
+    },
   });
 
   app.route({

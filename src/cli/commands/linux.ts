@@ -17,8 +17,10 @@ export function registerLinux(program: Command, io: Io): void {
       `
   ubd<n>[rsctd]=FILE or COW,BACKING   disks: vda, vdb, ... in order; a COW file that is missing is made
   mem=256M  initrd=FILE  root=/dev/ubda  umid=NAME  uml_dir=DIR  mconsole=notify:SOCKET  noreboot
-  con0=IN[,OUT]  ssl0..ssl3=IN[,OUT]  the console hvc0 (default: fd:0,fd:1) and ttyS0 to ttyS3 (default: null);
-                                      each fd:N, null or none
+  con0..con15=IN[,OUT]                the consoles hvc0, hvc1, ... (default: con0=fd:0,fd:1, the others none)
+  ssl0..ssl3=IN[,OUT]                 the serial lines ttyS0 to ttyS3; con= and ssl= for all that are not named
+                                      each fd:N, pts, pty, tty:DEVICE, xterm, port:[ADDRESS:]N, null or none
+  xterm=PROGRAM,TITLE SWITCH,EXEC SWITCH
   Everything else goes to the guest's kernel.`,
     )
     .action(async (words: string[], options: LinuxCommandOptions) => {

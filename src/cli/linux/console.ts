@@ -3,8 +3,9 @@ import { randomInt } from 'node:crypto';
 import { homedir } from 'node:os';
 import * as path from 'node:path';
 import { AppError, toAppError } from '../../contracts/errors.ts';
-import { type ForegroundContext, runForegroundCommand } from '../../mconsole/foreground.ts';
 import { type SocketAnswer, SocketServer } from '../../mconsole/socket/socket-server.ts';
+import type { Target } from '../../mconsole/target.ts';
+import { dispatch } from '../../mconsole/verbs/index.ts';
 import { claimUmid, isUmid, releaseUmid, type UmidFolder } from '../../mconsole/socket/umid-folder.ts';
 import { encodeNotification, NOTIFY, type NotifyType, notifyText } from '../../mconsole/wire/notify.ts';
 import type { UmlCommandLine } from '../../uml/command-line.ts';
@@ -40,7 +41,7 @@ export interface ForegroundConsole {
 /** A machine without its console runs all the same, as in UML: what goes wrong is printed. */
 export async function openConsole(
   folder: UmidFolder,
-  context: ForegroundContext,
+  target: Target,
   notifyPath: string | undefined,
   io: Io,
 ): Promise<ForegroundConsole> {
@@ -52,7 +53,7 @@ export async function openConsole(
   let last: Promise<unknown> = Promise.resolve();
   const handle = await server
     .open(folder.socket, (text) => {
-      const answered = last.then(() => answer(context, text));
+      const answered = last.then(() => answer(target, text));
       last = answered;
       return answered;
     })
@@ -71,9 +72,9 @@ export async function openConsole(
   };
 }
 
-async function answer(context: ForegroundContext, text: string): Promise<SocketAnswer> {
+async function answer(target: Target, text: string): Promise<SocketAnswer> {
   try {
-    const { err, text: reply } = await runForegroundCommand(context, text);
+    const { err, text: reply } = await dispatch(target, text);
     return { err, text: reply };
   } catch (error) {
     return { err: 1, text: toAppError(error).message };

@@ -73,6 +73,7 @@ test('runs on standard input and output until it powers off; its folder goes', a
 });
 
 test('answers uml_mconsole, and halts by it', async () => {
+  fs.writeFileSync(path.join(folder, 'other'), Buffer.alloc(1 << 20));
   const notify = new DatagramSocket(path.join(folder, 'notify'));
   onTestFinished(() => notify.close());
   const run = start('umid=debian ubd0=root_cow,root_fs mconsole=notify:notify');
@@ -88,7 +89,13 @@ test('answers uml_mconsole, and halts by it', async () => {
   expect(await say('config ssl0')).toEqual([0, 'OK fd:0,fd:1\n']);
   expect(await say('config con3')).toEqual([0, 'OK none\n']);
   expect(await say('config mem')).toEqual([0, `OK ${8 << 20}\n`]);
-  expect(await say('config ubd1=x')).toEqual([240, expect.stringContaining('The VM is running')]);
+  expect(await say('config ubd1=x')).toEqual([254, "ERR Couldn't determine size of device's file\n"]);
+  expect(await say(`config ubd1=${folder}/other`)).toEqual([0, 'OK \n']);
+  expect(await say('config ubd1')).toEqual([0, `OK ${folder}/other\n`]);
+  expect(await say('config con3=pts')).toEqual([0, 'OK \n']);
+  expect(await say('config con3')).toEqual([0, expect.stringMatching(/^OK pts:\/dev\/pts\/\d+\n$/)]);
+  expect(await say('remove con3')).toEqual([0, 'OK \n']);
+  expect(await say('config con3')).toEqual([0, 'OK none\n']);
   expect(await say('stop')).toEqual([0, 'OK stopped\n']);
   expect(await say('stop')).toEqual([1, 'ERR Already stopped\n']);
   expect(await say('go')).toEqual([0, 'OK \n']);
@@ -115,10 +122,10 @@ test('takes another umid where one is in use, and ends at a reboot with noreboot
 
 test('refuses what it cannot do', async () => {
   for (const [words, message] of [
-    ['eth0=daemon', /network device/],
+    ['eth0=daemon', /network card/],
     ['ubd0=missing', /missing/],
-    ['con0=pts', /pts/],
-    ['con3=fd:1', /no con3/],
+    ['ssl5=fd:1', /no ssl5/],
+    ['con1=tty:/nonexistent', /no \/nonexistent/],
     ['ssl1=fd:0', /two lines would read descriptor 0/],
     ['ssl1=fd:99', /99 is not open/],
   ] as const) {
@@ -147,5 +154,5 @@ test('a machine has the disks by their order, a COW file with the backing file t
       disks: [{ device: 'ubd2', file: 'b', cow: 'a' }],
     },
   );
-  expect([...linesOf(line).keys()]).toEqual(['hvc0']);
+  expect(linesOf(line).map(({ name }) => name)).toEqual([{ driver: 'con', number: 0 }]);
 });

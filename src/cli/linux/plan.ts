@@ -8,13 +8,16 @@ import { backingFileOf } from '../../storage/index.ts';
 import type { Line } from '../../uml/channels.ts';
 import type { UmlCommandLine } from '../../uml/command-line.ts';
 import type { Ubd } from '../../uml/ubd.ts';
+import { lineCount, type LineName, lineText } from '../../vmm/index.ts';
+import { consoleCountFor } from '../../vmm/instance/lines.ts';
 
 const MEMORY_DEFAULT_BYTES = 256 * 2 ** 20;
 const IMAGE_NAME = 'default';
-const FD_LINE: Line = { input: { kind: 'fd', fd: 0 }, output: { kind: 'fd', fd: 1 }, text: 'fd:0,fd:1' };
-/** Lines that the machine has. */
-const CONS = 1;
-const SSLS = 4;
+const FD_LINE: Line = {
+  input: { kind: 'fd', fd: 0 },
+  output: { kind: 'fd', fd: 1 },
+  text: 'fd:0,fd:1',
+};
 
 export interface GuestKernel {
   readonly kernel: string;
@@ -33,43 +36,60 @@ export function machineConfig(line: UmlCommandLine, guest: GuestKernel, umid: st
     append: [...consoles, ...line.guest].join(' '),
     disks: [...line.ubds].map(([unit, ubd]) => diskOf(`ubd${unit}`, ubd)),
     nics: [],
+    consoleCount: consoleCountFor(linesOf(line).map(({ name }) => name)),
   };
 }
 
-function diskOf(device: string, { file, backing, readOnly, plain }: Ubd): DiskConfig {
+/** A COW file that names its own backing file is taken for one, as in UML. */
+export function diskOf(
+  device: string,
+  { file, backing, readOnly, plain }: Pick<Ubd, 'file' | 'backing' | 'readOnly' | 'plain'>,
+): DiskConfig {
   if (backing !== undefined) return { device, file: backing, cow: file, readOnly };
   const named = plain ? undefined : backingFileOf(file);
   return named === undefined ? { device, file, readOnly } : { device, file: named, cow: file, readOnly };
 }
 
-/** By the guest's names: hvc0 is con0, ttyS0 is ssl0. AppError `invalid_input` for a line that the machine does not have. */
-export function linesOf({ cons, ssls }: UmlCommandLine): Map<string, Line> {
-  const lines = new Map<string, Line>();
-  if (!cons.has(0)) lines.set('hvc0', FD_LINE);
-  for (const [number, line] of cons) if (line !== undefined) addLine(lines, 'con', 'hvc', number, CONS, line);
-  for (const [number, line] of ssls)
-    if (line !== undefined) addLine(lines, 'ssl', 'ttyS', number, SSLS, line);
+export interface ConfiguredLine {
+  readonly name: LineName;
+  readonly line: Line;
+}
+
+/** AppError `invalid_input` for a line that the machine does not have, or a descriptor that two lines would read. */
+export function linesOf({ cons, ssls }: UmlCommandLine): ConfiguredLine[] {
+  const lines: ConfiguredLine[] = [];
+  if (!cons.has(0)) lines.push({ name: { driver: 'con', number: 0 }, line: FD_LINE });
+  for (const [number, line] of cons) lines.push(...lineOf({ driver: 'con', number }, line));
+  for (const [number, line] of ssls) lines.push(...lineOf({ driver: 'ssl', number }, line));
+  requireOneReader(lines);
   return lines;
 }
 
-function addLine(
-  lines: Map<string, Line>,
-  driver: string,
-  device: string,
-  number: number,
-  count: number,
-  line: Line,
-): void {
-  if (number < count) {
-    lines.set(`${device}${number}`, line);
-    return;
-  }
+function lineOf(name: LineName, line: Line | undefined): ConfiguredLine[] {
+  if (line === undefined) return [];
+  const count = lineCount(name.driver);
+  if (name.number < count) return [{ name, line }];
   // Nothing is lost where nothing would come out.
-  if (line.input.kind === 'null' && line.output.kind === 'null') return;
-  throw new AppError('invalid_input', `the machine has no ${driver}${number}`, {
-    field: `${driver}${number}`,
-    remedy: `use ${driver}0${count === 1 ? '' : ` to ${driver}${count - 1}`}`,
+  if (line.input.kind === 'null' && line.output.kind === 'null') return [];
+  throw new AppError('invalid_input', `the machine has no ${lineText(name)}`, {
+    field: lineText(name),
+    remedy: `use ${name.driver}0 to ${name.driver}${count - 1}`,
   });
+}
+
+function requireOneReader(lines: readonly ConfiguredLine[]): void {
+  const read = new Set<number>();
+  for (const { line } of lines) {
+    if (line.input.kind !== 'fd') continue;
+    const { fd } = line.input;
+    if (read.has(fd)) {
+      throw new AppError('invalid_input', `two lines would read descriptor ${fd}`, {
+        field: `fd:${fd}`,
+        remedy: 'give one of them null for its input, as in ssl0=null,fd:1',
+      });
+    }
+    read.add(fd);
+  }
 }
 
 /** Kernel and initrd of the image `default` in the state folder. AppError `not_found`. */

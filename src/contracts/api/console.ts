@@ -6,11 +6,25 @@ export const SCROLLBACK_BYTES = 256 * 1024;
 export const Console = z.object({
   name: z.string().meta({ examples: ['ttyS0'] }),
   viewers: z.int(),
+  channel: z
+    .string()
+    .nullable()
+    .meta({ description: 'What it is joined to on the host, as UML tells it: pts:/dev/pts/5, port:9000, …' }),
   scrollback_bytes: Bytes.meta({ description: `Sent when a viewer comes; at most ${SCROLLBACK_BYTES}` }),
 });
 export type Console = z.infer<typeof Console>;
 export const ConsoleList = z.object({ items: z.array(Console) });
 export type ConsoleList = z.infer<typeof ConsoleList>;
+
+/** `none` takes it away from what it is joined to; consoles but the first are then gone. */
+export const ConsoleUpdate = z.strictObject({
+  channel: z
+    .string()
+    .min(1)
+    .max(400)
+    .meta({ examples: ['pts', 'port:9000', 'tty:/dev/ttyUSB0', 'null,pts', 'none'] }),
+});
+export type ConsoleUpdate = z.infer<typeof ConsoleUpdate>;
 
 export const ConsoleTicketCreate = z.strictObject({
   read_only: z.boolean().default(false).meta({ description: 'A viewer whose input is dropped' }),

@@ -8,6 +8,7 @@ export const EventType = z.enum([
   'vm.deleted',
   'vm.state',
   'vm.rebooted',
+  'vm.console',
   'vm.log',
   'vm.panicked',
   'vm.hung',

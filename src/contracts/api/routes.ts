@@ -50,6 +50,7 @@ export const ROUTES = [
   { operationId: 'mconsoleGo', method: 'POST', path: '/v1/vms/{vm}/mconsole/go', status: 200 },
 
   { operationId: 'listConsoles', method: 'GET', path: '/v1/vms/{vm}/consoles', status: 200 },
+  { operationId: 'updateConsole', method: 'PATCH', path: '/v1/vms/{vm}/consoles/{console}', status: 200 },
   { operationId: 'openConsole', method: 'GET', path: '/v1/vms/{vm}/consoles/{console}', status: 101 },
   {
     operationId: 'createConsoleTicket',

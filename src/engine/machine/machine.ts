@@ -55,7 +55,9 @@ export interface MachineOptions {
   readonly commandLine: string;
   /** ttyS0… */
   readonly serials: readonly CharPort[];
-  readonly virtio: VirtioOptions;
+  readonly virtio: Omit<VirtioOptions, 'balloon'>;
+  /** The guest gives up what is in these bytes, whole pages; they may read as anything afterwards. */
+  readonly releaseMemory?: ((bytes: Uint8Array) => void) | undefined;
   /** I/O port of an isa-debug-exit device. */
   readonly debugExitPort?: number | undefined;
   readonly createCpu: CpuFactory;
@@ -118,7 +120,10 @@ export class Machine {
       raise: () => this.#legacy.acpi.raiseGpe(PCI_HOTPLUG.GPE),
       ejected: (slot) => this.#ejected(slot),
     });
-    this.virtio = createVirtioDevices(this.#board, this.#pci, options.virtio);
+    this.virtio = createVirtioDevices(this.#board, this.#pci, {
+      ...options.virtio,
+      balloon: { release: (address, length) => this.#release(address, length) },
+    });
     this.#loop = new RunLoop(this.#cpu, this.#board.clock, this.#board.interrupts, {
       sliceEnded: () => this.#flushSerials(),
       shutdown: () => this.#end({ reason: 'triple-fault', detail: this.#cpu.dump() }),
@@ -186,6 +191,14 @@ export class Machine {
     this.#loop.wake();
   }
 
+  /** Asks the guest to make do with `bytes` of its memory, at most all. RangeError beyond. */
+  setMemory(bytes: number): void {
+    const { ramBytes } = this.#board.memory;
+    if (bytes > ramBytes) throw new RangeError(`the machine has ${ramBytes} bytes of memory`);
+    this.virtio.balloon?.handle.setTarget(ramBytes - bytes);
+    this.#loop.wake();
+  }
+
   /** Plugs a disk in and tells the guest. RangeError when no slot is free. */
   plugDisk(options: BlockOptions): VirtioInstance<BlockHandle> {
     return this.#added(this.virtio.plugDisk(options));
@@ -212,6 +225,14 @@ export class Machine {
   sysRq(letter: string): void {
     this.#legacy.serials[0]!.sendBreak(new TextEncoder().encode(letter));
     this.#loop.wake();
+  }
+
+  /** What is not the guest's RAM is left alone. */
+  #release(address: number, length: number): void {
+    const { memory } = this.#board;
+    if (memory.ramOffset(address, length) < 0) return;
+    this.#options.releaseMemory?.(memory.writable(address, length));
+    memory.written(address, length);
   }
 
   #added<Handle>(instance: VirtioInstance<Handle>): VirtioInstance<Handle> {

@@ -1,9 +1,8 @@
-import { ok, requireMachine, type MachineContext, type Verb } from '../verb.ts';
+import { ok, requireMachine, type Verb } from '../verb.ts';
 
-export const cad: Verb<MachineContext> = {
+export const cad: Verb = {
   name: 'cad',
-  usage: 'cad',
-  help: 'Invoke the Ctrl-Alt-Del handler',
+  help: '    cad - invoke the Ctrl-Alt-Del handler \n',
   async run(context) {
     requireMachine(context);
     await context.instance.request({ type: 'cad' });

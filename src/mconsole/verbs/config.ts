@@ -7,21 +7,24 @@ import { queryUbd, setUbd } from './ubd.ts';
 
 export const config: Verb = {
   name: 'config',
-  usage: 'config <dev>[=<config>]',
-  help: 'Query the configuration of a device, or add one to a VM that does not run',
-  run(context, argument) {
-    const equals = argument.indexOf('=');
-    const device = parseDevice(equals < 0 ? argument : argument.slice(0, equals));
+  help: `    config <dev>=<config> - Add a new device to UML;  
+\tsame syntax as command line 
+    config <dev> - Query the configuration of a device 
+`,
+  run(target, argument) {
+    const device = parseDevice(argument);
     if (device === undefined) return refuse('Bad configuration option');
     const { driver, rest } = device;
+    const equals = rest.indexOf('=');
     if (equals < 0) {
-      if (driver === 'ubd') return queryUbd(context, rest);
-      if (driver === 'mem') return queryMemory(context);
-      return driver === 'con' || driver === 'ssl' ? queryLine(driver, rest) : queryEth(context, rest);
+      if (driver === 'ubd') return queryUbd(target, rest);
+      if (driver === 'mem') return queryMemory(target);
+      return driver === 'con' || driver === 'ssl' ? queryLine(target, driver, rest) : queryEth();
     }
-    const value = argument.slice(equals + 1);
-    if (driver === 'ubd') return setUbd(context, rest, value);
-    if (driver === 'mem') return setMemory(context, value);
-    return driver === 'con' || driver === 'ssl' ? setLine(driver, rest, value) : setEth(context, rest, value);
+    const [name, value] = [rest.slice(0, equals), rest.slice(equals + 1)];
+    if (driver === 'ubd') return setUbd(target, name, value);
+    if (driver === 'mem') return setMemory(target, value);
+    if (driver === 'con' || driver === 'ssl') return setLine(target, driver, name, value);
+    return setEth(target, name, value);
   },
 };

@@ -1,9 +1,8 @@
-import { ok, refuse, requireMachine, type MachineContext, type Verb } from '../verb.ts';
+import { ok, refuse, requireMachine, type Verb } from '../verb.ts';
 
-export const go: Verb<MachineContext> = {
+export const go: Verb = {
   name: 'go',
-  usage: 'go',
-  help: 'Continue the VM after a "stop"',
+  help: "    go - continue the UML after a 'stop' \n",
   async run(context) {
     requireMachine(context);
     if (context.instance.state !== 'stopped') return refuse('Not stopped');

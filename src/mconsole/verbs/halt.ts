@@ -1,9 +1,8 @@
-import { ok, requireMachine, type MachineContext, type Verb } from '../verb.ts';
+import { ok, requireMachine, type Verb } from '../verb.ts';
 
-export const halt: Verb<MachineContext> = {
+export const halt: Verb = {
   name: 'halt',
-  usage: 'halt',
-  help: 'Halt the VM at once',
+  help: '    halt - Halt UML \n',
   async run(context) {
     requireMachine(context);
     await context.instance.halt();

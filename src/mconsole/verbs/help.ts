@@ -1,19 +1,18 @@
-import { type MachineContext, ok, type Verb } from '../verb.ts';
+import { ok, type Verb } from '../verb.ts';
 
-/** Made from the table of verbs, so that it cannot be out of date. */
-/** What is listed of a verb. */
-type Listed = Pick<Verb, 'usage' | 'help'>;
+/** UML lists it second. */
+const FIRST = ['version', 'help'];
 
-export function makeHelp(verbs: () => readonly Listed[]): Verb<MachineContext> {
+/** UML's own text, each verb's with the verb. */
+export function makeHelp(verbs: () => readonly Verb[]): Verb {
   return {
     name: 'help',
-    usage: 'help',
-    help: 'Print this message',
-    run: () =>
-      ok(
-        `Commands: \n${verbs()
-          .map((verb) => `    ${verb.usage} - ${verb.help}\n`)
-          .join('')}`,
-      ),
+    help: '    help - Print this message \n',
+    run() {
+      const all = [...verbs()];
+      const first = FIRST.flatMap((name) => all.filter((verb) => verb.name === name));
+      const rest = all.filter((verb) => !first.includes(verb));
+      return ok(`Commands: \n${[...first, ...rest].map(({ help }) => help).join('')}`);
+    },
   };
 }

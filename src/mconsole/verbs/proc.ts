@@ -1,11 +1,10 @@
 import { AppError } from '../../contracts/errors.ts';
-import { ok, refuse, requireMachine, type MachineContext, type Verb } from '../verb.ts';
+import { ok, refuse, requireMachine, type Verb } from '../verb.ts';
 
 /** UML begins the reply with an empty line. */
-export const proc: Verb<MachineContext> = {
+export const proc: Verb = {
   name: 'proc',
-  usage: 'proc <file>',
-  help: "Return the contents of the guest's /proc/<file>, read from outside",
+  help: "    proc <file> - returns the contents of the UML's /proc/<file>\n",
   async run(context, argument) {
     requireMachine(context);
     try {

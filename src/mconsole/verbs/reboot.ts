@@ -1,9 +1,8 @@
-import { ok, requireMachine, type MachineContext, type Verb } from '../verb.ts';
+import { ok, requireMachine, type Verb } from '../verb.ts';
 
-export const reboot: Verb<MachineContext> = {
+export const reboot: Verb = {
   name: 'reboot',
-  usage: 'reboot',
-  help: 'Reset the VM and boot again',
+  help: '    reboot - Reboot UML \n',
   async run(context) {
     requireMachine(context);
     await context.instance.reboot();

@@ -6,14 +6,13 @@ import { removeUbd } from './ubd.ts';
 
 export const remove: Verb = {
   name: 'remove',
-  usage: 'remove <dev>',
-  help: 'Remove a device from a VM that does not run',
-  run(context, argument) {
+  help: '    remove <dev> - Remove a device from UML \n',
+  run(target, argument) {
     const device = parseDevice(argument);
     if (device === undefined) return refuse('Bad remove option');
     const { driver, rest } = device;
-    if (driver === 'ubd') return removeUbd(context, rest);
+    if (driver === 'ubd') return removeUbd(target, rest);
     if (driver === 'mem') return refuse("Memory doesn't support the remove operation", ERRNO.EBUSY);
-    return driver === 'con' || driver === 'ssl' ? removeLine(driver, rest) : removeEth(context, rest);
+    return driver === 'con' || driver === 'ssl' ? removeLine(target, driver, rest) : removeEth(target, rest);
   },
 };

@@ -1,10 +1,9 @@
 import { AppError } from '../../contracts/errors.ts';
-import { ok, refuse, requireMachine, type MachineContext, type Verb } from '../verb.ts';
+import { ok, refuse, requireMachine, type Verb } from '../verb.ts';
 
-export const stack: Verb<MachineContext> = {
+export const stack: Verb = {
   name: 'stack',
-  usage: 'stack <pid>',
-  help: "Return the kernel stack of the guest's process, read from outside",
+  help: '    stack <pid> - returns the stack of the specified pid\n',
   async run(context, argument) {
     const [digits] = /^\d{1,9}/.exec(argument) ?? [];
     if (digits === undefined) return refuse('Please specify a pid');

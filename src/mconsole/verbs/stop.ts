@@ -1,9 +1,8 @@
-import { ok, refuse, requireMachine, type MachineContext, type Verb } from '../verb.ts';
+import { ok, refuse, requireMachine, type Verb } from '../verb.ts';
 
-export const stop: Verb<MachineContext> = {
+export const stop: Verb = {
   name: 'stop',
-  usage: 'stop',
-  help: 'Pause the VM; it will do nothing until it receives a "go"',
+  help: "    stop - pause the UML; it will do nothing until it receives a 'go' \n",
   async run(context) {
     requireMachine(context);
     if (context.instance.state === 'stopped') return refuse('Already stopped');

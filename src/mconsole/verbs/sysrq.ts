@@ -1,13 +1,6 @@
 import { AppError } from '../../contracts/errors.ts';
-import {
-  ERRNO,
-  ok,
-  refuse,
-  requireMachine,
-  type MachineContext,
-  type MachineControl,
-  type Verb,
-} from '../verb.ts';
+import type { MachineControl } from '../target.ts';
+import { ERRNO, ok, refuse, requireMachine, type Verb } from '../verb.ts';
 
 /** Keys that Linux's handler has (drivers/tty/sysrq.c), and h for its help. */
 const KEYS = '0123456789bcdefghijklmnopqrstuvwxyzR';
@@ -35,10 +28,9 @@ export function sysrqKey(argument: string): string | AppError {
 }
 
 /** The kernel's handler does the work and prints on the console; the reply has what it printed meanwhile, as UML's has. */
-export const sysrq: Verb<MachineContext> = {
+export const sysrq: Verb = {
   name: 'sysrq',
-  usage: 'sysrq <letter>',
-  help: "Performs the kernel's SysRq action controlled by the letter",
+  help: '    sysrq <letter> - Performs the SysRq action controlled by the letter \n',
   async run(context, argument) {
     const letter = sysrqKey(argument);
     if (letter instanceof AppError) return refuse(`${letter.message}; ${letter.remedy}`, ERRNO.EINVAL);
@@ -60,7 +52,11 @@ async function sendAndCollect(instance: MachineControl, letter: string): Promise
     settle = resolve;
   });
   let quiet: NodeJS.Timeout | undefined;
-  const untap = instance.consoles.tap((piece) => {
+  let first: string | undefined;
+  const untap = instance.consoles.tap((piece, console) => {
+    // A kernel with two consoles prints everything on both.
+    first ??= console;
+    if (console !== first) return;
     if (bytes < REPLY_BYTES_MAX) pieces.push(piece.slice(0, REPLY_BYTES_MAX - bytes));
     bytes += piece.length;
     clearTimeout(quiet);

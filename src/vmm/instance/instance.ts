@@ -4,10 +4,12 @@
  */
 import type { VmState } from '../../contracts/api/index.ts';
 import { AppError, type PlainError, toAppError } from '../../contracts/errors.ts';
-import type { MachineEnd, MachineRequest, MachineWorkerData } from '../../contracts/ports.ts';
+import type { ConsoleMessage, MachineEnd, MachineRequest, MachineWorkerData } from '../../contracts/ports.ts';
+import type { Line } from '../../uml/channels.ts';
 import type { Log, MachineFactory } from '../ports.ts';
 import { SerialQueue } from '../serial-queue.ts';
 import { ConsoleHub } from './console-hub.ts';
+import { consoleCountFor, type LineName, Lines, lineText } from './lines.ts';
 import { type DiskErrorMessage, endError, MachineLink } from './machine-link.ts';
 import { LoginWatch } from './login-watch.ts';
 import { panicMessage } from './panic-message.ts';
@@ -49,6 +51,21 @@ export interface InstanceHost {
   deviceGone(vmId: string, device: string): void;
   /** A request of one of its disks has failed. */
   diskFailed(vmId: string, error: DiskErrorMessage): void;
+  /** What its lines are to be joined to when it runs. */
+  linesOf(vmId: string): readonly ConfiguredLine[];
+  /** For titles of windows. */
+  nameOf(vmId: string): string;
+  /** A line can be reached by a device of the host; or, with `problem`, it is joined to nothing. */
+  lineChanged(
+    vmId: string,
+    line: string,
+    change: { readonly device?: string; readonly problem?: string },
+  ): void;
+}
+
+export interface ConfiguredLine {
+  readonly name: LineName;
+  readonly line: Line;
 }
 
 interface Run {
@@ -60,6 +77,8 @@ interface Run {
 export class Instance {
   readonly id: string;
   readonly consoles: ConsoleHub;
+  /** Joined while it runs. */
+  readonly lines: Lines;
   readonly #host: InstanceHost;
   readonly #queue = new SerialQueue();
   #state: VmState;
@@ -73,7 +92,21 @@ export class Instance {
     this.id = id;
     this.#state = state;
     this.#host = host;
-    this.consoles = new ConsoleHub((console, bytes) => this.#run?.link.consoleInput(console, bytes));
+    this.consoles = new ConsoleHub({
+      input: (console, bytes) => this.#tell({ type: 'console-input', console, bytes }),
+      taken: (console, bytes) => this.#tell({ type: 'console-output-taken', console, bytes }),
+      resize: (console, size) => this.#tell({ type: 'console-size', console, ...size }),
+    });
+    this.lines = new Lines(
+      this.consoles,
+      { descriptors: false },
+      {
+        vmName: () => host.nameOf(id),
+        opened: (line, device) => host.lineChanged(id, line, { device }),
+        ended: (line, problem) => host.lineChanged(id, line, { problem }),
+      },
+    );
+    this.consoles.setConsoleCount(consoleCountFor(host.linesOf(id).map(({ name }) => name)));
   }
 
   get state(): VmState {
@@ -135,6 +168,18 @@ export class Instance {
     return this.#link();
   }
 
+  /**
+   * Joins a line anew, or with undefined to nothing, in the machine that runs; within `exclusive`, when `linesOf` has the
+   * change. AppErrors as the channels'.
+   */
+  async setLine(name: LineName, line: Line | undefined): Promise<void> {
+    const count = consoleCountFor(this.#host.linesOf(this.id).map((one) => one.name));
+    this.lines.leave(name);
+    this.consoles.setConsoleCount(count);
+    await this.#run?.link.request({ type: 'consoles', count });
+    if (line !== undefined && this.#run !== undefined) await this.lines.join(name, line);
+  }
+
   /** Waits for the end of the present run; at once when there is none. */
   async runEnded(): Promise<void> {
     await this.#run?.link.ended;
@@ -192,20 +237,39 @@ export class Instance {
         this.consoles.output(console, bytes);
         login.output(console, bytes);
       },
+      held: (console, isHeld) => this.consoles.held(console, isHeld),
       deviceGone: (device) => this.#host.deviceGone(this.id, device),
       diskError: (error) => this.#diskFailed(error),
     });
     const run = { link, started: started.promise };
     this.#stoppedBy = undefined;
     this.#run = run;
+    this.consoles.machineStarted();
+    void this.#joinLines();
     void link.ended.then((end) => {
       this.#run = undefined;
+      this.lines.close();
       resources.release();
       this.#host.unreserve(this.id);
       this.#ended(end);
       started.reject(endError(end));
     });
     return run;
+  }
+
+  #tell(message: ConsoleMessage): void {
+    this.#run?.link.console(message);
+  }
+
+  /** A line that cannot be joined keeps the VM from nothing. */
+  async #joinLines(): Promise<void> {
+    for (const { name, line } of this.#host.linesOf(this.id)) {
+      try {
+        await this.lines.join(name, line);
+      } catch (error) {
+        this.#host.lineChanged(this.id, lineText(name), { problem: toAppError(error).message });
+      }
+    }
   }
 
   async #untilStarted(run: Run): Promise<void> {

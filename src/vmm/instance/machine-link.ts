@@ -1,7 +1,13 @@
 /** The daemon's side of one run of a machine: requests with answers and time limits, and how the run ended. */
 import type { BackupPlan, BackupSummary } from '../../contracts/backup.ts';
 import { AppError, isErrorCode } from '../../contracts/errors.ts';
-import type { FromMachine, MachineEnd, MachineRequest, ToMachine } from '../../contracts/ports.ts';
+import type {
+  ConsoleMessage,
+  FromMachine,
+  MachineEnd,
+  MachineRequest,
+  ToMachine,
+} from '../../contracts/ports.ts';
 import type { MachineWorker } from '../ports.ts';
 
 /** A thread that has said its end may take so long to let go of its files. */
@@ -19,6 +25,8 @@ export interface MachineEvents {
   hung(): void;
   notification(bytes: Uint8Array, dropped: number): void;
   output(console: string, bytes: Uint8Array): void;
+  /** Whoever sends input should wait, or go on. */
+  held(console: string, held: boolean): void;
   deviceGone(device: string): void;
   diskError(error: DiskErrorMessage): void;
 }
@@ -100,8 +108,9 @@ export class MachineLink {
     });
   }
 
-  consoleInput(console: string, bytes: Uint8Array): void {
-    if (this.#end === undefined) this.#post({ type: 'console-input', console, bytes });
+  /** A message about a console, without an answer. */
+  console(message: ConsoleMessage): void {
+    if (this.#end === undefined) this.#post(message);
   }
 
   /** Begins a backup: its moment is taken when this resolves. `finished` settles when it is durable or gone. */
@@ -169,6 +178,9 @@ export class MachineLink {
         break;
       case 'console-output':
         this.#events.output(message.console, message.bytes);
+        break;
+      case 'console-held':
+        this.#events.held(message.console, message.held);
         break;
       case 'backup-progress':
         this.#backups.get(message.backupId)?.progress(message.doneBytes, message.totalBytes);

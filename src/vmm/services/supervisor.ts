@@ -4,10 +4,18 @@ import { AppError } from '../../contracts/errors.ts';
 import type { MachineConfig } from '../../contracts/machine.ts';
 import type { MachineWorkerData } from '../../contracts/ports.ts';
 import type { NicRow, Store, VmRow } from '../../db/index.ts';
+import { parseLine } from '../../uml/channels.ts';
 import { notFound } from '../access.ts';
 import type { Admission } from '../admission.ts';
 import type { EventLog } from '../events.ts';
-import { Instance, type InstanceHost, type RunResources, type StateChange } from '../instance/instance.ts';
+import {
+  type ConfiguredLine,
+  Instance,
+  type InstanceHost,
+  type RunResources,
+  type StateChange,
+} from '../instance/instance.ts';
+import { consoleCountFor, parseLineName } from '../instance/lines.ts';
 import type { DiskErrorMessage } from '../instance/machine-link.ts';
 import { type ImageLibrary, type Log, type MachineFactory, type NetworkSwitch, portIdOf } from '../ports.ts';
 import type { Addresses } from './addresses.ts';
@@ -155,6 +163,7 @@ export class Supervisor implements InstanceHost {
       initrd: image.initrd,
       append: [image.append, vm.append, `umlaut.name=${vm.name}`].filter((part) => part !== '').join(' '),
       disks,
+      consoleCount: consoleCountFor(this.linesOf(vmId).map(({ name }) => name)),
       nics: nics.map((nic) => ({ device: nic.device, mac: nic.mac, network: nic.network_name })),
       shares,
       debugExitPort: vm.debug_exit_port ?? undefined,
@@ -221,6 +230,27 @@ export class Supervisor implements InstanceHost {
       store.vms.touch(vm.id, Date.now());
       events.append({ type: 'vm.updated', tenant: vm.tenant, resource: { type: 'vm', id: vm.id } });
     });
+  }
+
+  linesOf(vmId: string): ConfiguredLine[] {
+    return this.#deps.store.lines.ofVm(vmId).flatMap(({ line: text, channel }) => {
+      const line = parseLine(`${text}=${channel}`, channel);
+      return line === undefined ? [] : [{ name: parseLineName(text), line }];
+    });
+  }
+
+  nameOf(vmId: string): string {
+    return this.#row(vmId).name;
+  }
+
+  lineChanged(
+    vmId: string,
+    line: string,
+    { device = null, problem = null }: { readonly device?: string | null; readonly problem?: string | null },
+  ): void {
+    const { tenant } = this.#row(vmId);
+    const data = { line, device, problem };
+    this.#deps.events.append({ type: 'vm.console', tenant, resource: { type: 'vm', id: vmId }, data });
   }
 
   rebooted(vmId: string): void {

@@ -3,7 +3,6 @@ import type { Disk, ErrorBody, Nic, Vm, VmStats } from '../../contracts/api/inde
 import type { MachineStats } from '../../contracts/ports.ts';
 import type { ShareRow, VmRow } from '../../db/index.ts';
 import { iso, isoOrNull } from '../access.ts';
-import { CONSOLE_NAMES } from '../instance/console-hub.ts';
 import { shareView } from './shares.ts';
 
 export function vmView(
@@ -11,6 +10,7 @@ export function vmView(
   disks: readonly Disk[],
   nics: readonly Nic[],
   shares: readonly ShareRow[],
+  consoles: readonly string[],
 ): Vm {
   return {
     id: row.id,
@@ -26,7 +26,7 @@ export function vmView(
     disks: [...disks],
     nics: [...nics],
     shares: shares.map(shareView),
-    consoles: [...CONSOLE_NAMES],
+    consoles: [...consoles],
     labels: JSON.parse(row.labels) as Record<string, string>,
     created_at: iso(row.created_at),
     updated_at: iso(row.updated_at),

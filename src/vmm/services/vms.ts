@@ -22,6 +22,7 @@ import { findOwned, type Principal, pageOfRows, SYSTEM, tenantFilter } from '../
 import type { Admission } from '../admission.ts';
 import type { EventLog } from '../events.ts';
 import type { Home } from '../home.ts';
+import { consoleNames } from '../console-names.ts';
 import { madeUpName, newId } from '../ids.ts';
 import type { Instance } from '../instance/instance.ts';
 import { canceled, type Operations } from '../operations.ts';
@@ -170,6 +171,7 @@ export class Vms {
         error.disks.map((disk) => disks.view(disk)),
         error.nics,
         error.shares,
+        consoleNames(1),
       );
       if (body.start) this.#wouldFit(error.vm.memory_bytes);
       return { dry_run: true, vm, memory_available_bytes: admission.availableBytes };
@@ -209,22 +211,26 @@ export class Vms {
   async update(who: Principal, ref: string, body: VmUpdate, version?: number): Promise<Vm> {
     const { store, admission } = this.#deps;
     const { id } = this.find(who, ref);
-    await this.#deps.supervisor.get(id).exclusive(() =>
+    const instance = this.#deps.supervisor.get(id);
+    await instance.exclusive(async () => {
+      requireVersion(this.#row(id), version);
+      if (body.memory_bytes !== undefined) {
+        admission.checkBounds(body.memory_bytes);
+        // A guest that runs gives memory away, and gets it back.
+        if (instance.hasMachine)
+          await instance.machine().request({ type: 'memory', bytes: body.memory_bytes });
+      }
       store.transaction(() => {
         const vm = this.#row(id);
-        requireVersion(vm, version);
-        if (body.memory_bytes !== undefined) admission.checkBounds(body.memory_bytes);
-        const fixed = (['name', 'memory_bytes', 'append'] as const).find(
-          (field) => body[field] !== undefined,
-        );
+        const fixed = (['name', 'append'] as const).find((field) => body[field] !== undefined);
         if (fixed !== undefined) this.requireHalted(vm, fixed);
         if (body.name !== undefined && body.name !== vm.name) this.#requireFreeName(vm.tenant, body.name);
         const labels = body.labels === undefined ? vm.labels : JSON.stringify(body.labels);
         const { name, memory_bytes, append, autostart } = { ...vm, ...definedOf(body) };
         store.vms.setConfig(id, { name, memory_bytes, append, autostart, labels }, Date.now());
         this.#updated(vm);
-      }),
-    );
+      });
+    });
     return this.get(who, id);
   }
 
@@ -408,6 +414,13 @@ export class Vms {
     if (taken) throw nameTaken('VM', name);
   }
 
+  #consolesOf(id: string): string[] {
+    return this.#deps.supervisor
+      .get(id)
+      .consoles.list()
+      .map(({ name }) => name);
+  }
+
   #updated(vm: VmRow): void {
     this.#deps.events.append({ type: 'vm.updated', tenant: vm.tenant, resource: { type: 'vm', id: vm.id } });
   }
@@ -425,7 +438,7 @@ export class Vms {
     const nicViews = nics.views(ids);
     return rows.map((row) => {
       const own = (disks.get(row.id) ?? []).map((disk) => this.#deps.disks.view(disk));
-      return vmView(row, own, nicViews.get(row.id) ?? [], shares.get(row.id) ?? []);
+      return vmView(row, own, nicViews.get(row.id) ?? [], shares.get(row.id) ?? [], this.#consolesOf(row.id));
     });
   }
 }

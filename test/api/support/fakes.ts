@@ -37,6 +37,8 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
   readonly data: MachineWorkerData;
   readonly requests: MachineRequest[] = [];
   readonly typed: string[] = [];
+  /** Messages without an answer, but what was typed. */
+  readonly told: ToMachine[] = [];
   readonly #farm: MachineFarm;
   #ended = false;
   #frozen = false;
@@ -117,6 +119,10 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
       queueMicrotask(() => this.print(message.console, text));
       return;
     }
+    if (message.type !== 'request') {
+      this.told.push(message);
+      return;
+    }
     this.requests.push(message.request);
     queueMicrotask(() => this.#answer(message.id, message.request));
   }
@@ -192,6 +198,8 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
       case 'cad':
       case 'attach-nic':
       case 'disk-settings':
+      case 'consoles':
+      case 'memory':
         reply();
         break;
       case 'attach-disk':

@@ -1,6 +1,6 @@
 /**
- * 16550A UART: National Semiconductor PC16550D datasheet. The transmitter is as fast as the guest;
- * received bytes are taken from the host only when the FIFO has room, so input waits there, not here.
+ * 16550A UART: National Semiconductor PC16550D datasheet. The transmitter is as fast as the guest, and while its
+ * port is full it is busy, as with a slow line; received bytes are taken from the host only when the FIFO has room, so input waits there, not here.
  */
 import type { CharPort } from '../../backends.ts';
 import type { Board, Device, IrqLine, TimerHandle } from '../../machine/bus.ts';
@@ -98,6 +98,10 @@ export class Uart16550 implements Device {
       this.#hostHasInput = true;
       this.#receive();
     });
+    port.onDrained?.(() => {
+      this.#thrInterrupt = true;
+      this.#update();
+    });
   }
 
   reset(): void {
@@ -138,6 +142,10 @@ export class Uart16550 implements Device {
   }
   get #trigger(): number {
     return this.#usesFifo ? TRIGGER_BYTES[this.#fcr >>> 6]! : 1;
+  }
+  /** Nobody takes what is sent. A guest that sends all the same loses it. */
+  get #isBusy(): boolean {
+    return this.#port.isFull?.() === true && !this.#loops;
   }
   get #loops(): boolean {
     return (this.#mcr & MCR.LOOP) !== 0;
@@ -219,7 +227,7 @@ export class Uart16550 implements Device {
       if (this.#received.length >= this.#trigger) return IIR.RECEIVED;
       if (this.#timedOut) return IIR.TIMEOUT;
     }
-    if ((this.#ier & IER.THR_EMPTY) !== 0 && this.#thrInterrupt) return IIR.THR_EMPTY;
+    if ((this.#ier & IER.THR_EMPTY) !== 0 && this.#thrInterrupt && !this.#isBusy) return IIR.THR_EMPTY;
     if ((this.#ier & IER.MODEM_STATUS) !== 0 && this.#msrDelta !== 0) return IIR.MODEM;
     return IIR.NONE;
   }
@@ -235,7 +243,7 @@ export class Uart16550 implements Device {
 
   #readLsr(): number {
     const head = this.#received[0];
-    let value = LSR.THR_EMPTY | LSR.IDLE | this.#overrun;
+    let value = (this.#isBusy ? 0 : LSR.THR_EMPTY | LSR.IDLE) | this.#overrun;
     if (head !== undefined) value |= LSR.DATA_READY | head.flags;
     if (this.#usesFifo && this.#received.some((entry) => entry.flags !== 0)) value |= LSR.FIFO_ERROR;
     if (head !== undefined) head.flags = 0;

@@ -70,11 +70,11 @@ export class ControlMessages {
     this.send(port, EVENT.PORT_NAME, 1, new TextEncoder().encode(name));
   }
 
-  /** Rows come first: the order in which Linux reads them, unlike the struct in the specification. */
+  /** Columns come first, as in the specification; Linux has read rows first until 2025, and shows such sizes swapped. */
   sendSize(port: number, columns: number, rows: number): void {
     const rest = new Uint8Array(4);
-    new DataView(rest.buffer).setUint16(0, rows, true);
-    new DataView(rest.buffer).setUint16(2, columns, true);
+    new DataView(rest.buffer).setUint16(0, columns, true);
+    new DataView(rest.buffer).setUint16(2, rows, true);
     this.send(port, EVENT.RESIZE, 0, rest);
   }
 

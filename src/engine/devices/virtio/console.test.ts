@@ -6,7 +6,16 @@ import { Driver, type DriverOptions } from './testing/driver.ts';
 import { fakeBoard } from './testing/fake-board.ts';
 
 const MULTIPORT = 1;
-const EVENT = { DEVICE_READY: 0, DEVICE_ADD: 1, PORT_READY: 3, CONSOLE: 4, RESIZE: 5, OPEN: 6, NAME: 7 };
+const EVENT = {
+  DEVICE_READY: 0,
+  DEVICE_ADD: 1,
+  DEVICE_REMOVE: 2,
+  PORT_READY: 3,
+  CONSOLE: 4,
+  RESIZE: 5,
+  OPEN: 6,
+  NAME: 7,
+};
 const CONTROL = { RECEIVE: 2, TRANSMIT: 3 };
 
 class FakeTerminal implements CharPort {
@@ -119,7 +128,7 @@ describe('several ports', () => {
     tell(guest, 0, EVENT.PORT_READY, 1);
     expect(messages()).toEqual([
       [0, EVENT.CONSOLE, 1],
-      [0, EVENT.RESIZE, 0, 25, 0, 80, 0],
+      [0, EVENT.RESIZE, 0, 80, 0, 25, 0],
       [0, EVENT.OPEN, 1],
     ]);
     tell(guest, 1, EVENT.PORT_READY, 1);
@@ -152,7 +161,7 @@ describe('several ports', () => {
     messages();
     guest.driver.takeMessages();
     guest.instance.handle.setSize(0, 132, 43);
-    expect(messages()).toEqual([[0, EVENT.RESIZE, 0, 43, 0, 132, 0]]);
+    expect(messages()).toEqual([[0, EVENT.RESIZE, 0, 132, 0, 43, 0]]);
     expect(guest.driver.deviceConfig(0, 4)).toBe((43 << 16) | 132);
     expect(guest.driver.takeMessages()).toContain(0x40);
   });
@@ -188,5 +197,36 @@ describe('several ports', () => {
     guest.driver.queues[4].submit([guest.driver.writable(4)]);
     guest.channel.type('x');
     expect(guest.driver.queues[4].takeUsed()).toEqual([]);
+  });
+
+  test('come and go, while one that is no line stays', () => {
+    const board = fakeBoard();
+    const port = () => new FakeTerminal();
+    const ports = [
+      { port: port(), console: true },
+      { port: port(), console: true },
+      { port: port(), console: false, name: 'umlaut.notify' },
+    ];
+    const instance = plugVirtioDevice(board, createPciBus(board), VIRTIO_DEVICES.console, {
+      ports,
+      lines: { ports: 2, count: 1 },
+    });
+    const driver = new Driver(board, instance.slot).start({ queueSize: 16, features: [MULTIPORT] });
+    const guest = { board, instance, driver, queues: driver.queues } as unknown as Setup;
+    const messages = listen(guest);
+    tell(guest, 0, EVENT.DEVICE_READY, 1);
+    expect(messages().map(([id, event]) => [id, event])).toEqual([
+      [0, EVENT.DEVICE_ADD],
+      [2, EVENT.DEVICE_ADD],
+    ]);
+    tell(guest, 1, EVENT.PORT_READY, 1);
+    expect(messages()).toEqual([]);
+    instance.handle.setLineCount(2);
+    expect(messages()).toEqual([[1, EVENT.DEVICE_ADD, 1]]);
+    instance.handle.setLineCount(0);
+    expect(messages()).toEqual([
+      [0, EVENT.DEVICE_REMOVE, 1],
+      [1, EVENT.DEVICE_REMOVE, 1],
+    ]);
   });
 });

@@ -1,7 +1,9 @@
 /**
  * Console device (virtio 1.2, 5.3) with several ports, each over a CharPort. Port n that is a console is
  * the guest's hvc<n>; others are /dev/virtio-ports/<name>. Bytes for the guest stay in the CharPort until
- * the guest has opened the port and has buffers for them.
+ * the guest has opened the port and has buffers for them. Consoles come and go while the guest runs.
+ *
+ * Output is always taken: Linux's driver waits for it with the CPU spinning, so a port that is full loses it instead.
  */
 import type { CharPort } from '../../backends.ts';
 import type { Chain } from './chain.ts';
@@ -11,7 +13,8 @@ import { defineVirtioDevice, type VirtioHost, type VirtioModel } from './device.
 const FEATURE = { SIZE: 0, MULTIPORT: 1, EMERG_WRITE: 2 } as const;
 const CONFIG = { COLS: 0, ROWS: 2, MAX_NR_PORTS: 4, EMERG_WR: 8, BYTES: 12 } as const;
 const QUEUE = { CONTROL_RECEIVE: 2, CONTROL_TRANSMIT: 3 } as const;
-const QUEUE_SIZE = 128;
+/** The guest gives every port that it has so many pages to receive into. */
+const QUEUE_SIZE = 32;
 const CONTROL_QUEUE_SIZE = 64;
 /** Bytes moved at a time. */
 const CHUNK_BYTES = 4096;
@@ -27,6 +30,8 @@ export interface ConsolePortOptions {
 
 export interface ConsoleOptions {
   readonly ports: readonly ConsolePortOptions[];
+  /** The first `ports` ports come and go, and the first `count` of them are there at first. Without it all are always there. */
+  readonly lines?: { readonly ports: number; readonly count: number } | undefined;
 }
 
 export interface ConsoleCounters {
@@ -40,11 +45,14 @@ export interface ConsoleHandle {
   readonly counters: ConsoleCounters;
   /** Tells the guest the size of a terminal. */
   setSize(port: number, columns: number, rows: number): void;
+  /** Of the ports that come and go, the guest has the first `count` from now on. Guests number consoles without gaps. */
+  setLineCount(count: number): void;
 }
 
 interface Port extends ConsolePortOptions {
   readonly receive: number;
   readonly transmit: number;
+  present: boolean;
   /** The guest's driver knows the port. */
   ready: boolean;
   /** The guest has the port open. */
@@ -62,16 +70,30 @@ class ConsoleModel implements VirtioModel, ConsoleHandle {
   readonly #messages: ControlMessages;
   readonly #configView = new DataView(this.config.buffer);
   readonly #scratch = new Uint8Array(CHUNK_BYTES);
+  /** The driver has asked for the ports. */
+  #introduced = false;
 
-  constructor(host: VirtioHost, { ports }: ConsoleOptions) {
+  readonly #linePorts: number;
+
+  constructor(host: VirtioHost, { ports, lines = { ports: 0, count: 0 } }: ConsoleOptions) {
     if (ports.length === 0 || ports.length > CONSOLE_PORTS_MAX) {
       throw new RangeError(`a console device has 1 to ${CONSOLE_PORTS_MAX} ports`);
     }
     this.#host = host;
+    this.#linePorts = lines.ports;
     this.#messages = new ControlMessages(host, QUEUE.CONTROL_RECEIVE);
     this.#ports = ports.map((options, i) => {
       const receive = i === 0 ? 0 : 2 * (i + 1);
-      return { ...options, receive, transmit: receive + 1, ready: false, open: false, size: undefined };
+      const present = i >= lines.ports || i < lines.count;
+      return {
+        ...options,
+        receive,
+        transmit: receive + 1,
+        present,
+        ready: false,
+        open: false,
+        size: undefined,
+      };
     });
     this.queueSizes = Array.from({ length: 2 * (ports.length + 1) }, (_, i) =>
       i === QUEUE.CONTROL_RECEIVE || i === QUEUE.CONTROL_TRANSMIT ? CONTROL_QUEUE_SIZE : QUEUE_SIZE,
@@ -90,6 +112,17 @@ class ConsoleModel implements VirtioModel, ConsoleHandle {
       this.#host.configChanged();
     }
     if (port.ready && port.console) this.#sendSize(index, port);
+  }
+
+  setLineCount(count: number): void {
+    for (const [index, port] of this.#ports.slice(0, this.#linePorts).entries()) {
+      const present = index < count;
+      if (port.present === present) continue;
+      port.present = present;
+      port.ready = false;
+      port.open = false;
+      if (this.#introduced) this.#messages.send(index, present ? EVENT.DEVICE_ADD : EVENT.DEVICE_REMOVE, 1);
+    }
   }
 
   notify(queueIndex: number): void {
@@ -116,6 +149,7 @@ class ConsoleModel implements VirtioModel, ConsoleHandle {
 
   reset(): undefined {
     this.#messages.clear();
+    this.#introduced = false;
     for (const port of this.#ports) {
       port.ready = false;
       this.#setOpen(port, false);
@@ -177,11 +211,14 @@ class ConsoleModel implements VirtioModel, ConsoleHandle {
   #handle(index: number, event: number, value: number): void {
     if (event === EVENT.DEVICE_READY) {
       if (value !== 1) return;
-      for (let i = 0; i < this.#ports.length; i++) this.#messages.send(i, EVENT.DEVICE_ADD, 1);
+      this.#introduced = true;
+      for (const [i, port] of this.#ports.entries()) {
+        if (port.present) this.#messages.send(i, EVENT.DEVICE_ADD, 1);
+      }
       return;
     }
     const port = this.#ports[index];
-    if (port === undefined) return;
+    if (port === undefined || !port.present) return;
     if (event === EVENT.PORT_READY && value === 1) this.#introduce(index, port);
     if (event === EVENT.PORT_OPEN) {
       this.#setOpen(port, value === 1);

@@ -1,14 +1,16 @@
 /** Virtio devices: one row per type, and how a machine's set of them is plugged in. */
 import type { Board } from '../../machine/bus.ts';
 import type { PciBus } from '../pci/index.ts';
+import { type BalloonHandle, type BalloonOptions, balloon } from './balloon.ts';
 import { type BlockHandle, type BlockOptions, block } from './block.ts';
-import { type ConsoleHandle, type ConsolePortOptions, consoles } from './console.ts';
+import { type ConsoleHandle, type ConsoleOptions, type ConsolePortOptions, consoles } from './console.ts';
 import type { VirtioCounters, VirtioDefinition, VirtioModel } from './device.ts';
 import { type NetHandle, type NetOptions, net } from './net.ts';
 import { type P9Counters, type P9Options, p9 } from './p9.ts';
 import { VirtioPci } from './pci-transport.ts';
 import { type RngCounters, rng } from './rng.ts';
 
+export type { BalloonOptions } from './balloon.ts';
 export type { BlockCounters, BlockHandle, BlockOptions } from './block.ts';
 export type { ConsoleHandle, ConsolePortOptions } from './console.ts';
 export type { VirtioCounters } from './device.ts';
@@ -16,7 +18,7 @@ export type { NetCounters, NetHandle, NetOptions } from './net.ts';
 export type { P9Counters, P9Options } from './p9.ts';
 
 /** Every device type. */
-export const VIRTIO_DEVICES = { block, net, console: consoles, rng, p9 } as const;
+export const VIRTIO_DEVICES = { block, net, console: consoles, rng, p9, balloon } as const;
 
 /** What the machine keeps of a plugged device. */
 export interface VirtioInstance<Handle> {
@@ -59,7 +61,11 @@ export interface VirtioOptions {
   readonly nics: readonly NetOptions[];
   /** Ports of the one console device; none if empty. */
   readonly consoles: readonly ConsolePortOptions[];
+  /** As the console device's option. */
+  readonly lines?: ConsoleOptions['lines'];
   readonly rng: boolean;
+  /** None when missing. */
+  readonly balloon?: BalloonOptions | undefined;
   /** Folders of the host. */
   readonly shares: readonly P9Options[];
 }
@@ -71,6 +77,7 @@ export interface VirtioDevices {
   readonly console: VirtioInstance<ConsoleHandle> | undefined;
   readonly rng: VirtioInstance<{ readonly counters: RngCounters }> | undefined;
   readonly shares: readonly VirtioInstance<{ readonly counters: P9Counters }>[];
+  readonly balloon: VirtioInstance<BalloonHandle> | undefined;
   /** RangeError when no slot is free. */
   plugDisk(options: BlockOptions): VirtioInstance<BlockHandle>;
   plugNic(options: NetOptions): VirtioInstance<NetHandle>;
@@ -86,8 +93,15 @@ export function createVirtioDevices(board: Board, bus: PciBus, options: VirtioOp
   const nics = options.nics.map((nic) => plugVirtioDevice(board, bus, net, nic));
   const ports = options.consoles;
   const console =
-    ports.length === 0 ? undefined : plugVirtioDevice(board, bus, VIRTIO_DEVICES.console, { ports });
+    ports.length === 0
+      ? undefined
+      : plugVirtioDevice(board, bus, VIRTIO_DEVICES.console, {
+          ports,
+          lines: options.lines,
+        });
   const entropy = options.rng ? plugVirtioDevice(board, bus, rng, undefined) : undefined;
+  const pages =
+    options.balloon === undefined ? undefined : plugVirtioDevice(board, bus, balloon, options.balloon);
   const shares = options.shares.map((share) => plugVirtioDevice(board, bus, p9, share));
   const settled = async (): Promise<void> => {
     for (const device of [...disks, ...shares]) await device.settled();
@@ -102,7 +116,7 @@ export function createVirtioDevices(board: Board, bus: PciBus, options: VirtioOp
     bus.unplug(slot);
     await disk?.settled();
   };
-  return { disks, nics, console, rng: entropy, shares, plugDisk, plugNic, unplug, settled };
+  return { disks, nics, console, rng: entropy, balloon: pages, shares, plugDisk, plugNic, unplug, settled };
 }
 
 function keep<Instance>(list: Instance[], instance: Instance): Instance {

@@ -1,0 +1,125 @@
+/** A VM of the daemon's as the verbs see it. */
+import { AppError } from '../contracts/errors.ts';
+import { DiskCreate } from '../contracts/api/index.ts';
+import {
+  FIRST_SERIAL,
+  type Instance,
+  type LineName,
+  lineText,
+  type Principal,
+  type Services,
+} from '../vmm/index.ts';
+import type { Target, WantedDisk } from './target.ts';
+
+export class DaemonTarget implements Target {
+  readonly instance: Instance;
+  readonly #services: Services;
+  readonly #who: Principal;
+  readonly #vmId: string;
+
+  /** Throws AppError `not_found`. */
+  constructor(services: Services, who: Principal, vmRef: string) {
+    this.#services = services;
+    this.#who = who;
+    this.#vmId = services.vms.find(who, vmRef).id;
+    this.instance = services.supervisor.get(this.#vmId);
+  }
+
+  /** The release is the kernel file's own. */
+  version(): string {
+    const { vms, images } = this.#services;
+    const vm = vms.find(this.#who, this.#vmId);
+    const { kernel_release, kernel_version } = images.find(vm.image_id);
+    const parts = ['Linux', vm.name, kernel_release ?? 'unknown', kernel_version ?? '', 'x86_64'];
+    return parts.filter((part) => part !== '').join(' ');
+  }
+
+  /**
+   * From outside a guest nothing can be written into its kernel's log: the text goes onto the stream of events (`vm.log`), and
+   * to the viewers and the scrollback of the first serial console, where UML's kernel would print it.
+   */
+  log(text: string): void {
+    const { vms, events } = this.#services;
+    const { tenant } = vms.find(this.#who, this.#vmId);
+    const resource = { type: 'vm', id: this.#vmId } as const;
+    events.append({ type: 'vm.log', tenant, resource, data: { text } });
+    const printed = new TextEncoder().encode(text.replaceAll(/\r?\n/g, '\r\n'));
+    this.instance.consoles.print(FIRST_SERIAL, printed);
+  }
+
+  async disk(unit: number): Promise<string | undefined> {
+    const { vms, images } = this.#services;
+    const { disks } = await vms.get(this.#who, this.#vmId);
+    const disk = disks.find(({ device }) => device === `ubd${unit}`);
+    if (disk === undefined) return undefined;
+    const { path, name, image_id } = disk;
+    if (path !== null) return path;
+    return image_id === null ? name : `${name},${images.get(image_id).name ?? image_id}`;
+  }
+
+  async addDisk({ unit, file, backing, readOnly }: WantedDisk): Promise<void> {
+    const { devices } = this.#services;
+    const device = `ubd${unit}`;
+    if (file.startsWith('/')) {
+      await devices.attachFile(this.#who, this.#vmId, device, file, backing, readOnly);
+      return;
+    }
+    if (backing !== undefined) this.#makeOverImage(file, backing);
+    await devices.attachDisk(this.#who, this.#vmId, {
+      disk: file,
+      device,
+      ...(readOnly ? { read_only: true } : {}),
+    });
+  }
+
+  async removeDisk(unit: number): Promise<void> {
+    await this.#services.devices.detachDisk(this.#who, this.#vmId, `ubd${unit}`);
+  }
+
+  async hasNic(unit: number): Promise<boolean> {
+    const { nics } = await this.#services.vms.get(this.#who, this.#vmId);
+    return nics.some(({ device }) => device === `eth${unit}`);
+  }
+
+  /** `NETWORK[,MAC]`: a tenant's card is on a network of the daemon's. */
+  async addNic(unit: number, value: string): Promise<void> {
+    const [network = '', mac] = value.split(',', 2);
+    await this.#services.devices.attachNic(this.#who, this.#vmId, { device: `eth${unit}`, network, mac });
+  }
+
+  async removeNic(unit: number): Promise<void> {
+    await this.#services.devices.detachNic(this.#who, this.#vmId, `eth${unit}`);
+  }
+
+  /** Serial lines are always there, if joined to nothing; consoles when they are configured. */
+  line(name: LineName): string | undefined {
+    const channel = this.#services.consoles.channel(this.#who, this.#vmId, lineText(name));
+    return channel ?? (name.driver === 'ssl' || name.number === 0 ? 'null' : undefined);
+  }
+
+  async setLine(name: LineName, value: string): Promise<void> {
+    await this.#services.consoles.set(this.#who, this.#vmId, lineText(name), value);
+  }
+
+  memoryBytes(): number {
+    return this.#services.vms.find(this.#who, this.#vmId).memory_bytes;
+  }
+
+  async changeMemory(bytes: number): Promise<void> {
+    await this.#services.vms.update(this.#who, this.#vmId, { memory_bytes: this.memoryBytes() + bytes });
+  }
+
+  /** `cow,backing`: as UML makes a COW file that is missing, so a disk of that name is made over the image. */
+  #makeOverImage(name: string, imageRef: string): void {
+    const { images, disks } = this.#services;
+    const image = images.find(imageRef);
+    try {
+      const disk = disks.find(this.#who, name);
+      if (disk.image_id === image.id) return;
+      throw new AppError('conflict', `disk ${name} is not over image ${imageRef}`);
+    } catch (error) {
+      if (!(error instanceof AppError && error.code === 'not_found')) throw error;
+    }
+    disks.create(this.#who, DiskCreate.parse({ name, image: image.id }));
+  }
+}
