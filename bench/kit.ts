@@ -25,7 +25,7 @@ export interface GuestOptions {
   readonly append?: string;
   readonly memoryMib?: number;
   readonly disks?: readonly BenchDisk[];
-  /** More options of `umlaut boot`. */
+  /** More options of `umlaut boot`, or of QEMU. */
   readonly options?: readonly string[];
 }
 
@@ -45,13 +45,13 @@ export class BenchKit {
   readonly kernelVersion: string;
   readonly folder: string;
   readonly #qemu: boolean;
-  readonly #kernel: string;
+  readonly kernel: string;
   readonly #busybox: Uint8Array;
 
   private constructor(folder: string, kernel: string, busybox: Uint8Array) {
     this.folder = folder;
     this.#qemu = findTool('qemu-system-x86_64') !== undefined;
-    this.#kernel = kernel;
+    this.kernel = kernel;
     this.kernelVersion = kernel.slice(kernel.indexOf('vmlinuz-') + 8);
     this.#busybox = busybox;
   }
@@ -113,7 +113,7 @@ export class BenchKit {
   }
 
   #command(engine: Engine, guest: GuestOptions): [string, string[]] {
-    const kernel = guest.kernel ?? this.#kernel;
+    const kernel = guest.kernel ?? this.kernel;
     const append = guest.append ?? 'console=ttyS0 quiet panic=-1';
     const mib = guest.memoryMib ?? MEMORY_MIB;
     const disks = guest.disks ?? [];
@@ -136,7 +136,10 @@ export class BenchKit {
         : `if=virtio,file=${qcow2},format=qcow2,cache=writeback,discard=unmap`,
     ]);
     const boot = ['-kernel', kernel, '-initrd', guest.initrd, '-append', append];
-    return ['qemu-system-x86_64', [...machine, '-m', String(mib), ...boot, ...attach]];
+    return [
+      'qemu-system-x86_64',
+      [...machine, '-m', String(mib), ...boot, ...attach, ...(guest.options ?? [])],
+    ];
   }
 
   /** Boots, and returns what the guest printed until it powered off. */

@@ -3,7 +3,9 @@ import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { type SwitchHandle, startSwitch } from '../index.ts';
+import { fold, sumOf } from '../offload/offload.ts';
 import { FakeGuest, macOf } from '../testing/fake-guest.ts';
+import { ip6, ip6Bytes, udpBytes } from '../testing/packets.ts';
 import { ACK, FIN, type Got, PSH, RST, SYN, TcpGuest } from '../testing/tcp-guest.ts';
 import { buildIpv4, PROTOCOL_UDP, parseIpv4 } from '../wire/ipv4.ts';
 import { parseIp } from '../wire/address.ts';
@@ -417,4 +419,29 @@ test('a datagram to a place that is not allowed is answered: prohibited', async 
   const frame = await network.guest.take((bytes) => parseEthernet(bytes)?.type === ETHERTYPE_IPV4);
   const packet = parseIpv4(frame.subarray(14))!;
   expect([packet.protocol, packet.payload[0], packet.payload[1]]).toEqual([1, 3, 13]);
+});
+
+test('UDP over IPv6: an answer comes back', async () => {
+  const network = await lab();
+  const echo = createSocket('udp6');
+  onTestFinished(() => void echo.close());
+  echo.on('message', (payload, { address, port }) => echo.send(payload, port, address));
+  echo.bind(0, '::1');
+  await once(echo, 'listening');
+  const [from, to] = ['fd00::2', '::1'];
+  const udp = Buffer.from(udpBytes(900, echo.address().port, 'sixth'));
+  const packet = ip6({ from, to, next: PROTOCOL_UDP, payload: [...udp] });
+  const sum = ~fold(sumOf(packet, 8, 32) + PROTOCOL_UDP + udp.length + sumOf(udp, 0, udp.length)) & 0xffff;
+  Buffer.from(packet.buffer, packet.byteOffset + 40).writeUInt16BE(sum, 6);
+  const mac = bytesOf(network.guest.mac);
+  const frame = { destination: bytesOf(network.gatewayMac), source: mac, type: 0x86dd, payload: packet };
+  network.guest.nic.send([buildEthernet(frame)]);
+  const answer = Buffer.from(await network.guest.take((bytes) => parseEthernet(bytes)?.type === 0x86dd));
+  expect([...answer.subarray(22, 54)]).toEqual([...ip6Bytes(to), ...ip6Bytes(from)]);
+  expect([answer.readUInt16BE(54), answer.readUInt16BE(56)]).toEqual([echo.address().port, 900]);
+  expect(answer.toString('latin1', 62)).toBe('sixth');
+  const all = fold(
+    sumOf(answer, 22, 32) + PROTOCOL_UDP + (answer.length - 54) + sumOf(answer, 54, answer.length - 54),
+  );
+  expect(all).toBe(0xffff);
 });
