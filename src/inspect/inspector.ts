@@ -1,6 +1,7 @@
 /** Answers questions about a guest's kernel; reads its symbols and types once for each boot. */
 import { AppError } from '../contracts/errors.ts';
 import type { MachineInspection } from '../engine/inspection.ts';
+import { openDiskSlots } from './disks.ts';
 import { InspectError } from './errors.ts';
 import { LinuxKernel } from './kernel.ts';
 import { ELSEWHERE_ONLY, PROC_FILES, readProc } from './proc/files.ts';
@@ -40,6 +41,11 @@ export class Inspector {
     if (text === undefined)
       throw new AppError('not_found', `the guest has no process ${pid}`, { field: 'pid' });
     return text;
+  }
+
+  /** PCI slots of disks that the guest has open. AppError `unsupported`. */
+  openDiskSlots(): Set<number> {
+    return this.#ask(openDiskSlots);
   }
 
   /** The kernel that runs now. AppError `unsupported` for one that cannot be read. */

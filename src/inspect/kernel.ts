@@ -21,6 +21,7 @@ export const SYMBOLS = [
   '_stext',
   '_totalram_pages',
   'avenrun',
+  'blockdev_superblock',
   'current_task',
   'do_execveat_common.isra.0',
   'file_systems',

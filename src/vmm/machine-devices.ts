@@ -1,4 +1,5 @@
 /** A machine's disks and network cards by their device names: opened at its start, plugged in and let go while it runs; and its shares. */
+import { setTimeout as delay } from 'node:timers/promises';
 import { AppError } from '../contracts/errors.ts';
 import type { DiskConfig, NicConfig, ShareConfig } from '../contracts/machine.ts';
 import type { MachineStats, MachineWorkerData } from '../contracts/ports.ts';
@@ -11,6 +12,9 @@ import { openNicPort } from '../switchd/port-rings.ts';
 
 /** How long a guest has to let go of a device before whoever asked is told. */
 export const DETACH_TIMEOUT_MS = 20_000;
+/** Programs that look at every new disk have it open for a moment. */
+const OPEN_GRACE_MS = 1000;
+const OPEN_POLL_MS = 50;
 
 interface DiskSlot {
   readonly backend: GuestDisk;
@@ -59,6 +63,8 @@ export interface DeviceEvents {
   /** The guest has let go of a device, and it is closed. */
   gone(device: string): void;
   diskFailed(device: string, failure: DiskFailure): void;
+  /** Asks whether the guest has the disk in a slot open. */
+  isOpen(slot: number): boolean;
 }
 
 export class MachineDevices {
@@ -150,7 +156,7 @@ export class MachineDevices {
 
   /**
    * Asks the guest to let go of a device; resolves when it has and the device is closed. AppErrors: `not_found`, `conflict`,
-   * `guest_not_responding` when it takes too long: the device goes when the guest lets go of it after all, or reboots.
+   * `in_use` for a disk that the guest has open, as far as its kernel can be read; `guest_not_responding` when it takes too long: the device goes when the guest lets go of it after all, or reboots.
    */
   async detach(device: string): Promise<void> {
     const { slot } = this.#find(device);
@@ -160,6 +166,7 @@ export class MachineDevices {
         remedy: 'let it go on with go',
       });
     }
+    if (this.#disks.has(device)) await this.#requireClosed(device, slot);
     const gone = machine.unplug(slot);
     if (!this.#leaving.has(device)) {
       const leaving = gone.then(() => this.#gone(device));
@@ -177,6 +184,20 @@ export class MachineDevices {
         remedy:
           'it goes when the guest lets go of it or reboots; a guest that is still booting can be asked again',
       });
+    }
+  }
+
+  /** Linux lets go of a disk that is mounted too: what is written to it afterwards would be lost. */
+  async #requireClosed(device: string, slot: number): Promise<void> {
+    const deadline = performance.now() + OPEN_GRACE_MS;
+    while (this.#events.isOpen(slot)) {
+      if (performance.now() > deadline) {
+        throw new AppError('in_use', `the guest has ${device} open`, {
+          field: 'device',
+          remedy: 'unmount it there first, and end what else uses it: swap, LVM, RAID',
+        });
+      }
+      await delay(OPEN_POLL_MS);
     }
   }
 

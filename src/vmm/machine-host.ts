@@ -78,6 +78,7 @@ export class MachineHost {
     this.#devices = new MachineDevices(data, {
       gone: (device) => post({ type: 'device-gone', device }),
       diskFailed: (device, failure) => this.#diskFailed(device, failure),
+      isOpen: (slot) => this.#isOpen(slot),
     });
     try {
       this.#machine = this.#makeMachine(kernel, initrd);
@@ -252,6 +253,16 @@ export class MachineHost {
       });
     }
     this.#machine.setMemory(bytes);
+  }
+
+  /** Of a kernel that cannot be read it is not known: it is asked to let go as it is. */
+  #isOpen(slot: number): boolean {
+    try {
+      return this.#inspector.openDiskSlots().has(slot);
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'unsupported') return false;
+      throw error;
+    }
   }
 
   #detach(device: string): Promise<void> {

@@ -59,6 +59,11 @@ describe('a guest that runs', () => {
       await session.check(
         'mke2fs -q /dev/vdb && mount /dev/vdb /mnt && echo kept > /mnt/file && umount /mnt',
       );
+      // Linux would let go of it while it is mounted.
+      await session.check('mount /dev/vdb /mnt');
+      expect(await say('remove ubd1')).toMatchObject({ err: -16, text: 'Device is currently open' });
+      await expect(daemon.client.detachDisk('web', 'ubd1')).rejects.toMatchObject({ code: 'in_use' });
+      await session.check('echo kept > /mnt/file && umount /mnt && [ -e /dev/vdb ]');
       expect((await daemon.client.detachDisk('web', 'ubd1')).disks).toHaveLength(1);
       await session.check(goes('/dev/vdb'));
       expect(await say('config ubd1=data')).toMatchObject({ ok: true, err: 0, text: '' });
