@@ -7,7 +7,7 @@ export interface JobPayloads {
   'image.import': {
     readonly operationId: string;
     readonly name: string;
-    readonly kernel: string;
+    readonly kernel?: string | undefined;
     readonly initrd?: string | undefined;
     readonly disk: string;
     readonly append?: string | undefined;

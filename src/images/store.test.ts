@@ -8,7 +8,7 @@ import { type Image, type ImageSources, ImageStore } from './store.ts';
 
 interface Fixture {
   readonly store: ImageStore;
-  readonly sources: ImageSources;
+  readonly sources: ImageSources & { readonly kernel: string };
   readonly folder: string;
 }
 

@@ -12,6 +12,7 @@ import { fileError } from '../storage/errors.ts';
 import { convertDisk } from '../storage/convert.ts';
 import { detectFormat } from '../storage/open-source.ts';
 import { type CopyOptions, copyDisk } from '../storage/restore.ts';
+import { takeBootFiles } from './boot-files.ts';
 import { checkAppend, checkName, checkPart } from './checks.ts';
 import { hashFile } from './hash.ts';
 import {
@@ -33,13 +34,14 @@ export interface Image extends ImageManifest {
 }
 
 export interface ImageSources {
-  readonly kernel: string;
+  /** Undefined: kernel, initrd and command line are taken out of the disk, as cloud images have them. */
+  readonly kernel?: string | undefined;
   readonly initrd?: string | undefined;
   /** A raw disk, or a qcow2 file with its backing files beside it; stored raw. */
   readonly disk: string;
   readonly name: string;
-  /** Default kernel command line. */
-  readonly append: string;
+  /** Default kernel command line; none when undefined, or what the disk's boot loader gives. */
+  readonly append?: string | undefined;
 }
 
 export interface ImportOptions {
@@ -66,29 +68,30 @@ export class ImageStore {
    * `io_error`, `canceled`, with the field at fault.
    */
   async import(sources: ImageSources, options: ImportOptions = {}): Promise<Image> {
-    checkName(sources.name);
-    checkAppend(sources.append);
-    const files = PART_NAMES.flatMap((part) =>
-      sources[part] === undefined ? [] : [[part, sources[part]] as const],
-    );
-    for (const [part, file] of files) checkPart(part, file);
+    const { name, append } = sources;
+    checkName(name);
+    if (append !== undefined) checkAppend(append);
+    for (const [part, file] of filesOf(sources)) checkPart(part, file);
     const draft = this.draftFolder();
+    const taken = this.draftFolder();
     try {
-      const parts: Partial<Record<PartName, ImagePart>> = {};
-      const sizes = files.map(([, file]) => fs.statSync(file).size);
-      const totalBytes = sizes.reduce((sum, size) => sum + size, 0);
-      let doneBytes = 0;
-      for (const [index, [part, file]] of files.entries()) {
-        const before = doneBytes;
-        const size = sizes[index]!;
-        const progress = (share: number): void => options.onProgress?.((before + share * size) / totalBytes);
-        parts[part] = await storePart(part, file, path.join(draft, part), progress, options.signal);
-        doneBytes += size;
+      if (sources.kernel !== undefined) {
+        const parts = await storeParts(filesOf(sources), draft, options);
+        return this.#publish(draft, name, append ?? '', parts);
       }
-      return this.#publish(draft, sources, parts);
+      // Into the store first: what is looked at is raw then, and nobody else's to change.
+      const share = (from: number, to: number): ImportOptions => partOf(options, from, to);
+      const disk = await storeParts([['disk', sources.disk]], draft, share(0, 0.9));
+      const boot = await takeBootFiles(path.join(draft, 'disk'), taken, options.signal);
+      const kernel = filesOf({ kernel: boot.kernel, initrd: sources.initrd ?? boot.initrd });
+      for (const [part, file] of kernel) checkPart(part, file);
+      const rest = await storeParts(kernel, draft, share(0.9, 1));
+      return this.#publish(draft, name, append ?? boot.append, { ...disk, ...rest });
     } catch (error) {
       fs.rmSync(draft, { recursive: true, force: true });
-      throw fileError(error, 'image', `cannot store image ${sources.name}`);
+      throw fileError(error, 'image', `cannot store image ${name}`);
+    } finally {
+      fs.rmSync(taken, { recursive: true, force: true });
     }
   }
 
@@ -168,11 +171,11 @@ export class ImageStore {
     fs.rmSync(draft, { recursive: true, force: true });
   }
 
-  #publish(draft: string, sources: ImageSources, parts: Partial<Record<PartName, ImagePart>>): Image {
+  #publish(draft: string, name: string, append: string, parts: StoredParts): Image {
     const { kernel, disk, initrd } = parts;
     // INVARIANT: `import` stores the kernel and the disk of every image.
     const content = {
-      append: sources.append,
+      append,
       parts: { kernel: kernel!, disk: disk!, ...(initrd && { initrd }) },
     };
     const id = imageId(content);
@@ -184,7 +187,7 @@ export class ImageStore {
     const manifest: ImageManifest = {
       format: 1,
       id,
-      name: sources.name,
+      name,
       createdAt: new Date().toISOString(),
       ...content,
     };
@@ -243,6 +246,40 @@ function partsOf(image: Image): (readonly [PartName, string, ImagePart])[] {
     const file = image[part];
     return recorded === undefined || file === undefined ? [] : [[part, file, recorded] as const];
   });
+}
+
+type StoredParts = Partial<Record<PartName, ImagePart>>;
+type PartFile = readonly [part: PartName, file: string];
+
+function filesOf(sources: Partial<Pick<ImageSources, PartName>>): PartFile[] {
+  return PART_NAMES.flatMap((part) => {
+    const { [part]: file } = sources;
+    return file === undefined ? [] : [[part, file] as const];
+  });
+}
+
+/** Progress of a part of the work, `from` … `to` of the whole. */
+function partOf({ onProgress, signal }: ImportOptions, from: number, to: number): ImportOptions {
+  return { onProgress: (fraction) => onProgress?.(from + fraction * (to - from)), signal };
+}
+
+async function storeParts(
+  files: readonly PartFile[],
+  folder: string,
+  { onProgress, signal }: ImportOptions,
+): Promise<StoredParts> {
+  const parts: StoredParts = {};
+  const sizes = files.map(([, file]) => fs.statSync(file).size);
+  const totalBytes = sizes.reduce((sum, size) => sum + size, 0);
+  let doneBytes = 0;
+  for (const [index, [part, file]] of files.entries()) {
+    const before = doneBytes;
+    const size = sizes[index]!;
+    const progress = (share: number): void => onProgress?.((before + share * size) / totalBytes);
+    parts[part] = await storePart(part, file, path.join(folder, part), progress, signal);
+    doneBytes += size;
+  }
+  return parts;
 }
 
 /** `onProgress` is told the share that is done. */

@@ -85,10 +85,11 @@ export interface ImageLibrary {
   import(
     sources: {
       readonly name: string;
-      readonly kernel: string;
+      /** Undefined: kernel, initrd and command line are taken out of the disk. */
+      readonly kernel?: string | undefined;
       readonly initrd?: string | undefined;
       readonly disk: string;
-      readonly append: string;
+      readonly append?: string | undefined;
     },
     onProgress: (progress: ImageProgress) => void,
     signal: AbortSignal,

@@ -7,7 +7,7 @@ import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts'
 import type { Io } from '../io.ts';
 
 interface ImportOptions {
-  readonly kernel: string;
+  readonly kernel?: string;
   readonly initrd?: string;
   readonly disk: string;
   readonly append?: string;
@@ -29,7 +29,10 @@ export function registerImage(program: Command, io: Io): void {
   image
     .command('import')
     .argument('<name>')
-    .requiredOption('--kernel <file>', 'bzImage, ELF with a PVH note, or multiboot ELF')
+    .option(
+      '--kernel <file>',
+      'bzImage, ELF with a PVH note, or multiboot ELF (default: what /boot of the disk has, with its initrd)',
+    )
     .option('--initrd <file>')
     .requiredOption('--disk <file>', 'raw or qcow2 disk')
     .option('--append <text>', 'kernel command line')
@@ -40,7 +43,7 @@ export function registerImage(program: Command, io: Io): void {
       const { kernel, initrd, disk, append } = options;
       const started = await context.client.importImage({
         name,
-        kernel: resolve(kernel),
+        ...(kernel !== undefined && { kernel: resolve(kernel) }),
         ...(initrd !== undefined && { initrd: resolve(initrd) }),
         disk: resolve(disk),
         ...(append !== undefined && { append }),

@@ -39,7 +39,10 @@ export type ImageBuild = z.infer<typeof ImageBuild>;
 /** Paths on the daemon's host; each must be under a folder that the operator allows (`--allow-path`). */
 export const ImageImport = z.strictObject({
   name: Name,
-  kernel: HostPath,
+  kernel: HostPath.optional().meta({
+    description:
+      'Missing: kernel, initial RAM disk and command line are taken out of the disk, from /boot of its ext4 file system, as cloud images have them',
+  }),
   initrd: HostPath.optional(),
   disk: HostPath.meta({ description: "A raw or qcow2 disk; becomes the read-only base of the VMs' ubd0" }),
   append: z.string().max(2048).optional(),

@@ -118,7 +118,7 @@ export class Images {
       operations.addResource(operationId, { type: 'image', id: this.register(image, name) });
     });
     jobs.process('image.import', async (payload, context) => {
-      const { operationId, name, kernel, initrd, disk, append = '' } = payload;
+      const { operationId, name, kernel, initrd, disk, append } = payload;
       const sources = { name, kernel, initrd, disk, append };
       const image = await library.import(sources, percent(context.progress), context.signal);
       operations.addResource(operationId, { type: 'image', id: this.register(image, name) });

@@ -415,8 +415,8 @@ export class FakeLibrary implements ImageLibrary {
     await this.#gated(signal);
     return this.#add(name, `built ${name}`);
   }
-  async import(sources: { name: string; kernel: string; disk: string }): Promise<StoredImage> {
-    if (fs.readFileSync(sources.kernel, 'utf8') !== 'kernel') {
+  async import(sources: { name: string; kernel?: string | undefined; disk: string }): Promise<StoredImage> {
+    if (sources.kernel !== undefined && fs.readFileSync(sources.kernel, 'utf8') !== 'kernel') {
       throw new AppError('bad_kernel', `${sources.kernel} is no kernel`, {
         field: 'kernel',
         remedy: 'name one',
