@@ -26,7 +26,7 @@ const RULES: readonly { readonly who: string; readonly may: readonly string[] }[
   { who: 'uml/', may: ['contracts/'] },
   {
     who: 'cli/linux/',
-    may: ['cli/', 'contracts/', 'engine/', 'images/', 'mconsole/', 'storage/', 'uml/', 'vmm/'],
+    may: ['cli/', 'contracts/', 'engine/', 'images/', 'mconsole/', 'storage/', 'switchd/', 'uml/', 'vmm/'],
   },
   { who: 'cli/commands/daemon.ts', may: ['cli/', 'contracts/', 'main.ts'] },
   { who: 'cli/commands/disk-files.ts', may: ['cli/', 'contracts/', 'storage/'] },

@@ -20,6 +20,8 @@ export function registerLinux(program: Command, io: Io): void {
   con0..con15=IN[,OUT]                the consoles hvc0, hvc1, ... (default: con0=fd:0,fd:1, the others none)
   ssl0..ssl3=IN[,OUT]                 the serial lines ttyS0 to ttyS3; con= and ssl= for all that are not named
                                       each fd:N, pts, pty, tty:DEVICE, xterm, port:[ADDRESS:]N, null or none
+  eth<n>=TRANSPORT[,...]              network cards, as UML has them: slirp (user-mode NAT), daemon, mcast, ucast, tuntap, vde,
+                                      pcap, slip
   xterm=PROGRAM,TITLE SWITCH,EXEC SWITCH
   Everything else goes to the guest's kernel.`,
     )

@@ -1,6 +1,7 @@
 /** A machine of this process with its consoles, as the verbs of the management console see it. */
 import { NICS_MAX, type VmState } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
+import type { NicConfig } from '../../contracts/machine.ts';
 import type { FromMachine, MachineRequest } from '../../contracts/ports.ts';
 import type { MachineControl, Target, WantedDisk } from '../../mconsole/target.ts';
 import { parseLine } from '../../uml/channels.ts';
@@ -52,9 +53,16 @@ export class HostControl implements MachineControl {
   }
 }
 
-/** Plugs network cards in by UML's words. */
+export interface PluggedCard {
+  readonly nic: NicConfig;
+  /** The machine's end of its cable. */
+  readonly ring: SharedArrayBuffer;
+}
+
+/** Where the cables of network cards lead. */
 export interface Cards {
-  attach(unit: number, eth: Eth): Promise<void>;
+  plug(unit: number, eth: Eth): Promise<PluggedCard>;
+  unplug(unit: number): Promise<void>;
 }
 
 export interface ForegroundOptions {
@@ -118,7 +126,10 @@ export class Foreground implements Target {
     if (message.type !== 'device-gone') return;
     const unit = Number(message.device.slice(3));
     if (message.device.startsWith('ubd')) this.#disks.delete(unit);
-    else this.#nics.delete(unit);
+    else {
+      this.#nics.delete(unit);
+      void this.#options.cards.unplug(unit);
+    }
   }
 
   version(): string {
@@ -155,7 +166,14 @@ export class Foreground implements Target {
   async addNic(unit: number, value: string): Promise<void> {
     const { eth } = parseEth(`eth${unit}=${value}`, String(unit), value);
     if (unit >= NICS_MAX) throw new AppError('quota_exceeded', `a VM has at most ${NICS_MAX} NICs`);
-    await this.#options.cards.attach(unit, eth);
+    const { cards } = this.#options;
+    const { nic, ring } = await cards.plug(unit, eth);
+    try {
+      await this.instance.request({ type: 'attach-nic', nic, ring });
+    } catch (error) {
+      await cards.unplug(unit);
+      throw error;
+    }
     this.#nics.add(unit);
   }
 

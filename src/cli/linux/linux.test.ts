@@ -122,7 +122,8 @@ test('takes another umid where one is in use, and ends at a reboot with noreboot
 
 test('refuses what it cannot do', async () => {
   for (const [words, message] of [
-    ['eth0=daemon', /network card/],
+    ['eth0=tuntap,nosuchtap0', /no device nosuchtap0/],
+    ['eth0=ethertap,tap0', /tuntap/],
     ['ubd0=missing', /missing/],
     ['ssl5=fd:1', /no ssl5/],
     ['con1=tty:/nonexistent', /no \/nonexistent/],

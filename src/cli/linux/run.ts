@@ -1,7 +1,7 @@
 /** Runs one machine in the foreground on UML's command line. */
 import { readFileSync } from 'node:fs';
 import { CompileService } from '../../engine/jit/compile-service.ts';
-import type { FromMachine } from '../../contracts/ports.ts';
+import type { FromMachine, MachineWorkerData } from '../../contracts/ports.ts';
 import { kernelVersion } from '../../engine/boot/kernel-version.ts';
 import { NOTIFY, notifyText } from '../../mconsole/wire/notify.ts';
 import { releaseUmid, type UmidFolder } from '../../mconsole/socket/umid-folder.ts';
@@ -13,7 +13,7 @@ import { checkMemory, exitStatus, reportBootError } from '../boot.ts';
 import { haltOnSignals } from '../boot-terminal.ts';
 import { defaultHome } from '../home.ts';
 import type { Io } from '../io.ts';
-import { cards } from './cards.ts';
+import { NetworkCards } from './cards.ts';
 import { claimFolder, type ForegroundConsole, openConsole } from './console.ts';
 import { Foreground } from './foreground.ts';
 import { defaultKernel, type GuestKernel, machineConfig } from './plan.ts';
@@ -45,8 +45,25 @@ async function runMachine(
   folder: UmidFolder,
   io: Io,
 ): Promise<number> {
-  const config = machineConfig(line, guest, folder.umid);
-  checkMemory(config.memoryBytes);
+  const plan = machineConfig(line, guest, folder.umid);
+  checkMemory(plan.memoryBytes);
+  const cards = new NetworkCards(folder.umid, io);
+  try {
+    const { nics, nicRings } = await cards.plugAll(line.eths);
+    return await runWithCards(line, { config: { ...plan, nics }, nicRings }, folder, cards, io);
+  } finally {
+    await cards.close();
+  }
+}
+
+async function runWithCards(
+  line: UmlCommandLine,
+  data: MachineWorkerData,
+  folder: UmidFolder,
+  cards: NetworkCards,
+  io: Io,
+): Promise<number> {
+  const { config } = data;
   let console: ForegroundConsole | undefined;
   const take = (message: FromMachine): void => {
     foreground.take(message);
@@ -56,7 +73,7 @@ async function runMachine(
     if (message.type === 'hung') console?.notify(NOTIFY.HANG, new Uint8Array(0));
     if (message.type === 'notification') console?.notify(NOTIFY.USER, message.bytes);
   };
-  const host = new MachineHost({ config, nicRings: [] }, readFileSync, take, new CompileService().connect());
+  const host = new MachineHost(data, readFileSync, take, new CompileService().connect());
   const consoles = new ConsoleHub({
     input: (name, bytes) => void host.input(name, bytes),
     taken: (name, bytes) => host.outputTaken(name, bytes),
@@ -77,7 +94,6 @@ async function runMachine(
   const ignoreSignals = haltOnSignals(host);
   try {
     await foreground.join();
-    for (const [unit, eth] of line.eths) await cards.attach(unit, eth);
     console = await openConsole(folder, foreground, line.notifyPath, io);
     const end = await host.run();
     await host.close();

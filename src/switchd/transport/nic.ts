@@ -18,6 +18,8 @@ export interface NicOptions {
   readonly name: string;
   readonly mac: string;
   readonly transport: Transport;
+  /** A transport that cannot be opened now is no error: it is tried again until it can. */
+  readonly mayBeLate?: boolean | undefined;
 }
 
 /** Connects a card of a guest of the user's own. `detach` ends the transport. Throws AppError. */
@@ -27,7 +29,7 @@ export async function plugTransport(handle: SwitchHandle, options: NicOptions): 
   await handle.createNetwork({
     ...{ id, name: transport.kind, ...NAT_NETWORK, reservations },
     uplink: transport,
-    uplinkRequired: true,
+    uplinkRequired: options.mayBeLate !== true,
     nat: AS_THE_USER,
     // Elsewhere others give addresses and answer for names.
     services: transport.kind === 'nat',

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { requireTool, skipTest } from '../../../test/support/tools.ts';
+import { AppError } from '../../contracts/errors.ts';
 import { cpioArchive } from '../../images/cpio.ts';
 import { startSwitch } from '../index.ts';
 import { UmlSwitch } from './control-server.ts';
@@ -61,7 +62,7 @@ async function boot(
   name: string,
   awaited: string,
   args: readonly string[],
-  control = join(folder, 'ctl'),
+  eth = `daemon,,unix,${join(folder, 'ctl')}`,
 ): Promise<string> {
   const uml = requireTool('linux.uml', 'user-mode-linux');
   const setarch = requireTool('setarch', 'util-linux');
@@ -72,7 +73,7 @@ async function boot(
     `initrd=${join(folder, 'initrd')}`,
     'root=/dev/ram0',
   ];
-  const consoles = ['con=null', 'con0=null,fd:1', 'ssl=null', `eth0=daemon,,unix,${control}`];
+  const consoles = ['con=null', 'con0=null,fd:1', 'ssl=null', `eth0=${eth}`];
   // Without randomized addresses, with which UML sometimes has no memory.
   const guest = spawn(setarch, ['-R', uml, ...machine, ...consoles, ...args], {
     cwd: folder,
@@ -126,6 +127,38 @@ test('linux.uml joins a network and pings its gateway', { timeout: 3 * BOOT_MS }
   });
   onTestFinished(() => handle.close());
   await handle.createNetwork({ id: 'net', name: 'lab', subnet: '10.77.0.0/24', umlSocket });
-  const said = await boot('three', 'GUEST-DONE', ['ip=10.77.0.50', 'ping=10.77.0.1'], umlSocket);
+  const said = await boot(
+    'three',
+    'GUEST-DONE',
+    ['ip=10.77.0.50', 'ping=10.77.0.1'],
+    `daemon,,unix,${umlSocket}`,
+  );
   expect(said).toContain('3 packets transmitted, 3 packets received, 0% packet loss');
 });
+
+test.each(['daemon', 'mcast'] as const)(
+  'a network whose uplink is %s is reached by linux.uml on the same',
+  { timeout: 3 * BOOT_MS },
+  async (kind) => {
+    writeInitrd(staticBusybox());
+    const handle = await startSwitch({
+      onError: (error) => {
+        throw error;
+      },
+    });
+    onTestFinished(() => handle.close());
+    const socket = join(folder, 'ctl');
+    const [group, port, ttl] = ['239.192.168.78', 20_000 + (process.pid % 20_000), 0];
+    const uplink = kind === 'daemon' ? ({ kind, socket } as const) : ({ kind, group, port, ttl } as const);
+    try {
+      const network = { id: 'net', name: 'lab', subnet: '10.77.0.0/24' };
+      await handle.createNetwork({ ...network, uplink, uplinkRequired: true });
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'unreachable') skipTest(`no ${kind} on this host`);
+      throw error;
+    }
+    const eth = kind === 'daemon' ? `daemon,,unix,${socket}` : `mcast,,${group},${port},${ttl}`;
+    const said = await boot(`by-${kind}`, 'GUEST-DONE', ['ip=10.77.0.50', 'ping=10.77.0.1'], eth);
+    expect(said).toContain('3 packets transmitted, 3 packets received, 0% packet loss');
+  },
+);
