@@ -12,6 +12,7 @@ const TOOLS = [
   ['chromium', 'chromium'],
   ['cpio', 'cpio'],
   ['debugfs', 'e2fsprogs'],
+  ['isoinfo', 'genisoimage'],
   ['linux.uml', 'user-mode-linux'],
   ['mke2fs', 'e2fsprogs'],
   ['nasm', 'nasm'],

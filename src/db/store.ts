@@ -1,4 +1,5 @@
 import { BackupTable } from './backups.ts';
+import { CloudInitTable } from './cloud-init.ts';
 import type { Sqlite } from './database.ts';
 import { DestinationTable } from './destinations.ts';
 import { DiskTable } from './disks.ts';
@@ -25,6 +26,7 @@ export class Store {
   readonly networks: NetworkTable;
   readonly addresses: AddressTable;
   readonly firewalls: FirewallTable;
+  readonly cloudInit: CloudInitTable;
   readonly layers: LayerTable;
   readonly forwards: ForwardTable;
   readonly disks: DiskTable;
@@ -47,6 +49,7 @@ export class Store {
     this.networks = new NetworkTable(db);
     this.addresses = new AddressTable(db);
     this.firewalls = new FirewallTable(db);
+    this.cloudInit = new CloudInitTable(db);
     this.forwards = new ForwardTable(db);
     this.shares = new ShareTable(db);
     this.layers = new LayerTable(db);

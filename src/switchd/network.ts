@@ -12,6 +12,7 @@ import { Segment } from './fabric/segment.ts';
 import type { Located } from './nat/forwards.ts';
 import { Nat } from './nat/nat.ts';
 import { INTERNET_ONLY, NatPolicy } from './nat/policy.ts';
+import type { FrameBuffer } from './ring/frame-buffer.ts';
 import { openSwitchPort } from './port-rings.ts';
 import { type CheckedPort, checkPort, type PortAddresses, type Surroundings } from './port-settings.ts';
 import type {
@@ -25,6 +26,7 @@ import type {
 } from './protocol.ts';
 import { Gateway, type StationInfo, type Stations } from './services/gateway.ts';
 import { LEASES_MAX, LeaseTable } from './services/lease-table.ts';
+import { type Documents, MetadataService } from './services/metadata.ts';
 import { checkLabel, hostAddress, networkSettings, stationMac } from './settings.ts';
 import type { LinkTransport } from './transport/open-link.ts';
 import { Uplink, UPLINK_PORT, type UplinkState } from './transport/uplink.ts';
@@ -41,6 +43,7 @@ interface Station extends Inlet {
   addresses: PortAddresses;
   guard: Guard | undefined;
   firewall: Firewall | undefined;
+  metadata: Documents | undefined;
 }
 
 /** Monotonic. */
@@ -56,6 +59,7 @@ export class Network implements Stations {
   readonly #surroundings: Surroundings;
   readonly #stations = new Map<string, Station>();
   readonly #nat: Nat | undefined;
+  readonly #metadata: MetadataService;
   readonly #captures = new Set<Capture>();
   #uml: UmlTrunk | undefined;
   #uplink: Uplink | undefined;
@@ -84,17 +88,22 @@ export class Network implements Stations {
       isMute: options.services === false,
       now: nowSeconds,
     });
+    const sending = {
+      mac: settings.gatewayMac,
+      emit: (frame: FrameBuffer) => this.#segment.forward(this.#gateway.port, frame),
+      publish: () => this.#segment.flush(),
+      begin: () => this.#segment.setTime(nowSeconds()),
+    };
+    this.#metadata = new MetadataService({ ...sending, documentsAt: (slot) => this.#documentsAt(slot) });
+    this.#gateway.metadata = this.#metadata;
     if (options.uplink?.kind !== 'nat') return;
     const policy = new NatPolicy(options.nat ?? INTERNET_ONLY);
     const address = uint32(settings.gatewayIp);
     this.#nat = new Nat({
-      mac: settings.gatewayMac,
+      ...sending,
       address,
       policy,
       locate: (ip) => this.#locate(ip),
-      emit: (frame) => this.#segment.forward(this.#gateway.port, frame),
-      publish: () => this.#segment.flush(),
-      begin: () => this.#segment.setTime(nowSeconds()),
     });
     this.#gateway.router = this.#nat;
   }
@@ -127,6 +136,7 @@ export class Network implements Stations {
   async close(): Promise<void> {
     await this.#uplink?.close();
     this.#nat?.close();
+    this.#metadata.close();
     for (const capture of this.#captures) capture.end();
     await this.#uml?.close();
   }
@@ -153,7 +163,16 @@ export class Network implements Stations {
     };
     const { addresses, guard, firewall } = checked;
     const inlet = { port, segment: this.#segment, input, onCorrupt, open: true };
-    const station: Station = { ...inlet, name, mac, macBytes, addresses, guard, firewall };
+    const station: Station = {
+      ...inlet,
+      name,
+      mac,
+      macBytes,
+      addresses,
+      guard,
+      firewall,
+      metadata: options.metadata,
+    };
     this.#stations.set(portId, station);
     this.#apply(station, checked);
     this.#pump.add(station);
@@ -166,6 +185,7 @@ export class Network implements Stations {
     station.guard?.release();
     const checked = checkPort(settings, station.macBytes, this.#surroundings, station.firewall);
     this.#checkAddresses(portId, checked.addresses);
+    station.metadata = settings.metadata;
     this.#segment.setRules(station.port, checked.rules);
     this.#apply(station, checked);
   }
@@ -178,6 +198,7 @@ export class Network implements Stations {
     this.#pump.remove(station);
     this.#segment.remove(station.port);
     this.#nat?.forget(station.port.slot);
+    this.#metadata.forget(station.port.slot);
     station.guard?.release();
   }
 
@@ -271,6 +292,11 @@ export class Network implements Stations {
   #locate(ip: number): Located | undefined {
     const owner = [...this.#stations.values()].find((station) => this.#addressesOf(station).includes(ip));
     return owner && { peer: { mac: owner.macBytes, address: uint32(ip) }, slot: owner.port.slot };
+  }
+
+  #documentsAt(slot: number): Documents | undefined {
+    const id = this.#segment.port(slot)?.id;
+    return id === undefined ? undefined : this.#stations.get(id)?.metadata;
   }
 
   #portInfo(port: Port): PortInfo {

@@ -83,6 +83,8 @@ export interface PortSettings {
   readonly limits?:
     | { readonly fromPort?: RateLimit | undefined; readonly toPort?: RateLimit | undefined }
     | undefined;
+  /** What the metadata service answers there, by path; nobody is there when missing. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
   /** Rules in order; nothing is filtered when there are none. Other rules know nothing of the conversations so far. */
   readonly firewall?: readonly FirewallRule[] | undefined;
   /** What it may flood. A protected port has limits anyway. */

@@ -13,6 +13,7 @@ import type { ImageLibrary, Log, MachineFactory, NatPolicyOptions, NetworkSwitch
 import { Addresses } from './services/addresses.ts';
 import { Consoles } from './services/consoles.ts';
 import { Devices } from './services/devices.ts';
+import { CloudInits } from './services/cloud-init.ts';
 import { DiskWork } from './services/disk-work.ts';
 import { Disks } from './services/disks.ts';
 import { Forwards } from './services/forwards.ts';
@@ -96,6 +97,7 @@ export class Manager {
     const disks = new Disks({ store, events, home, library, images, hostPaths });
     const shares = new Shares(store, hostPaths);
     const addresses = new Addresses({ store, fabric, log });
+    const cloudInits = new CloudInits(store, home);
     const supervisor = new Supervisor({
       store,
       events,
@@ -104,6 +106,7 @@ export class Manager {
       disks,
       shares,
       addresses,
+      cloudInits,
       fabric,
       createWorker,
       log,
@@ -124,6 +127,7 @@ export class Manager {
       images,
       nics,
       addresses,
+      cloudInits,
       disks,
       shares,
       supervisor,

@@ -16,10 +16,11 @@ import type { Io } from '../io.ts';
 import { collect, parseBytes, parseCount, parseLabel } from '../parse.ts';
 import { parseShare } from '../share-options.ts';
 import { formatStats } from '../vm-stats.ts';
+import { type CloudInitOptions, cloudInit } from './cloud-init.ts';
 
 type NicInput = NonNullable<VmCreateInput['nics']>[number];
 
-interface CreateOptions extends DiskSettingOptions {
+interface CreateOptions extends DiskSettingOptions, CloudInitOptions {
   readonly image?: string;
   readonly memory?: number;
   readonly append?: string;
@@ -56,6 +57,9 @@ function registerCreate(vm: Command, io: Io): void {
       'a folder of the host that the guest can mount; may be repeated',
       parseShare,
     )
+    .option('--user-data <file>', 'for cloud-init in the guest: #cloud-config or a script')
+    .option('--ssh-key <file>', 'a public key for cloud-init; may be repeated', collect)
+    .option('--network-config <file>', "for cloud-init, in place of what is made from the VM's network cards")
     .option('--label <key=value>', 'may be repeated', parseLabel)
     .option('--autostart <when>', 'last-state, always or never')
     .option('--start', 'boot it at once')
@@ -92,6 +96,7 @@ function createBody(name: string | undefined, options: CreateOptions): VmCreateI
     ...(label !== undefined && { labels: label }),
     ...(autostart !== undefined && { autostart }),
     ...(start !== undefined && { start }),
+    ...cloudInit(options),
     root_disk: diskSettings(options),
   };
 }

@@ -1,5 +1,6 @@
 /** The API's vocabulary: schemas (zod) and the types inferred from them. */
 export * from './backup.ts';
+export * from './cloud-init.ts';
 export * from './common.ts';
 export * from './console.ts';
 export * from './disk.ts';

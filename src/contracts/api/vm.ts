@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { Bytes, ErrorBody, Labels, ListQuery, Name, pageOf, Ref, Timestamp, WaitTimeout } from './common.ts';
+import { CloudInit } from './cloud-init.ts';
 import { Disk, DiskSettings } from './disk.ts';
 import { NICS_MAX, Nic, NicCreate } from './nic.ts';
 import { Share, ShareCreate, SHARES_MAX } from './share.ts';
@@ -38,6 +39,7 @@ export const Vm = z.object({
   disks: z.array(Disk),
   nics: z.array(Nic),
   shares: z.array(Share),
+  cloud_init: CloudInit.nullable(),
   consoles: z.array(z.string()),
   labels: Labels,
   created_at: Timestamp,
@@ -81,6 +83,7 @@ export const VmCreate = z.strictObject({
     .max(SHARES_MAX)
     .default([])
     .meta({ description: 'Folders of the host that the guest can mount' }),
+  cloud_init: CloudInit.nullable().default(null),
   labels: Labels.default({}),
   start: z.boolean().default(false),
 });
@@ -94,6 +97,9 @@ export const VmUpdate = z.strictObject({
   append: Append.optional(),
   autostart: Autostart.optional(),
   labels: Labels.optional(),
+  cloud_init: CloudInit.nullable()
+    .optional()
+    .meta({ description: 'The metadata service tells it at once, the seed disk at the next start' }),
 });
 export type VmUpdate = z.infer<typeof VmUpdate>;
 

@@ -1,5 +1,5 @@
 /** One TCP connection: its guest's end, which we speak for the other side, and a socket of the host. */
-import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Budget } from './send-buffer.ts';
 import { TcpReceiver } from './tcp-receiver.ts';
 import { type SegmentWriter, type SynOptions, TCP_FLAG, type TcpSegment } from './tcp-segment.ts';
@@ -13,6 +13,14 @@ const LINGER_MS = 2000;
  * with its own. answered: it has our SYN as an answer to its own. open: both know of each other, halves may be closed.
  */
 type State = 'connecting' | 'asked' | 'answered' | 'open' | 'lingering' | 'closed';
+
+/** The other side: a socket of the host's, or a stream within this process that is like one. */
+export interface HostEnd extends Duplex {
+  readonly connecting: boolean;
+  setNoDelay(noDelay: boolean): unknown;
+  setKeepAlive(keepAlive: boolean, initialDelayMs: number): unknown;
+  resetAndDestroy(): unknown;
+}
 
 export interface ConnectionHost {
   readonly budget: Budget;
@@ -38,7 +46,7 @@ export class TcpConnection implements SenderHost {
   readonly #segments: SegmentWriter;
   readonly #sender: TcpSender;
   #receiver = new TcpReceiver(0);
-  #socket: Socket | undefined;
+  #socket: HostEnd | undefined;
   #state: State = 'connecting';
   #scales = false;
   #ackWanted = false;
@@ -55,7 +63,7 @@ export class TcpConnection implements SenderHost {
   }
 
   /** The guest asks: its SYN is remembered, and answered when the host's socket is connected. */
-  begin(syn: TcpSegment, socket: Socket): void {
+  begin(syn: TcpSegment, socket: HostEnd): void {
     this.#adopt(syn.sequence, syn.synOptions());
     this.#use(socket);
     socket.once('connect', () => {
@@ -67,7 +75,7 @@ export class TcpConnection implements SenderHost {
   }
 
   /** The host asks: the socket is there, the guest gets a SYN. */
-  ask(socket: Socket): void {
+  ask(socket: HostEnd): void {
     this.#scales = true;
     this.#state = 'asked';
     this.#use(socket);
@@ -173,7 +181,7 @@ export class TcpConnection implements SenderHost {
     if (this.#scales) this.#receiver.scale();
   }
 
-  #use(socket: Socket): void {
+  #use(socket: HostEnd): void {
     this.#socket = socket;
     socket.setNoDelay(true);
     socket.setKeepAlive(true, 60_000);

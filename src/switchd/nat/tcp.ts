@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net';
 import type { FrameWriter, Peer } from './frame-writer.ts';
 import { type Packet, peerOf } from './packet.ts';
 import { Budget } from './send-buffer.ts';
-import { type ConnectionHost, TcpConnection } from './tcp-connection.ts';
+import { type ConnectionHost, type HostEnd, TcpConnection } from './tcp-connection.ts';
 import { refuse, SegmentWriter, TCP_FLAG, TcpSegment } from './tcp-segment.ts';
 
 /** Connections of one guest. */
@@ -13,6 +13,9 @@ const CONNECTIONS_MAX = 1024;
 const BUFFERED_BYTES_MAX = 64 * 1024 * 1024;
 const READ_BYTES = 64 * 1024;
 const EPHEMERAL = { FIRST: 32_768, COUNT: 28_000 } as const;
+
+/** Where a guest's connection goes on: at an address of the host's network, or in this process. */
+export type TcpTarget = { readonly host: string; readonly port: number } | { readonly end: HostEnd };
 
 export interface TcpOptions {
   readonly writer: FrameWriter;
@@ -39,13 +42,9 @@ export class Tcp implements ConnectionHost {
   }
 
   /**
-   * Takes a guest's segment. `route` tells the host and port to connect to for a new connection; undefined: it is refused.
+   * Takes a guest's segment. `route` tells where a new connection goes on; undefined: it is refused.
    */
-  receive(
-    packet: Packet,
-    slot: number,
-    route: () => { readonly host: string; readonly port: number } | undefined,
-  ): void {
+  receive(packet: Packet, slot: number, route: () => TcpTarget | undefined): void {
     const segment = this.#segment;
     if (!segment.read(packet)) return;
     const key = keyOf(packet.source, packet.sourcePort, packet.destination, packet.destinationPort);
@@ -105,18 +104,21 @@ export class Tcp implements ConnectionHost {
     else this.#perSlot.set(connection.slot, left);
   }
 
-  #open(
-    key: string,
-    slot: number,
-    segments: SegmentWriter,
-    syn: TcpSegment,
-    { host, port }: { readonly host: string; readonly port: number },
-  ): void {
+  #open(key: string, slot: number, segments: SegmentWriter, syn: TcpSegment, target: TcpTarget): void {
     const connection = this.#add(key, slot, segments);
+    if ('end' in target) {
+      const { end } = target;
+      connection.begin(syn, end);
+      end.on('data', (bytes: Buffer) => {
+        if (!connection.received(bytes)) end.pause();
+      });
+      end.emit('connect');
+      return;
+    }
     const callback = (count: number, bytes: Uint8Array): boolean =>
       connection.received(bytes.subarray(0, count));
     const onread = { buffer: this.#readBuffer, callback };
-    connection.begin(syn, connect({ host, port, allowHalfOpen: true, onread }));
+    connection.begin(syn, connect({ ...target, allowHalfOpen: true, onread }));
   }
 
   #add(key: string, slot: number, segments: SegmentWriter): TcpConnection {

@@ -88,10 +88,20 @@ interface Received {
   readonly slot: number;
 }
 
+/** 169.254.169.254, link-local (RFC 3927), as clouds have it. */
+export const METADATA_IP = 0xa9fe_a9fe;
+
+function isForMetadata({ bytes, offset, length }: FrameSource): boolean {
+  if (length < IPV4_BYTES_MIN || bytes[offset + 12] !== 0x08 || bytes[offset + 13] !== 0) return false;
+  return viewOf(bytes).getUint32(offset + IPV4_AT.DESTINATION) === METADATA_IP;
+}
+
 export class Gateway implements Outlet, NameBook {
   readonly domain: string;
   /** Without one, what is for outside is dropped. */
   router: Router | undefined;
+  /** Who answers at 169.254.169.254. */
+  metadata: Router | undefined;
   readonly #settings: GatewaySettings;
   readonly #segment: Segment;
   readonly #dhcp: DhcpServer;
@@ -121,6 +131,10 @@ export class Gateway implements Outlet, NameBook {
 
   push(source: FrameSource, slot: number): boolean {
     if (this.#settings.isMute === true || !this.#isForUs(source)) return true;
+    if (this.metadata !== undefined && isForMetadata(source)) {
+      this.metadata.receive(source, slot);
+      return true;
+    }
     if (this.router !== undefined && this.#isForRouter(source)) {
       this.router.receive(source, slot);
       return true;
@@ -138,6 +152,7 @@ export class Gateway implements Outlet, NameBook {
       if (frame.type === ETHERTYPE_ARP) this.#handleArp(frame);
       else if (frame.type === ETHERTYPE_IPV4) this.#handleIpv4(frame, slot);
     }
+    this.metadata?.flush();
     this.router?.flush();
   }
 
@@ -186,11 +201,14 @@ export class Gateway implements Outlet, NameBook {
   #handleArp(frame: EthernetFrame): void {
     const { mac, ip } = this.#settings;
     const request = parseArp(frame.payload);
-    if (request?.operation !== ARP_REQUEST || request.targetIp !== ip) return;
+    if (request?.operation !== ARP_REQUEST) return;
+    // A guest without a route asks for the metadata service on the link itself.
+    const isMetadata = request.targetIp === METADATA_IP && this.metadata !== undefined;
+    if (request.targetIp !== ip && !isMetadata) return;
     const payload = buildArp({
       operation: ARP_REPLY,
       senderMac: mac,
-      senderIp: ip,
+      senderIp: request.targetIp,
       targetMac: request.senderMac,
       targetIp: request.senderIp,
     });

@@ -2,6 +2,7 @@
 import type { FirewallRule, NicSettings, Protection, RateLimit } from '../../contracts/api/index.ts';
 import type { NicRow, Store } from '../../db/index.ts';
 import type { PortSettings } from '../ports.ts';
+import { metadataOf } from './cloud-init.ts';
 
 /** What the switch is told of a network card. */
 export function portSettings(store: Store, nic: NicRow): PortSettings {
@@ -13,6 +14,7 @@ export function portSettings(store: Store, nic: NicRow): PortSettings {
     addresses: store.addresses.ofNic(nic.vm_id, nic.device).map((row) => row.address),
     vlan,
     protection: protectionOf(protection),
+    metadata: metadataOf(store, { id: nic.vm_id, name: store.vms.get(nic.vm_id)?.name ?? '' }),
     firewall: [...rules, ...shared],
     limits: limits && { fromPort: rateOf(limits.tx), toPort: rateOf(limits.rx) },
   };

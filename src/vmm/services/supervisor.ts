@@ -19,6 +19,7 @@ import { consoleCountFor, parseLineName } from '../instance/lines.ts';
 import type { DiskErrorMessage } from '../instance/machine-link.ts';
 import { type ImageLibrary, type Log, type MachineFactory, type NetworkSwitch, portIdOf } from '../ports.ts';
 import type { Addresses } from './addresses.ts';
+import type { CloudInits } from './cloud-init.ts';
 import type { Disks } from './disks.ts';
 import { portSettings } from './port-settings.ts';
 import type { Shares } from './shares.ts';
@@ -30,6 +31,7 @@ export interface SupervisorDeps {
   readonly library: ImageLibrary;
   readonly disks: Disks;
   readonly addresses: Addresses;
+  readonly cloudInits: CloudInits;
   readonly shares: Shares;
   readonly fabric: NetworkSwitch;
   readonly createWorker: MachineFactory;
@@ -147,6 +149,7 @@ export class Supervisor implements InstanceHost {
     const image = await this.#deps.library.use(vm.image_id);
     await this.claimDisks(vmId);
     const disks = this.#deps.store.disks.ofVm(vmId).map((disk) => this.#deps.disks.config(disk));
+    const seed = this.#deps.cloudInits.seedDisk(vm);
     const shares = this.#deps.shares.configs(vmId);
     const nics = this.#deps.store.vms.nicsOf(vmId);
     const nicRings: SharedArrayBuffer[] = [];
@@ -162,7 +165,7 @@ export class Supervisor implements InstanceHost {
       kernel: image.kernel,
       initrd: image.initrd,
       append: [image.append, vm.append, `umlaut.name=${vm.name}`].filter((part) => part !== '').join(' '),
-      disks,
+      disks: seed === undefined ? disks : [...disks, seed],
       consoleCount: consoleCountFor(this.linesOf(vmId).map(({ name }) => name)),
       nics: nics.map((nic) => ({ device: nic.device, mac: nic.mac, network: nic.network_name })),
       shares,
@@ -181,6 +184,16 @@ export class Supervisor implements InstanceHost {
     const devices = this.#plugged.get(vm.id) ?? new Map<string, PluggedNic>();
     this.#plugged.set(vm.id, devices.set(device, { networkId, attachment }));
     return attachment.ring;
+  }
+
+  /** Tells the switch again what the plugged network cards of a VM may do, and what the metadata service says there. */
+  async configureNics(vmId: string): Promise<void> {
+    const plugged = this.#plugged.get(vmId);
+    for (const nic of this.#deps.store.vms.nicsOf(vmId)) {
+      if (plugged?.has(nic.device) !== true) continue;
+      const settings = portSettings(this.#deps.store, nic);
+      await this.#deps.fabric.configurePort(nic.network_id, portIdOf(vmId, nic.device), settings);
+    }
   }
 
   /** Takes a network card out of its network, if it is in one. */

@@ -1,5 +1,5 @@
 /** VMs and their counters as the API shows them. */
-import type { Disk, ErrorBody, Nic, Vm, VmStats } from '../../contracts/api/index.ts';
+import type { CloudInit, Disk, ErrorBody, Nic, Vm, VmStats } from '../../contracts/api/index.ts';
 import type { MachineStats } from '../../contracts/ports.ts';
 import type { ShareRow, VmRow } from '../../db/index.ts';
 import { iso, isoOrNull } from '../access.ts';
@@ -11,6 +11,7 @@ export function vmView(
   nics: readonly Nic[],
   shares: readonly ShareRow[],
   consoles: readonly string[],
+  cloudInit: CloudInit | undefined,
 ): Vm {
   return {
     id: row.id,
@@ -26,6 +27,7 @@ export function vmView(
     disks: [...disks],
     nics: [...nics],
     shares: shares.map(shareView),
+    cloud_init: cloudInit ?? null,
     consoles: [...consoles],
     labels: JSON.parse(row.labels) as Record<string, string>,
     created_at: iso(row.created_at),

@@ -27,6 +27,7 @@ import { madeUpName, newId } from '../ids.ts';
 import type { Instance } from '../instance/instance.ts';
 import { canceled, type Operations } from '../operations.ts';
 import type { Addresses } from './addresses.ts';
+import type { CloudInits } from './cloud-init.ts';
 import type { Disks } from './disks.ts';
 import type { Images } from './images.ts';
 import { nameTaken } from './networks.ts';
@@ -49,6 +50,7 @@ export interface VmDeps {
   readonly images: Images;
   readonly nics: Nics;
   readonly addresses: Addresses;
+  readonly cloudInits: CloudInits;
   readonly disks: Disks;
   readonly shares: Shares;
   readonly supervisor: Supervisor;
@@ -139,6 +141,7 @@ export class Vms {
         this.#recordRoot(record, sizeBytes, body.root_disk);
         for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
         this.#addShares(id, body.shares);
+        this.#deps.cloudInits.set(id, body.cloud_init);
       });
     } catch (error) {
       fs.rmSync(folder, { recursive: true, force: true });
@@ -161,6 +164,7 @@ export class Vms {
         this.#recordRoot(record, sizeBytes, body.root_disk);
         for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
         this.#addShares(id, body.shares);
+        this.#deps.cloudInits.set(id, body.cloud_init);
         const cards = nics.views([id]).get(id) ?? [];
         throw new DryRun(this.#row(id), store.disks.ofVm(id), cards, store.shares.ofVms([id]));
       });
@@ -172,6 +176,7 @@ export class Vms {
         error.nics,
         error.shares,
         consoleNames(1),
+        body.cloud_init ?? undefined,
       );
       if (body.start) this.#wouldFit(error.vm.memory_bytes);
       return { dry_run: true, vm, memory_available_bytes: admission.availableBytes };
@@ -228,9 +233,11 @@ export class Vms {
         const labels = body.labels === undefined ? vm.labels : JSON.stringify(body.labels);
         const { name, memory_bytes, append, autostart } = { ...vm, ...definedOf(body) };
         store.vms.setConfig(id, { name, memory_bytes, append, autostart, labels }, Date.now());
+        if (body.cloud_init !== undefined) this.#deps.cloudInits.set(id, body.cloud_init);
         this.#updated(vm);
       });
     });
+    if (body.cloud_init !== undefined) await this.#deps.supervisor.configureNics(id);
     return this.get(who, id);
   }
 
@@ -436,9 +443,12 @@ export class Vms {
     const disks = Map.groupBy(store.disks.ofVms(ids), (disk) => disk.vm_id);
     const shares = Map.groupBy(store.shares.ofVms(ids), (share) => share.vm_id);
     const nicViews = nics.views(ids);
+    const cloudInits = this.#deps.cloudInits.views(ids);
     return rows.map((row) => {
       const own = (disks.get(row.id) ?? []).map((disk) => this.#deps.disks.view(disk));
-      return vmView(row, own, nicViews.get(row.id) ?? [], shares.get(row.id) ?? [], this.#consolesOf(row.id));
+      const ownNics = nicViews.get(row.id) ?? [];
+      const ownShares = shares.get(row.id) ?? [];
+      return vmView(row, own, ownNics, ownShares, this.#consolesOf(row.id), cloudInits.get(row.id));
     });
   }
 }
