@@ -1,0 +1,358 @@
+/**
+ * What a power cut leaves of a disk whose layers are frozen, merged and put over something else. A recorder stands for the
+ * host's files: it keeps every write and every fdatasync of all of them in order. The sequence is cut after each, keeping of the
+ * writes that no fdatasync of their file covers any sectors, and the layers are read again.
+ */
+import { describe, expect, it } from 'vitest';
+import { randomNumbers } from '../../../test/support/storage.ts';
+import type { HostFile } from '../host-file.ts';
+import { encodeCowHeader } from '../cow/header.ts';
+import { CowVolume } from '../cow/volume.ts';
+import { copyDown } from './copy-down.ts';
+import { belowOf, LayeredVolume, type TopLayer } from './layered-volume.ts';
+import { LayerStack } from './layer-stack.ts';
+import { RateLimit } from './rate-limit.ts';
+import type { LowerLayer } from './top-merge.ts';
+
+const SECTOR = 512;
+const SECTORS = 600;
+const SIZE = SECTORS * SECTOR;
+const { header: HEADER } = encodeCowHeader({ backingPath: '/b', backingMtime: 1, sizeBytes: SIZE });
+/** The content of the base: no write ever has it. */
+const BASE = 0xbb;
+/** Where a file has nothing and its bitmap does not say so: must never be seen. */
+const STALE = 0xdd;
+
+type Event =
+  | { readonly kind: 'write'; readonly file: string; readonly sector: number; readonly bytes: Uint8Array }
+  | { readonly kind: 'sync'; readonly file: string };
+
+/** All files of a host. */
+class Host {
+  readonly events: Event[] = [];
+  readonly files = new Map<string, Map<number, Uint8Array>>();
+
+  open(name: string): HostFile {
+    const sectors = this.files.get(name) ?? new Map<number, Uint8Array>();
+    this.files.set(name, sectors);
+    const read = (offset: number, into: readonly Uint8Array[]): void => {
+      let at = offset;
+      for (const piece of into) {
+        for (let done = 0; done < piece.length; ) {
+          const within = at % SECTOR;
+          const length = Math.min(SECTOR - within, piece.length - done);
+          const stored = sectors.get(Math.floor(at / SECTOR));
+          if (stored === undefined) piece.fill(at < HEADER.dataOffset ? 0 : STALE, done, done + length);
+          else piece.set(stored.subarray(within, within + length), done);
+          done += length;
+          at += length;
+        }
+      }
+    };
+    const write = (offset: number, from: readonly Uint8Array[]): void => {
+      const bytes = Buffer.concat(from);
+      for (let at = 0; at < bytes.length; ) {
+        const sector = Math.floor((offset + at) / SECTOR);
+        const within = (offset + at) % SECTOR;
+        const length = Math.min(SECTOR - within, bytes.length - at);
+        const content = new Uint8Array(SECTOR);
+        read(sector * SECTOR, [content]);
+        content.set(bytes.subarray(at, at + length), within);
+        sectors.set(sector, content);
+        this.events.push({ kind: 'write', file: name, sector, bytes: content });
+        at += length;
+      }
+    };
+    return {
+      read,
+      write,
+      sync: async () => {
+        await new Promise(setImmediate);
+        this.events.push({ kind: 'sync', file: name });
+      },
+      makeHole: (_how, offset, length) => {
+        write(offset, [new Uint8Array(length)]);
+        return 'done';
+      },
+      state: () => '',
+      close: () => undefined,
+    };
+  }
+
+  /** The files after a power cut behind `cut` events. */
+  after(cut: number, keep: (event: Event) => boolean): Host {
+    const host = new Host();
+    const durable = new Map<string, number>();
+    for (const [index, event] of this.events.slice(0, cut).entries()) {
+      if (event.kind === 'sync') durable.set(event.file, index);
+    }
+    for (const [index, event] of this.events.slice(0, cut).entries()) {
+      if (event.kind !== 'write' || (index > (durable.get(event.file) ?? -1) && !keep(event))) continue;
+      const sectors = host.files.get(event.file) ?? new Map<number, Uint8Array>();
+      host.files.set(event.file, sectors.set(event.sector, event.bytes));
+    }
+    return host;
+  }
+}
+
+const base: HostFile = {
+  read(_offset, into) {
+    for (const piece of into) piece.fill(BASE);
+  },
+  write() {
+    throw new Error('the base was written to');
+  },
+  sync: () => Promise.resolve(),
+  makeHole: () => 'unsupported',
+  state: () => '',
+  close: () => undefined,
+};
+
+const stackOf = (host: Host, names: readonly string[]): LayerStack =>
+  new LayerStack([
+    { file: base, placement: undefined },
+    ...names.map((name) => ({ file: host.open(name), placement: HEADER })),
+  ]);
+
+function topOf(host: Host, name: string, below: { read: HostFile['read'] }): TopLayer {
+  const file = host.open(name);
+  const volume = new CowVolume(file, belowOf(below), HEADER);
+  return { path: name, file, placement: HEADER, volume, seal: async () => host.open(name) };
+}
+
+interface Written {
+  readonly value: number;
+  readonly eventsBefore: number;
+}
+
+/** What somebody has been promised from an event on: that these layers over each other hold these values, or newer ones. */
+interface Promised {
+  readonly fromEvent: number;
+  /** For each sector the index in `written` of the oldest value that may be seen. */
+  readonly oldest: readonly number[];
+  /** And of the newest, for a frozen layer; -1: the base. */
+  readonly newest?: readonly number[];
+  /** Which files, lowest first; of the disk itself those of the moment. */
+  readonly chain?: readonly string[];
+}
+
+interface Change {
+  readonly fromEvent: number;
+  readonly chain: readonly string[];
+}
+
+/** A guest on a disk whose layers change under it. */
+class Story {
+  readonly host = new Host();
+  readonly written: Written[][] = Array.from({ length: SECTORS }, () => []);
+  readonly promises: Promised[] = [];
+  /** Which files the disk is made of, from which event on: as the database has it. */
+  readonly chains: Change[] = [{ fromEvent: 0, chain: ['l0'] }];
+  readonly disk: LayeredVolume;
+  readonly #random: (below: number) => number;
+  #made = 1;
+  #value = 0;
+
+  constructor(seed: number) {
+    this.#random = randomNumbers(seed);
+    this.disk = new LayeredVolume(topOf(this.host, 'l0', stackOf(this.host, [])), [], stackOf(this.host, []));
+  }
+
+  get chain(): readonly string[] {
+    return this.chains.at(-1)!.chain;
+  }
+
+  write(): void {
+    const random = this.#random;
+    const first = [0, 6, 250, 590][random(4)]! + random(8);
+    const count = Math.min(1 + random(12), SECTORS - first);
+    this.#value = (this.#value + 1) % 180;
+    const zeros = this.#value % 10 === 0;
+    for (let sector = first; sector < first + count; sector++) {
+      const value = zeros ? 0 : this.#value;
+      this.written[sector]!.push({ value, eventsBefore: this.host.events.length });
+    }
+    if (zeros) void this.disk.writeZeroes(first * SECTOR, count * SECTOR, true);
+    else void this.disk.write(first * SECTOR, [new Uint8Array(count * SECTOR).fill(this.#value)]);
+  }
+
+  writeSome(): void {
+    for (let i = this.#random(4); i >= 0; i--) this.write();
+  }
+
+  /** Writes on while something goes on. */
+  async during(work: Promise<unknown>): Promise<void> {
+    let over = false;
+    const done = work.finally(() => {
+      over = true;
+    });
+    while (!over) {
+      if (this.#random(4) === 0) this.write();
+      if (this.#random(6) === 0) this.#flushBeside();
+      await new Promise(setImmediate);
+    }
+    await done;
+  }
+
+  #now(): number[] {
+    return this.written.map((list) => list.length - 1);
+  }
+
+  /** Nobody waits for it; what it promises counts when it has finished. */
+  #flushBeside(): void {
+    const oldest = this.#now();
+    void Promise.resolve(this.disk.flush()).then(() => {
+      this.promises.push({ fromEvent: this.host.events.length, oldest });
+    });
+  }
+
+  async flush(): Promise<void> {
+    const oldest = this.#now();
+    await this.during(Promise.resolve(this.disk.flush()));
+    this.promises.push({ fromEvent: this.host.events.length, oldest });
+  }
+
+  /** The snapshot is promised when it is sealed. */
+  async freeze(): Promise<void> {
+    const name = `l${this.#made++}`;
+    const frozen = this.chain;
+    // The database is told before the machine does it.
+    this.chains.push({ fromEvent: this.host.events.length, chain: [...frozen, name] });
+    const newest = this.#now();
+    this.disk.freeze(topOf(this.host, name, this.disk.below), 1);
+    await this.during(this.disk.sealed());
+    this.promises.push({ fromEvent: this.host.events.length, oldest: newest, newest, chain: frozen });
+  }
+
+  /** Of the top into the layer below, which has the top's name then; nothing promised of that layer remains. */
+  async mergeTop(): Promise<void> {
+    const [lower, upper] = this.chain.slice(-2) as [string, string];
+    this.#forget(lower);
+    const openLower = (below: { read: HostFile['read'] } | undefined): LowerLayer => {
+      const top = topOf(this.host, lower, below!);
+      return { volume: top.volume, becomeTop: () => top, lock: () => undefined, abandon: () => undefined };
+    };
+    const options = { upper, openLower, onProgress: () => undefined, bytesPerSecond: undefined };
+    await this.during(this.disk.mergeTop(options));
+    await this.disk.holdForMerge();
+    this.write();
+    this.chains.push({ fromEvent: this.host.events.length, chain: [...this.chain.slice(0, -2), lower] });
+    this.disk.finishMerge({ path: lower });
+  }
+
+  /** Of a frozen layer into the one below it. */
+  async mergeFrozen(): Promise<void> {
+    const chain = this.chain;
+    const at = 1 + this.#random(chain.length - 2);
+    const [lower, upper] = [chain[at - 1]!, chain[at]!];
+    this.#forget(lower);
+    const below = stackOf(this.host, chain.slice(0, at - 1));
+    const source = new CowVolume(this.host.open(upper), belowOf(below), HEADER);
+    const target = new CowVolume(this.host.open(lower), belowOf(below), HEADER);
+    const merged = copyDown(source, target, { start: 0, end: SIZE }, { rate: new RateLimit(undefined) });
+    await this.during(merged.then(() => target.flush()));
+    const after = chain.filter((name) => name !== upper);
+    this.chains.push({ fromEvent: this.host.events.length, chain: after });
+    // What was promised of the upper one is the lower one's to keep.
+    for (const [index, promised] of this.promises.entries()) {
+      if (promised.chain?.at(-1) !== upper || this.#endings.has(index)) continue;
+      const kept = { ...promised, fromEvent: this.host.events.length, chain: after.slice(0, at) };
+      this.#endings.set(index, this.host.events.length);
+      this.promises.push(kept);
+    }
+    const frozen = after.slice(0, -1).map((name) => ({ file: this.host.open(name), placement: HEADER }));
+    await this.disk.relayer([{ file: base, placement: undefined }, ...frozen]);
+  }
+
+  /** Promises end when a snapshot is deleted, and are made of other files when layers merge. */
+  readonly #endings = new Map<number, number>();
+
+  #forget(layer: string): void {
+    for (const [index, promised] of this.promises.entries()) {
+      if (promised.chain?.at(-1) === layer && !this.#endings.has(index)) {
+        this.#endings.set(index, this.host.events.length);
+      }
+    }
+  }
+
+  async tell(rounds: number): Promise<void> {
+    for (let round = 0; round < rounds; round++) {
+      this.writeSome();
+      const depth = this.chain.length;
+      const choice = this.#random(5);
+      if (choice < 2 || depth < 2) await this.freeze();
+      else if (choice === 2) await this.mergeTop();
+      else if (choice === 3 && depth > 2) await this.mergeFrozen();
+      else await this.flush();
+    }
+    await this.flush();
+  }
+
+  /** Throws when a host that was cut off behind `cut` events does not hold what was promised. */
+  check(cut: number, host: Host): void {
+    const { chain } = this.chains.findLast(({ fromEvent }) => fromEvent <= cut)!;
+    const flushed = this.promises.findLast((one) => one.chain === undefined && one.fromEvent <= cut);
+    this.#compare(cut, 'the disk', stackOf(host, chain), flushed?.oldest);
+    for (const [index, { fromEvent, chain: frozen, oldest, newest }] of this.promises.entries()) {
+      if (frozen === undefined || fromEvent > cut || (this.#endings.get(index) ?? cut + 1) <= cut) continue;
+      this.#compare(cut, `the snapshot in ${frozen.at(-1)}`, stackOf(host, frozen), oldest, newest);
+    }
+  }
+
+  #compare(
+    cut: number,
+    what: string,
+    stack: LayerStack,
+    oldest: readonly number[] | undefined,
+    newest?: readonly number[],
+  ): void {
+    const content = new Uint8Array(SIZE);
+    void stack.read(0, [content]);
+    for (const [sector, values] of this.written.entries()) {
+      if (values.length === 0) continue;
+      const bytes = content.subarray(sector * SECTOR, (sector + 1) * SECTOR);
+      const seen = bytes[0]!;
+      if (!bytes.every((byte) => byte === seen))
+        throw new Error(`cut at ${cut}: sector ${sector} of ${what} is torn`);
+      const least = oldest?.[sector] ?? -1;
+      const most = newest?.[sector] ?? values.length - 1;
+      const allowed = values.filter((value, at) => at >= least && at <= most && value.eventsBefore <= cut);
+      if (allowed.some(({ value }) => value === seen) || (least < 0 && seen === BASE)) continue;
+      throw new Error(`cut at ${cut}: sector ${sector} of ${what} holds 0x${seen.toString(16)}`);
+    }
+  }
+}
+
+const isBitmap = (event: Event): boolean =>
+  event.kind === 'write' && event.sector * SECTOR < HEADER.dataOffset;
+
+/** So many cuts in all: at least 10 000. */
+let cuts = 0;
+
+describe('a power cut at any moment of snapshots and merges', () => {
+  it.each(Array.from({ length: 18 }, (_, index) => index + 1))(
+    'leaves every disk and every snapshot whole (story %d)',
+    async (seed) => {
+      const story = new Story(seed);
+      await story.tell(14);
+      const random = randomNumbers(seed + 100);
+      const { events } = story.host;
+      const keeps = [() => true, () => false, isBitmap, () => random(2) === 0, () => random(2) === 0];
+      for (let cut = 0; cut <= events.length; cut++) {
+        const last = events[cut - 1];
+        // Behind a write that is not the last before an fdatasync a random half stands for all of them.
+        const few = last?.kind === 'write' && events[cut]?.kind === 'write';
+        for (const keep of few ? keeps.slice(-1) : keeps) {
+          story.check(cut, story.host.after(cut, keep));
+          cuts++;
+        }
+      }
+      expect(events.length).toBeGreaterThan(300);
+    },
+    120_000,
+  );
+
+  it('was tried ten thousand times', () => {
+    expect(cuts).toBeGreaterThan(10_000);
+  });
+});
