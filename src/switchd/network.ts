@@ -103,6 +103,7 @@ export class Network implements Stations {
       ...sending,
       address,
       policy,
+      resolvers: options.nat?.resolvers,
       locate: (ip) => this.#locate(ip),
     });
     this.#gateway.router = this.#nat;

@@ -445,3 +445,84 @@ test('UDP over IPv6: an answer comes back', async () => {
   );
   expect(all).toBe(0xffff);
 });
+
+test('names that are not the network’s are asked of the host’s name servers, also by TCP', async () => {
+  const server = createSocket('udp4');
+  onTestFinished(() => void server.close());
+  server.on('message', (query, { address, port }) => {
+    const answer = Buffer.concat([query, Buffer.alloc(query.includes('large') ? 2000 : 0, 7)]);
+    answer.writeUInt16BE(0x8180, 2);
+    // A stray answer of another number comes first, and is not taken.
+    const stray = Buffer.from(answer);
+    stray.writeUInt16BE((query.readUInt16BE(0) + 1) & 0xffff, 0);
+    server.send(stray, port, address);
+    server.send(answer, port, address);
+  });
+  server.bind(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  const tcpServer = createServer((socket) => socket.on('error', () => undefined).end('by tcp')).listen(
+    port,
+    '127.0.0.1',
+  );
+  onTestFinished(() => void tcpServer.close());
+  await once(tcpServer, 'listening');
+  const resolvers = [`127.0.0.1:${port}`];
+  const network = await lab({ allow: [], hostLoopback: false, resolvers });
+  const ask = async (name: string, id: number): Promise<Buffer> => {
+    const labels = name.split('.').flatMap((label) => [label.length, ...Buffer.from(label)]);
+    const payload = Uint8Array.from([
+      id >> 8,
+      id & 255,
+      1,
+      0,
+      0,
+      1,
+      0,
+      0,
+      0,
+      0,
+      0,
+      0,
+      ...labels,
+      0,
+      0,
+      1,
+      0,
+      1,
+    ]);
+    const to = { toMac: network.gatewayMac, from: GUEST, to: GATEWAY, fromPort: 4000, toPort: 53 };
+    return Buffer.from((await network.guest.ask({ ...to, payload })).payload);
+  };
+  const known = await ask('example.com', 77);
+  expect([known.readUInt16BE(0), known.readUInt16BE(2)]).toEqual([77, 0x8180]);
+  const cut = await ask('large.example.com', 78);
+  expect([cut.readUInt16BE(0), cut.readUInt16BE(2) & 0x8200]).toEqual([78, 0x8200]);
+  expect(cut.length).toBeLessThan(60);
+  // Our own names stay our own: there is no such name, which the server has not been asked for.
+  expect((await ask('nobody.lab.internal', 79)).readUInt16BE(2) & 15).toBe(3);
+  expect((await ask('nobody', 80)).readUInt16BE(2) & 15).toBe(3);
+  const tcp = connection(network, 53);
+  tcp.send({ flags: SYN, sequence: 1, options: OPTIONS });
+  const answer = await tcp.take(({ flags }) => flags === (SYN | ACK));
+  tcp.send({ flags: ACK, sequence: 2, acknowledgment: answer.sequence + 1, window: 512 });
+  expect(String((await tcp.take(({ data }) => data.length > 0)).data)).toBe('by tcp');
+});
+
+test('a name server that is not there is passed over', async () => {
+  const server = createSocket('udp4');
+  onTestFinished(() => void server.close());
+  server.on('message', (query, { address, port }) => {
+    query.writeUInt16BE(0x8180, 2);
+    server.send(query, port, address);
+  });
+  server.bind(0, '127.0.0.1');
+  await once(server, 'listening');
+  // Nobody listens on port 1 of UDP.
+  const resolvers = ['127.0.0.1:1', `127.0.0.1:${server.address().port}`];
+  const network = await lab({ allow: [], hostLoopback: false, resolvers });
+  const payload = Uint8Array.from([0, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 97, 1, 98, 0, 0, 1, 0, 1]);
+  const to = { toMac: network.gatewayMac, from: GUEST, to: GATEWAY, fromPort: 4000, toPort: 53 };
+  const reply = Buffer.from((await network.guest.ask({ ...to, payload })).payload);
+  expect([reply.readUInt16BE(0), reply.readUInt16BE(2)]).toEqual([9, 0x8180]);
+});

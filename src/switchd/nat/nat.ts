@@ -5,7 +5,9 @@
 import { checksumOf, fold, segmentationOf, sumOf } from '../offload/offload.ts';
 import { FrameBuffer } from '../ring/frame-buffer.ts';
 import type { FrameSource } from '../ring/producer.ts';
+import { DnsForwarder } from '../services/dns-forwarder.ts';
 import type { Router } from '../services/gateway.ts';
+import { DNS_PORT } from '../wire/dns.ts';
 import { Datagrams, type Flow, openUdp, type Remote } from './datagrams.ts';
 import { Forwards, type Located } from './forwards.ts';
 import { Reassembler } from './fragments.ts';
@@ -32,6 +34,8 @@ export interface NatOptions {
   /** The gateway's IPv4 address, 4 bytes. */
   readonly address: Uint8Array;
   readonly policy: NatPolicy;
+  /** Name servers; the host's own when missing. */
+  readonly resolvers?: readonly string[] | undefined;
   /** The station of the network that has an address. */
   readonly locate: (address: number) => Located | undefined;
   /** Sends a frame to the network; it is copied. */
@@ -54,6 +58,7 @@ export class Nat implements Router {
   readonly #options: NatOptions;
   readonly #writer: FrameWriter;
   readonly #ping: Datagrams;
+  readonly #resolver: DnsForwarder;
   readonly #fragments = new Reassembler();
   readonly #packet = new Packet();
   /** Frames made outside of `flush`, when nothing may be sent: few and small, but for what was lost. */
@@ -66,6 +71,7 @@ export class Nat implements Router {
     this.#options = options;
     this.#writer = new FrameWriter(options.mac, (frame) => this.#emit(frame));
     this.tcp = new Tcp({ writer: this.#writer, schedule: () => this.#schedule() });
+    this.#resolver = new DnsForwarder(options.resolvers);
     this.forwards = new Forwards({
       tcp: this.tcp,
       gateway: options.address,
@@ -101,6 +107,10 @@ export class Nat implements Router {
     this.#isFlushing = false;
   }
 
+  resolve(query: Uint8Array, reply: (answer: Uint8Array) => void): void {
+    this.#resolver.ask(query, reply);
+  }
+
   /** The guest behind a port of the switch is gone. */
   forget(slot: number): void {
     this.tcp.forget(slot);
@@ -110,6 +120,7 @@ export class Nat implements Router {
 
   close(): void {
     this.forwards.close();
+    this.#resolver.close();
     this.tcp.close();
     this.udp.close();
     this.#ping.close();
@@ -141,6 +152,8 @@ export class Nat implements Router {
   #receiveTcp(packet: Packet, slot: number): void {
     if (!packet.hasRightChecksum()) return;
     this.tcp.receive(packet, slot, () => {
+      // Answers that do not fit into a datagram are asked for again.
+      if (packet.destinationPort === DNS_PORT && this.#isGateway(packet)) return this.#resolver.server;
       const host = this.#route(packet);
       return host === undefined ? undefined : { host, port: packet.destinationPort };
     });

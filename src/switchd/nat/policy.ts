@@ -31,6 +31,8 @@ export interface NatPolicyOptions {
   readonly allow: readonly string[];
   /** The gateway's address is the host's loopback, as with slirp. */
   readonly hostLoopback: boolean;
+  /** Name servers for what is not in the network: addresses, with `:port` if it is not 53; the host's own when missing. */
+  readonly resolvers?: readonly string[] | undefined;
 }
 
 /** For tenants. */

@@ -1,5 +1,5 @@
-/** Answers for the names and addresses of a network's VMs. It knows no others. */
-import { formatIp, parseIp } from '../wire/address.ts';
+/** Answers for the names and addresses of a network's VMs, and tells what others have to be asked for. */
+import { formatIp, inSubnet, parseIp, type Subnet } from '../wire/address.ts';
 import { uint32 } from '../wire/dhcp.ts';
 import {
   buildDnsReply,
@@ -39,6 +39,21 @@ export function answerDns(payload: Uint8Array, names: NameBook): Uint8Array | un
   if (query === undefined) return undefined;
   const outcome = query.opcode === 0 ? answer(query.question, names) : failure(DNS_RCODE.notImplemented);
   return buildDnsReply({ query, ...outcome, ttlSeconds: TTL_SECONDS });
+}
+
+/** Is it a question about names or addresses that are not the network's? Names without a dot are: nobody else knows them. */
+export function isForOthers(payload: Uint8Array, domain: string, subnet: Subnet): boolean {
+  const query = parseDnsQuery(payload);
+  const question = query?.question;
+  if (query?.opcode !== 0 || question === undefined || !question.isInternet) return false;
+  const { name } = question;
+  if (name.endsWith(REVERSE_SUFFIX)) {
+    const reversed = parseIp(name.slice(0, -REVERSE_SUFFIX.length));
+    const ip =
+      reversed === undefined ? undefined : parseIp(formatIp(reversed).split('.').reverse().join('.'));
+    return ip === undefined || !inSubnet(ip, subnet);
+  }
+  return name.includes('.') && name !== domain && !name.endsWith(`.${domain}`);
 }
 
 function answer(question: DnsQuestion | undefined, names: NameBook): Outcome {

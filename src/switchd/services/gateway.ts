@@ -31,7 +31,7 @@ import {
 import { buildUdp, parseUdp, type UdpDatagram } from '../wire/udp.ts';
 import { viewOf } from '../wire/view.ts';
 import { DhcpServer } from './dhcp-server.ts';
-import { answerDns, type NameBook } from './dns-server.ts';
+import { answerDns, isForOthers, type NameBook } from './dns-server.ts';
 import type { LeaseTable } from './lease-table.ts';
 
 /** Where the destination is in an IPv4 packet behind Ethernet, and the protocol; ports without options. */
@@ -64,6 +64,8 @@ export interface Router {
   receive(frame: FrameSource, slot: number): void;
   /** The end of a batch. */
   flush(): void;
+  /** Asks others for a name; `reply` is called later, or never. */
+  resolve(query: Uint8Array, reply: (answer: Uint8Array) => void): void;
 }
 
 /** What is plugged in. */
@@ -240,10 +242,20 @@ export class Gateway implements Outlet, NameBook {
   }
 
   #handleDns(frame: EthernetFrame, packet: Ipv4Packet, udp: UdpDatagram): void {
+    const send = (payload: Uint8Array): void => {
+      const reply = { sourcePort: DNS_PORT, destinationPort: udp.sourcePort, payload };
+      this.#sendUdp(frame.source, packet.source, reply);
+    };
+    if (this.router !== undefined && isForOthers(udp.payload, this.domain, this.#settings.subnet)) {
+      this.router.resolve(udp.payload, (payload) => {
+        this.#segment.setTime(this.#settings.now());
+        send(payload);
+        this.#segment.flush();
+      });
+      return;
+    }
     const payload = answerDns(udp.payload, this);
-    if (payload === undefined) return;
-    const reply = { sourcePort: DNS_PORT, destinationPort: udp.sourcePort, payload };
-    this.#sendUdp(frame.source, packet.source, reply);
+    if (payload !== undefined) send(payload);
   }
 
   #handleEcho(frame: EthernetFrame, packet: Ipv4Packet): void {
