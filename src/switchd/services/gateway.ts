@@ -58,12 +58,16 @@ export interface GatewaySettings {
   readonly now: () => number;
 }
 
-/** The way out of the network. */
-export interface Router {
-  /** A frame to the gateway's MAC address whose destination is elsewhere. It must not send before `flush`. */
+/** Takes frames to the gateway's MAC address that are not for the gateway itself. */
+export interface FrameService {
+  /** It must not send before `flush`. */
   receive(frame: FrameSource, slot: number): void;
   /** The end of a batch. */
   flush(): void;
+}
+
+/** The way out of the network: for destinations elsewhere. */
+export interface Router extends FrameService {
   /** Asks others for a name; `reply` is called later, or never. */
   resolve(query: Uint8Array, reply: (answer: Uint8Array) => void): void;
 }
@@ -103,7 +107,7 @@ export class Gateway implements Outlet, NameBook {
   /** Without one, what is for outside is dropped. */
   router: Router | undefined;
   /** Who answers at 169.254.169.254. */
-  metadata: Router | undefined;
+  metadata: FrameService | undefined;
   readonly #settings: GatewaySettings;
   readonly #segment: Segment;
   readonly #dhcp: DhcpServer;

@@ -11,7 +11,7 @@ import type { HostEnd } from '../nat/tcp-connection.ts';
 import { checksumOf, segmentationOf } from '../offload/offload.ts';
 import { FrameBuffer } from '../ring/frame-buffer.ts';
 import type { FrameSource } from '../ring/producer.ts';
-import type { Router } from './gateway.ts';
+import type { FrameService } from './gateway.ts';
 
 const HTTP_PORT = 80;
 const IDLE_MS = 10_000;
@@ -33,7 +33,7 @@ export interface MetadataOptions {
   readonly publish: () => void;
 }
 
-export class MetadataService implements Router {
+export class MetadataService implements FrameService {
   readonly #options: MetadataOptions;
   readonly #packet = new Packet();
   readonly #tcp: Tcp;
