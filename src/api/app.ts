@@ -28,6 +28,7 @@ import { operationRoutes } from './routes/operations.ts';
 import { snapshotRoutes } from './routes/snapshots.ts';
 import { tokenRoutes } from './routes/tokens.ts';
 import { vmRoutes } from './routes/vms.ts';
+import { watchRoutes } from './routes/watches.ts';
 
 const BODY_BYTES_MAX = 1024 * 1024;
 /** Of one message from a console's viewer. */
@@ -37,6 +38,7 @@ const RATE_LIMIT: RateLimit = { burst: 1000, perSecond: 200 };
 const GROUPS = [
   hostRoutes,
   vmRoutes,
+  watchRoutes,
   deviceRoutes,
   mconsoleRoutes,
   consoleRoutes,

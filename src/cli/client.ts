@@ -121,6 +121,10 @@ export class Client {
   attachDisk = (vm: string, body: AttachDisk): Promise<Vm> => this.#post(Vm, path`/v1/vms/${vm}/disks`, body);
   detachDisk = (vm: string, device: string): Promise<Vm> =>
     this.#transport.call(Vm, path`/v1/vms/${vm}/disks/${device}`, { method: 'DELETE' });
+  /** JSON lines. */
+  getTrace = (vm: string): Promise<Uint8Array> => this.#transport.bytes(path`/v1/vms/${vm}/trace`);
+  getTtyLog = (vm: string, query: Query): Promise<Uint8Array> =>
+    this.#transport.bytes(path`/v1/vms/${vm}/tty-log`, { query });
   addShare = (vm: string, body: ShareCreateInput): Promise<Vm> =>
     this.#post(Vm, path`/v1/vms/${vm}/shares`, body);
   removeShare = (vm: string, tag: string): Promise<Vm> =>

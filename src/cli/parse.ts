@@ -40,3 +40,16 @@ export function parseTcpPort(text: string): number {
   if (port > 0xffff) throw new InvalidArgumentError('Write a port from 0 to 65535.');
   return port;
 }
+
+/** A number above 0, such as 2 or 0.5. */
+export function parseSpeed(text: string): number {
+  const speed = Number(text);
+  if (!/^\d+(\.\d+)?$/.test(text) || speed <= 0)
+    throw new InvalidArgumentError('Write a number such as 2 or 0.5.');
+  return speed;
+}
+
+export function parseSeconds(text: string): number {
+  if (!/^\d+(\.\d+)?$/.test(text)) throw new InvalidArgumentError('Write seconds, such as 2 or 0.5.');
+  return Number(text);
+}

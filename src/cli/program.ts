@@ -21,6 +21,7 @@ import { registerOperation } from './commands/operation.ts';
 import { registerShare } from './commands/share.ts';
 import { registerSnapshot } from './commands/snapshot.ts';
 import { registerSwitch } from './commands/switch.ts';
+import { registerTty } from './commands/tty.ts';
 import { registerVm } from './commands/vm.ts';
 import { EXIT, EXIT_HELP, exitCodeOf } from './exit-code.ts';
 import { printable } from './format.ts';
@@ -47,6 +48,7 @@ const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
   registerTap,
   registerSwitch,
   registerEvents,
+  registerTty,
   registerOperation,
 ];
 

@@ -54,6 +54,11 @@ export class Transport {
     return body;
   }
 
+  /** The answer's body as it is. */
+  async bytes(path: string, call: Call = {}): Promise<Uint8Array> {
+    return new Uint8Array(await (await this.#fetch(path, call)).arrayBuffer());
+  }
+
   /** For answers without a body. */
   async send(path: string, call: Call): Promise<void> {
     const response = await this.#fetch(path, call);

@@ -1,5 +1,7 @@
 /** How a virtual machine is described to the engine's worker. Plain data: it crosses a thread boundary. */
 
+import type { TraceKind } from './ports.ts';
+
 export interface MachineConfig {
   /** Shown in messages; also the guest's host name where the image supports it (kernel argument `umlaut.name=`). */
   readonly name: string;
@@ -15,6 +17,8 @@ export interface MachineConfig {
   readonly shares?: readonly ShareConfig[] | undefined;
   /** How many of the consoles hvc0, hvc1, … there are at first: 1 when missing. */
   readonly consoleCount?: number | undefined;
+  /** What of the guest's doings is logged. */
+  readonly trace?: readonly TraceKind[] | undefined;
   /** Executions of a block before it is compiled; 0 = interpreter alone. The engine's own figure by default. */
   readonly jitThreshold?: number | undefined;
   /** I/O port of an isa-debug-exit device, if wanted. */

@@ -83,6 +83,8 @@ export type MachineRequest =
   | { readonly type: 'proc'; readonly file: string }
   /** The kernel stack of a process of the guest's, as text. */
   | { readonly type: 'stack'; readonly pid: number }
+  /** What is traced from now on. */
+  | { readonly type: 'trace'; readonly kinds: readonly TraceKind[] }
   | { readonly type: 'stats' }
   /** Plugs a disk in; the guest finds it by itself. */
   | { readonly type: 'attach-disk'; readonly disk: DiskConfig }
@@ -111,6 +113,32 @@ export type ConsoleMessage =
       readonly columns: number;
       readonly rows: number;
     };
+
+/** What of a guest's doings is logged from outside. */
+export type TraceKind = 'exec' | 'open' | 'connect';
+
+/** One program started, file opened or socket connected; whether that succeeded is not told, but a started program has. */
+export interface TraceRecord {
+  /** Unix milliseconds, of the host. */
+  readonly time: number;
+  readonly kind: TraceKind;
+  readonly pid: number;
+  readonly ppid: number;
+  /** Real and effective user. */
+  readonly uid: number;
+  readonly euid: number;
+  /** The process's short name: before an exec, that of the program before. */
+  readonly comm: string;
+  /** Of a program or file, or of a socket in the file system (@ for an abstract one). */
+  readonly path?: string | undefined;
+  readonly arguments?: readonly string[] | undefined;
+  /** Of an open: O_RDONLY and so on, as Linux numbers them. */
+  readonly flags?: number | undefined;
+  readonly address?: string | undefined;
+  readonly port?: number | undefined;
+  /** Of an address that is none of these. */
+  readonly family?: number | undefined;
+}
 
 /** Why a machine's worker ended. */
 export type MachineEnd =
@@ -172,6 +200,8 @@ export type FromMachine =
   | { readonly type: 'rebooted' }
   /** The guest's kernel has panicked and told the pvpanic device so. */
   | { readonly type: 'panicked' }
+  /** What the guest's programs have done since the last such message; `dropped` records before them were too many. */
+  | { readonly type: 'trace'; readonly records: readonly TraceRecord[]; readonly dropped: number }
   /** The guest has not reset its watchdog in time. */
   | { readonly type: 'hung' }
   /** What a guest's program wrote to /dev/virtio-ports/umlaut.notify; `dropped` before it were too many. */

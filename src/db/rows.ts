@@ -69,6 +69,7 @@ export interface VmRow {
   readonly autostart: Autostart;
   readonly debug_exit_port: number | null;
   readonly labels: string;
+  readonly watch: string;
   readonly version: number;
   readonly created_at: number;
   readonly updated_at: number;

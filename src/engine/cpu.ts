@@ -12,6 +12,8 @@ export interface CpuHooks {
   writeMsr(index: number, value: bigint): boolean;
   /** The host's time-stamp counter for the guest: nanoseconds since the machine started (the TSC runs at 1 GHz). */
   tscNow(): number;
+  /** The guest is about to run the instruction at a trace point; registers are as it finds them, but for RIP. */
+  tracePoint?(number: number): void;
 }
 
 export const GPR = [
@@ -78,6 +80,11 @@ export interface Cpu {
   setInterruptPending(pending: boolean): void;
   /** Drops translated code that overlaps a range of RAM offsets (a device wrote there). */
   invalidate(ramOffset: number, length: number): void;
+  /**
+   * Sets where `tracePoint` is called, with the number in this list: RAM offsets of instructions. Not while it runs, and none
+   * after a reset. Without any, nothing is checked when code runs.
+   */
+  setTracePoints(ramOffsets: readonly number[]): void;
   /** Retired instructions since power-on. */
   readonly instructions: number;
   /** What the compiler has done so far. */

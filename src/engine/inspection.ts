@@ -8,6 +8,8 @@ export interface MachineInspection {
   /** Where SYSCALL enters the kernel; 0 until the kernel has set it. */
   readonly lstar: bigint;
   readonly rsp: bigint;
+  /** The first arguments of a function that is about to be called (System V ABI for AMD64). */
+  readonly arguments: readonly [rdi: bigint, rsi: bigint, rdx: bigint];
   readonly rip: bigint;
   /** Base of GS; in the kernel that is where the CPU's own variables are. */
   readonly gsBase: bigint;

@@ -149,8 +149,14 @@ export const STATE = {
    */
   STACK_PAGE: 0x5b0,
   STACK_ADDEND: 0x5b8,
+  /** How many trace points there are, and the RAM offsets of their instructions (u32 each). */
+  TRACE_COUNT: 0x5bc,
+  TRACE_POINTS: 0x5c0,
   SIZE: 0x600,
 } as const;
+
+/** Most trace points at a time. */
+export const TRACE_POINTS_MAX = 16;
 
 /** Bits of `STATE.MODE`. Blocks are keyed by the offset in RAM of their first byte and this word. */
 export const MODE = {

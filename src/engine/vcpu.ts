@@ -9,6 +9,7 @@ import { buildInterpreter } from './interp/build.ts';
 import { LocalBackend, RemoteBackend } from './jit/backend.ts';
 import { Jit } from './jit/jit.ts';
 import { exportedFunctions } from './wasm/module-reader.ts';
+import { setTracePoints } from './trace-points.ts';
 import { BLOCK, CPU, EXIT, LOW_RAM_MAX, type MemoryMap, MODE, STATE, TLB } from './layout.ts';
 
 /** The guest runs code where there is no RAM: nothing can be executed there. */
@@ -132,6 +133,7 @@ class Vcpu implements Cpu {
       writeMsr: (index: number) =>
         hooks.writeMsr(index >>> 0, this.#view.getBigUint64(scratch, true)) ? 1 : 0,
       tscNow: () => hooks.tscNow(),
+      tracePoint: (number: number) => hooks.tracePoint?.(number),
     };
   }
 
@@ -316,6 +318,11 @@ class Vcpu implements Cpu {
   invalidate(ramOffset: number, length: number): void {
     // The device may have been called by the block that it wrote to.
     if (this.#core.invalidateRange(ramOffset, length) > 0) this.#setU32(STATE.CODE_WRITTEN, 1);
+  }
+
+  setTracePoints(ramOffsets: readonly number[]): void {
+    setTracePoints(this.#view, ramOffsets);
+    this.#flushBlocks();
   }
 
   get jitStats(): JitStats {

@@ -1,2 +1,3 @@
 /** Guests' kernels, read from outside. */
 export { Inspector } from './inspector.ts';
+export { type TracedMachine, Tracer } from './tracer.ts';

@@ -15,6 +15,7 @@ const BTF_BYTES_MAX = 64 << 20;
 /** All symbols that anything here reads. */
 export const SYMBOLS = [
   '__per_cpu_offset',
+  '__sys_connect_file',
   '__start_BTF',
   '__stop_BTF',
   '_etext',
@@ -23,8 +24,9 @@ export const SYMBOLS = [
   'avenrun',
   'blockdev_superblock',
   'current_task',
-  'do_execveat_common.isra.0',
+  'do_filp_open',
   'file_systems',
+  'finalize_exec',
   'init_pid_ns',
   'init_task',
   'init_top_pgt',

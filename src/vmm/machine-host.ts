@@ -23,6 +23,7 @@ import { SERIALS, VIRTIO_CONSOLES } from './console-names.ts';
 import { MachineDevices } from './machine-devices.ts';
 import { changeLayers } from './machine-layers.ts';
 import { releaseMemory } from './release-memory.ts';
+import { TraceSender } from './trace-sender.ts';
 import { NOTIFY_PORT_NAME, NotifyPort } from './notify-port.ts';
 import { OnlineBackups } from './online-backups.ts';
 import { Quiescer } from './quiescer.ts';
@@ -47,6 +48,7 @@ export class MachineHost {
   readonly #agent = new GuestAgent();
   readonly #quiescer: Quiescer;
   readonly #backups: OnlineBackups;
+  readonly #tracer: TraceSender;
   readonly #startMs = performance.now();
 
   /**
@@ -84,6 +86,8 @@ export class MachineHost {
       this.#machine = this.#makeMachine(kernel, initrd);
       this.#devices.joined(this.#machine);
       this.#inspector = new Inspector(this.#machine.view);
+      this.#tracer = new TraceSender(this.#machine, (message) => post(message));
+      this.#tracer.set(config.trace ?? []);
     } catch (error) {
       void this.#devices.close();
       throw error instanceof RangeError ? outOfMemory(error, config.memoryBytes) : error;
@@ -115,7 +119,10 @@ export class MachineHost {
       debugExitPort: config.debugExitPort,
       createCpu: (memory, map, hooks) =>
         createCpu(memory, map, hooks, { jitThreshold: config.jitThreshold, compiler: this.#compiler }),
-      onReboot: () => this.#post({ type: 'rebooted' }),
+      onReboot: () => {
+        this.#tracer.rebooted();
+        this.#post({ type: 'rebooted' });
+      },
       onPanic: () => this.#post({ type: 'panicked' }),
       onHang: () => this.#post({ type: 'hung' }),
     });
@@ -147,6 +154,7 @@ export class MachineHost {
   /** Cancels backups, finishes and flushes disk writes, lets go of everything. */
   async close(): Promise<void> {
     this.#machine.halt();
+    this.#tracer.close();
     await this.#backups.cancelAll();
     await this.#devices.close();
   }
@@ -203,6 +211,8 @@ export class MachineHost {
         return this.#devices.disk(request.device).configure(request.limits, request.onError);
       case 'proc':
         return this.#inspector.proc(request.file);
+      case 'trace':
+        return this.#tracer.set(request.kinds);
       case 'stack':
         return this.#inspector.stack(request.pid);
       case 'stats':

@@ -27,6 +27,7 @@ import { Nics } from './services/nics.ts';
 import { Rebases } from './services/rebases.ts';
 import { Shares } from './services/shares.ts';
 import { Snapshots } from './services/snapshots.ts';
+import { Watches } from './services/watches.ts';
 import { Supervisor } from './services/supervisor.ts';
 import { Tickets } from './services/tickets.ts';
 import { Tokens } from './services/tokens.ts';
@@ -68,6 +69,7 @@ export interface Services {
   readonly vms: Vms;
   readonly devices: Devices;
   readonly consoles: Consoles;
+  readonly watches: Watches;
   readonly backups: Backups;
   readonly merges: LayerMerges;
   readonly lineage: Lineage;
@@ -96,6 +98,7 @@ export class Manager {
     const images = new Images({ store, events, operations, library, hostPaths });
     const disks = new Disks({ store, events, home, library, images, hostPaths });
     const shares = new Shares(store, hostPaths);
+    const watches = new Watches({ store, events, home, log });
     const addresses = new Addresses({ store, fabric, log });
     const cloudInits = new CloudInits(store, home);
     const supervisor = new Supervisor({
@@ -105,6 +108,7 @@ export class Manager {
       library,
       disks,
       shares,
+      watches,
       addresses,
       cloudInits,
       fabric,
@@ -182,6 +186,7 @@ export class Manager {
       vms,
       devices,
       consoles,
+      watches,
       backups,
       merges,
       lineage,

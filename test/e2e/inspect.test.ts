@@ -2,6 +2,7 @@
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import type { TraceRecord } from '../../src/contracts/ports.ts';
 import { MachineHost } from '../../src/vmm/machine-host.ts';
 import { debianKernel, initrdWith } from '../support/debian-kernel.ts';
 import { scratchFolder } from '../support/storage.ts';
@@ -16,6 +17,10 @@ hostname kiwi
 WORD=value sh -c 'sleep 100000; :' 'an argument' &
 until pidof sleep >/dev/null; do :; done
 for file in ${SAME.join(' ')} uptime loadavg meminfo $!/status $!/comm; do echo "<$file>"; cat /proc/$file; echo "</$file>"; done
+echo secret > /tmp/opened; cat /tmp/opened > /dev/null
+nc -w 1 127.0.0.1 77 < /dev/null 2>/dev/null
+mkdir -p /etc && echo 'u:x:1234:1234::/:/bin/sh' > /etc/passwd
+su -s /bin/sh u -c 'sleep 0.1'
 echo READY $!
 wait
 `;
@@ -36,8 +41,11 @@ async function boot(suite: 'bookworm' | 'trixie') {
     append: 'console=ttyS0 quiet panic=-1',
     disks: [],
     nics: [],
+    trace: ['exec', 'open', 'connect'] as const,
   };
+  const records: TraceRecord[] = [];
   const host = new MachineHost({ config, nicRings: [] }, fs.readFileSync, (message) => {
+    if (message.type === 'trace') records.push(...message.records);
     if (message.type !== 'console-output') return;
     output += Buffer.from(message.bytes).toString('latin1').replaceAll('\r\n', '\n');
     if (/READY \d+\n/.test(output)) ready.resolve();
@@ -45,7 +53,7 @@ async function boot(suite: 'bookworm' | 'trixie') {
   onTestFinished(async () => host.close());
   const ended = host.run();
   await Promise.race([ready.promise, ended]);
-  return { host, output: output.replaceAll('\r', ''), pid: Number(/READY (\d+)/.exec(output)?.[1]) };
+  return { host, records, output: output.replaceAll('\r', ''), pid: Number(/READY (\d+)/.exec(output)?.[1]) };
 }
 
 /** What the guest printed of a file. */
@@ -57,7 +65,7 @@ describe.each(['bookworm', 'trixie'] as const)('the kernel of %s', (suite) => {
   test(
     'is read from outside',
     async () => {
-      const { host, output, pid } = await boot(suite);
+      const { host, records, output, pid } = await boot(suite);
       const read = (file: string): string =>
         Buffer.from(host.request({ type: 'proc', file }) as Uint8Array).toString();
       for (const file of SAME) {
@@ -87,6 +95,28 @@ describe.each(['bookworm', 'trixie'] as const)('the kernel of %s', (suite) => {
         expect(() => read(file)).toThrow(expect.objectContaining({ code: 'not_found' }));
       }
       expect(() => host.request({ type: 'stack', pid: 999_999 })).toThrow(/no process/);
+
+      // The log of what was done, from the first program on.
+      host.request({ type: 'trace', kinds: [] });
+      await host.close();
+      const execs = records.filter(({ kind }) => kind === 'exec');
+      expect(execs[0]).toMatchObject({ pid: 1, uid: 0, path: '/init' });
+      const cat = execs.find((record) => record.arguments?.[1] === '/tmp/opened');
+      // busybox's shell starts its own commands from the file that it is.
+      expect(cat).toMatchObject({
+        path: '/proc/self/exe',
+        arguments: ['cat', '/tmp/opened'],
+        ppid: 1,
+        uid: 0,
+      });
+      expect(execs.find((record) => record.uid === 1234)).toMatchObject({ euid: 1234, path: '/bin/sh' });
+      const opens = records.filter(({ kind, path }) => kind === 'open' && path === '/tmp/opened');
+      expect(opens.map((record) => record.pid === cat?.pid)).toEqual([false, true]);
+      expect(records.find(({ kind }) => kind === 'connect')).toMatchObject({
+        address: '127.0.0.1',
+        port: 77,
+        comm: 'nc',
+      });
     },
     TIMEOUT_MS,
   );

@@ -6,6 +6,7 @@ import {
   type VmCreateInput,
   VmState,
   type VmUpdate,
+  type Watch,
 } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Client } from '../client.ts';
@@ -15,6 +16,7 @@ import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts'
 import type { Io } from '../io.ts';
 import { collect, parseBytes, parseCount, parseLabel } from '../parse.ts';
 import { parseShare } from '../share-options.ts';
+import { parseWatch } from '../watch-options.ts';
 import { formatStats } from '../vm-stats.ts';
 import { type CloudInitOptions, cloudInit } from './cloud-init.ts';
 
@@ -27,6 +29,7 @@ interface CreateOptions extends DiskSettingOptions, CloudInitOptions {
   readonly disk?: string[];
   readonly nic?: string[];
   readonly share?: ShareCreateInput[];
+  readonly watch?: Watch[];
   readonly label?: Record<string, string>;
   readonly autostart?: Vm['autostart'];
   readonly start?: boolean;
@@ -60,6 +63,7 @@ function registerCreate(vm: Command, io: Io): void {
     .option('--user-data <file>', 'for cloud-init in the guest: #cloud-config or a script')
     .option('--ssh-key <file>', 'a public key for cloud-init; may be repeated', collect)
     .option('--network-config <file>', "for cloud-init, in place of what is made from the VM's network cards")
+    .option('--watch <what>', 'log from outside: exec, open, connect, tty, joined by commas', parseWatch)
     .option('--label <key=value>', 'may be repeated', parseLabel)
     .option('--autostart <when>', 'last-state, always or never')
     .option('--start', 'boot it at once')
@@ -84,7 +88,7 @@ function registerCreate(vm: Command, io: Io): void {
 }
 
 function createBody(name: string | undefined, options: CreateOptions): VmCreateInput {
-  const { image, memory, append, disk, share, label, autostart, start } = options;
+  const { image, memory, append, disk, share, watch, label, autostart, start } = options;
   return {
     ...(name !== undefined && { name }),
     ...(image !== undefined && { image }),
@@ -93,6 +97,7 @@ function createBody(name: string | undefined, options: CreateOptions): VmCreateI
     ...(disk !== undefined && { disks: disk.map((one) => ({ disk: one })) }),
     ...(options.nic !== undefined && { nics: nicsOf(options.nic) }),
     ...(share !== undefined && { shares: share }),
+    ...(watch !== undefined && { watch }),
     ...(label !== undefined && { labels: label }),
     ...(autostart !== undefined && { autostart }),
     ...(start !== undefined && { start }),
@@ -225,6 +230,7 @@ interface UpdateOptions {
   readonly memory?: number;
   readonly append?: string;
   readonly autostart?: Vm['autostart'];
+  readonly watch?: Watch[];
 }
 
 function registerChanges(vm: Command, io: Io): void {
@@ -234,6 +240,11 @@ function registerChanges(vm: Command, io: Io): void {
     .option('--memory <size>', 'guest memory, such as 256M', parseBytes)
     .option('--append <text>', "added to the image's kernel command line")
     .option('--autostart <when>', 'last-state, always or never')
+    .option(
+      '--watch <what>',
+      'log from outside: exec, open, connect, tty, joined by commas, or none',
+      parseWatch,
+    )
     .description('change its configuration; memory and command line only while it is off')
     .action(async (target: string, options: UpdateOptions, command: Command) => {
       const context = new CommandContext(command, io);
@@ -278,6 +289,7 @@ function vmFields(vm: Vm): string {
     ['append', vm.append],
     ['autostart', vm.autostart],
     ['consoles', vm.consoles.join(' ')],
+    ['watched', vm.watch.join(' ')],
     ['labels', labels.join(' ')],
     ['created', vm.created_at],
     ['started', vm.started_at ?? ''],

@@ -12,6 +12,7 @@ export const EventType = z.enum([
   'vm.log',
   'vm.panicked',
   'vm.hung',
+  'vm.traced',
   'vm.login_prompt',
   'vm.notification',
   'disk.created',

@@ -19,3 +19,4 @@ export * from './snapshot.ts';
 export * from './token.ts';
 export * from './transport.ts';
 export * from './vm.ts';
+export * from './watch.ts';

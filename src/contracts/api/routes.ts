@@ -34,6 +34,8 @@ export const ROUTES = [
   { operationId: 'captureNic', method: 'GET', path: '/v1/vms/{vm}/nics/{device}/capture', status: 200 },
   { operationId: 'updateNic', method: 'PATCH', path: '/v1/vms/{vm}/nics/{device}', status: 200 },
   { operationId: 'detachNic', method: 'DELETE', path: '/v1/vms/{vm}/nics/{device}', status: 200 },
+  { operationId: 'getTrace', method: 'GET', path: '/v1/vms/{vm}/trace', status: 200 },
+  { operationId: 'getTtyLog', method: 'GET', path: '/v1/vms/{vm}/tty-log', status: 200 },
   { operationId: 'addShare', method: 'POST', path: '/v1/vms/{vm}/shares', status: 200 },
   { operationId: 'removeShare', method: 'DELETE', path: '/v1/vms/{vm}/shares/{tag}', status: 200 },
 

@@ -3,6 +3,7 @@ import { Bytes, ErrorBody, Labels, ListQuery, Name, pageOf, Ref, Timestamp, Wait
 import { CloudInit } from './cloud-init.ts';
 import { Disk, DiskSettings } from './disk.ts';
 import { NICS_MAX, Nic, NicCreate } from './nic.ts';
+import { Watch, WatchList } from './watch.ts';
 import { Share, ShareCreate, SHARES_MAX } from './share.ts';
 
 export const MEMORY_MIN_BYTES = 64 * 1024 * 1024;
@@ -40,6 +41,7 @@ export const Vm = z.object({
   nics: z.array(Nic),
   shares: z.array(Share),
   cloud_init: CloudInit.nullable(),
+  watch: z.array(Watch),
   consoles: z.array(z.string()),
   labels: Labels,
   created_at: Timestamp,
@@ -84,6 +86,7 @@ export const VmCreate = z.strictObject({
     .default([])
     .meta({ description: 'Folders of the host that the guest can mount' }),
   cloud_init: CloudInit.nullable().default(null),
+  watch: WatchList.default([]),
   labels: Labels.default({}),
   start: z.boolean().default(false),
 });
@@ -96,6 +99,7 @@ export const VmUpdate = z.strictObject({
   memory_bytes: MemoryBytes.optional(),
   append: Append.optional(),
   autostart: Autostart.optional(),
+  watch: WatchList.optional(),
   labels: Labels.optional(),
   cloud_init: CloudInit.nullable()
     .optional()

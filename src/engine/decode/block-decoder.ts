@@ -1,4 +1,5 @@
 /** Decodes a block: from one RIP to the next unconditional transfer, the page's end, or a length limit. */
+import { tracePointAt } from '../trace-points.ts';
 import { BLOCK, type MemoryMap, MODE, UOP } from '../layout.ts';
 import { CodeBytes, FetchFault } from './code-bytes.ts';
 import { decodeInstruction } from './decode-instruction.ts';
@@ -69,7 +70,7 @@ export class BlockDecoder {
     const nextPage = (linear & ~4095n) + 4096n;
     const code = new CodeBytes(this.#ram, ramOffset - start, start, () => translate(nextPage));
     this.#out.begin(header + BLOCK.SIZE);
-    const instructions = this.#instructions(code, mode);
+    const instructions = this.#instructions(code, ramOffset - start, mode);
     const length = code.pageOffset - start;
     this.#writeHeader(header, ramOffset, mode, length, instructions, code.secondPage);
     this.#free = (this.#out.end + 15) & ~15;
@@ -99,12 +100,14 @@ export class BlockDecoder {
   }
 
   /** Decodes instructions until the block ends; returns how many. */
-  #instructions(code: CodeBytes, mode: number): number {
+  #instructions(code: CodeBytes, page: number, mode: number): number {
     const limit = mode & MODE.SINGLE_STEP ? 1 : this.#maxInstructions;
     let shadow = false;
     for (let done = 0; ; done++) {
       const first = this.#out.count;
       const at = code.pageOffset;
+      const tracePoint = tracePointAt(this.#view, page + at);
+      if (tracePoint >= 0) this.#mark('trace', tracePoint, at, done);
       const flow = this.#instruction(code, mode, done);
       if (code.crossed && done > 0) {
         // An instruction that crosses into the next page has a block of its own.
@@ -130,9 +133,14 @@ export class BlockDecoder {
    * The micro-op that goes on at `pageOffset`. It belongs to the last instruction: DONE counts those before it.
    */
   #end(name: string, pageOffset: number, done: number): void {
+    this.#mark(name, pageOffset, pageOffset, done);
+  }
+
+  /** A micro-op that no instruction asks for, before the one at `pageOffset`. */
+  #mark(name: string, low: number, pageOffset: number, done: number): void {
     const first = this.#out.count;
-    const end = new Instruction(new CodeBytes(this.#ram, 0, pageOffset, () => 0), this.#out, 0);
-    end.emit(name, ZERO, ZERO, pageOffset);
+    const mark = new Instruction(new CodeBytes(this.#ram, 0, pageOffset, () => 0), this.#out, 0);
+    mark.emit(name, ZERO, ZERO, low);
     this.#out.finishInstruction(first, done, pageOffset, pageOffset);
   }
 

@@ -48,6 +48,8 @@ export interface CodeSource {
   page(relative: number): number;
   /** Whether the block at an offset in RAM is executed often enough: cold code stays out. */
   executed(ramOffset: number): boolean;
+  /** Whether the execution of the instruction at an offset in RAM is to be told of: it is left to the interpreter. */
+  traced(ramOffset: number): boolean;
   /** Offsets that the computed jump at `pc` went to, as far as the interpreter has seen; `block` is where its block starts. */
   targets(block: number, pc: number): readonly number[];
 }
@@ -160,6 +162,7 @@ export class CodeReader {
     const firstUop = this.#out.count;
     const page = this.#page(pc);
     if (page === undefined || this.#decoded.size >= MAX_DECODED) return undefined;
+    if (this.#source.traced(page.ramOffset + (pc & 4095))) return undefined;
     const base = pageOf(pc) * 4096;
     const code = new CodeBytes(page.bytes, 0, pc - base, () => {
       throw new FetchFault();

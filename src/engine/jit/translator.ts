@@ -4,6 +4,7 @@
  * still the same.
  */
 import { BLOCK, BLOCK_HASH, CPU, type MemoryMap, MODE, STATE, UOP } from '../layout.ts';
+import { tracePointAt } from '../trace-points.ts';
 import { uopDefinitions, uopProperty } from '../uops/index.ts';
 import type { ExportedFunction } from '../wasm/module-reader.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
@@ -143,6 +144,7 @@ export class Translator {
     return {
       ram: this.#ram,
       page,
+      traced: (at) => tracePointAt(this.#view, at) >= 0,
       executed: (at) => this.#isWarm(at, paging.mode),
       targets: (block, pc) => this.#targets(request, page(pageOf(block)) + (block & 4095), pc & 4095),
     };

@@ -5,6 +5,9 @@ import type { GuestMemory } from './guest-memory.ts';
 
 const GS = 5;
 const RSP = 4;
+const RDI = 7;
+const RSI = 6;
+const RDX = 2;
 
 /** @param state the CPU's, see STATE */
 export function viewOf(memory: GuestMemory, state: DataView, tsc: () => number): MachineInspection {
@@ -20,6 +23,9 @@ export function viewOf(memory: GuestMemory, state: DataView, tsc: () => number):
     },
     get rsp() {
       return u64(STATE.REGS + RSP * 8);
+    },
+    get arguments() {
+      return [RDI, RSI, RDX].map((register) => u64(STATE.REGS + register * 8)) as [bigint, bigint, bigint];
     },
     get rip() {
       return u64(STATE.RIP);

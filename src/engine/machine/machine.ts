@@ -85,6 +85,7 @@ export class Machine {
   readonly #loop: RunLoop;
   readonly #state: DataView;
   readonly #settle: (end: MachineEnd) => void;
+  #onTracePoint: ((number: number) => void) | undefined;
   #isEnded = false;
   #isStopped = false;
   #isResetting = false;
@@ -113,7 +114,8 @@ export class Machine {
       entropy: (into) => void randomFillSync(into),
       ...(options.time === undefined ? {} : { time: options.time }),
     });
-    this.#cpu = options.createCpu(memory, map, this.#board.cpuHooks);
+    const tracePoint = (number: number): void => this.#onTracePoint?.(number);
+    this.#cpu = options.createCpu(memory, map, { ...this.#board.cpuHooks, tracePoint });
     this.#legacy = plugLegacyDevices(this.#board, options);
     this.#pci = createPciBus(this.#board);
     this.#hotplug = new PciHotplug(this.#board, {
@@ -150,6 +152,15 @@ export class Machine {
   /** What can be seen of it from outside; to be looked at between two turns of the event loop. */
   get view(): MachineInspection {
     return viewOf(this.#board.memory, this.#state, () => this.#board.clock.nowNs());
+  }
+
+  /**
+   * Has `onPoint` called whenever the guest is about to run one of the instructions at these RAM offsets, with its place in the list;
+   * until it boots again. To be called between two turns of the event loop.
+   */
+  trace(ramOffsets: readonly number[], onPoint: (number: number) => void): void {
+    this.#onTracePoint = onPoint;
+    this.#cpu.setTracePoints(ramOffsets);
   }
 
   get isStopped(): boolean {

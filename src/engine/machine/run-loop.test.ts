@@ -7,6 +7,7 @@ import { RunLoop } from './run-loop.ts';
 
 /** A CPU that runs what `step` says, and counts. */
 class FakeCpu implements Cpu {
+  setTracePoints(): void {}
   readonly jitStats = { regions: 0, modules: 0, moduleBytes: 0, guestInstructions: 0, compileMs: 0 };
   instructions = 0;
   halted = false;

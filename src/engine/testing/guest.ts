@@ -104,6 +104,8 @@ export class Guest {
   /** Called by OUT and by stores to where there is no RAM. */
   onWrite: (at: number, value: number) => void = () => {};
 
+  onTracePoint: (number: number) => void = () => {};
+
   constructor(options: GuestOptions = {}) {
     if (!isBuilt) execFileSync(process.execPath, [join(root, 'scripts/build-core.ts')]);
     isBuilt = true;
@@ -126,6 +128,7 @@ export class Guest {
         readMsr: () => undefined,
         writeMsr: () => false,
         tscNow: () => 0,
+        tracePoint: (number) => this.onTracePoint(number),
       },
       options,
     );

@@ -224,3 +224,9 @@ defineUop('fault', (e) => {
   e.w.i32(1);
   e.faultIf();
 });
+
+/** IMM = number of the trace point, which is told before the instruction that is there. */
+defineUop('trace', (e) => {
+  immBits(0, 32)(e);
+  e.call('tracePoint');
+});

@@ -4,7 +4,13 @@
  */
 import type { VmState } from '../../contracts/api/index.ts';
 import { AppError, type PlainError, toAppError } from '../../contracts/errors.ts';
-import type { ConsoleMessage, MachineEnd, MachineRequest, MachineWorkerData } from '../../contracts/ports.ts';
+import type {
+  ConsoleMessage,
+  MachineEnd,
+  MachineRequest,
+  MachineWorkerData,
+  TraceRecord,
+} from '../../contracts/ports.ts';
 import type { Line } from '../../uml/channels.ts';
 import type { Log, MachineFactory } from '../ports.ts';
 import { SerialQueue } from '../serial-queue.ts';
@@ -42,6 +48,10 @@ export interface InstanceHost {
   rebooted(vmId: string): void;
   /** Its guest's kernel has panicked; `message` as it is on the console, if it is. */
   panicked(vmId: string, message: string | null): void;
+  /** What its guest's programs have done. */
+  traced(vmId: string, records: readonly TraceRecord[], dropped: number): void;
+  /** Bytes on a console. */
+  console(vmId: string, console: string, direction: 'shown' | 'typed', bytes: Uint8Array): void;
   /** Its guest has not reset its watchdog in time. */
   hung(vmId: string): void;
   /** A console asks for a login, for the first time since the guest has booted. */
@@ -93,7 +103,10 @@ export class Instance {
     this.#state = state;
     this.#host = host;
     this.consoles = new ConsoleHub({
-      input: (console, bytes) => this.#tell({ type: 'console-input', console, bytes }),
+      input: (console, bytes) => {
+        this.#tell({ type: 'console-input', console, bytes });
+        host.console(id, console, 'typed', bytes);
+      },
       taken: (console, bytes) => this.#tell({ type: 'console-output-taken', console, bytes }),
       resize: (console, size) => this.#tell({ type: 'console-size', console, ...size }),
     });
@@ -233,9 +246,11 @@ export class Instance {
       panicked: () => this.#host.panicked(this.id, panicMessage(this.consoles)),
       notification: (bytes, dropped) => this.#host.notified(this.id, bytes, dropped),
       hung: () => this.#host.hung(this.id),
+      traced: (records, dropped) => this.#host.traced(this.id, records, dropped),
       output: (console, bytes) => {
         this.consoles.output(console, bytes);
         login.output(console, bytes);
+        this.#host.console(this.id, console, 'shown', bytes);
       },
       held: (console, isHeld) => this.consoles.held(console, isHeld),
       deviceGone: (device) => this.#host.deviceGone(this.id, device),

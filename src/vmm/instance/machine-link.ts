@@ -7,6 +7,7 @@ import type {
   MachineEnd,
   MachineRequest,
   ToMachine,
+  TraceRecord,
 } from '../../contracts/ports.ts';
 import type { MachineWorker } from '../ports.ts';
 
@@ -23,6 +24,7 @@ export interface MachineEvents {
   rebooted(): void;
   panicked(): void;
   hung(): void;
+  traced(records: readonly TraceRecord[], dropped: number): void;
   notification(bytes: Uint8Array, dropped: number): void;
   output(console: string, bytes: Uint8Array): void;
   /** Whoever sends input should wait, or go on. */
@@ -163,6 +165,9 @@ export class MachineLink {
         break;
       case 'panicked':
         this.#events.panicked();
+        break;
+      case 'trace':
+        this.#events.traced(message.records, message.dropped);
         break;
       case 'hung':
         this.#events.hung();

@@ -1,8 +1,9 @@
 /** All VMs' instances: which there are, what their runs need, and what is written down of their states. */
 import { isUtf8 } from 'node:buffer';
 import { AppError } from '../../contracts/errors.ts';
+import type { Watch } from '../../contracts/api/index.ts';
 import type { MachineConfig } from '../../contracts/machine.ts';
-import type { MachineWorkerData } from '../../contracts/ports.ts';
+import type { MachineWorkerData, TraceRecord } from '../../contracts/ports.ts';
 import type { NicRow, Store, VmRow } from '../../db/index.ts';
 import { parseLine } from '../../uml/channels.ts';
 import { notFound } from '../access.ts';
@@ -23,6 +24,7 @@ import type { CloudInits } from './cloud-init.ts';
 import type { Disks } from './disks.ts';
 import { portSettings } from './port-settings.ts';
 import type { Shares } from './shares.ts';
+import { traceKinds, type Watches, watchOf } from './watches.ts';
 
 export interface SupervisorDeps {
   readonly store: Store;
@@ -33,6 +35,7 @@ export interface SupervisorDeps {
   readonly addresses: Addresses;
   readonly cloudInits: CloudInits;
   readonly shares: Shares;
+  readonly watches: Watches;
   readonly fabric: NetworkSwitch;
   readonly createWorker: MachineFactory;
   readonly log: Log;
@@ -151,6 +154,8 @@ export class Supervisor implements InstanceHost {
     const disks = this.#deps.store.disks.ofVm(vmId).map((disk) => this.#deps.disks.config(disk));
     const seed = this.#deps.cloudInits.seedDisk(vm);
     const shares = this.#deps.shares.configs(vmId);
+    const watch = watchOf(vm);
+    this.#deps.watches.set(vmId, watch);
     const nics = this.#deps.store.vms.nicsOf(vmId);
     const nicRings: SharedArrayBuffer[] = [];
     try {
@@ -169,6 +174,7 @@ export class Supervisor implements InstanceHost {
       consoleCount: consoleCountFor(this.linesOf(vmId).map(({ name }) => name)),
       nics: nics.map((nic) => ({ device: nic.device, mac: nic.mac, network: nic.network_name })),
       shares,
+      trace: traceKinds(watch),
       debugExitPort: vm.debug_exit_port ?? undefined,
     };
     const data: MachineWorkerData = { config, nicRings };
@@ -220,6 +226,7 @@ export class Supervisor implements InstanceHost {
         data: { state, previous: vm.state, cause, ...(end === undefined ? {} : { end }) },
       });
     });
+    if (state === 'halted' || state === 'failed') this.#deps.watches.ended(vmId);
   }
 
   /** What the guest has let go of is no longer part of the VM. */
@@ -286,6 +293,22 @@ export class Supervisor implements InstanceHost {
     const { tenant } = this.#row(vmId);
     const resource = { type: 'vm', id: vmId } as const;
     this.#deps.events.append({ type: 'vm.login_prompt', tenant, resource, data: { console } });
+  }
+
+  /** Of a machine that runs: what is watched from now on. */
+  async watch(vmId: string, watch: readonly Watch[]): Promise<void> {
+    const instance = this.get(vmId);
+    if (!instance.hasMachine) return;
+    this.#deps.watches.set(vmId, watch);
+    await instance.machine().request({ type: 'trace', kinds: traceKinds(watch) });
+  }
+
+  traced(vmId: string, records: readonly TraceRecord[], dropped: number): void {
+    this.#deps.watches.traced(vmId, records, dropped);
+  }
+
+  console(vmId: string, console: string, direction: 'shown' | 'typed', bytes: Uint8Array): void {
+    this.#deps.watches.console(vmId, console, direction, bytes);
   }
 
   notified(vmId: string, bytes: Uint8Array, dropped: number): void {

@@ -4,6 +4,7 @@ import type { MachineStats } from '../../contracts/ports.ts';
 import type { ShareRow, VmRow } from '../../db/index.ts';
 import { iso, isoOrNull } from '../access.ts';
 import { shareView } from './shares.ts';
+import { watchOf } from './watches.ts';
 
 export function vmView(
   row: VmRow,
@@ -28,6 +29,7 @@ export function vmView(
     nics: [...nics],
     shares: shares.map(shareView),
     cloud_init: cloudInit ?? null,
+    watch: watchOf(row),
     consoles: [...consoles],
     labels: JSON.parse(row.labels) as Record<string, string>,
     created_at: iso(row.created_at),

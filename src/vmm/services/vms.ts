@@ -14,6 +14,7 @@ import {
   type VmState,
   type VmStats,
   type VmUpdate,
+  type Watch,
 } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { MachineStats } from '../../contracts/ports.ts';
@@ -76,6 +77,7 @@ export interface VmRecord {
   readonly autostart: Vm['autostart'];
   readonly debugExitPort: number | null;
   readonly labels: Readonly<Record<string, string>>;
+  readonly watch?: readonly Watch[];
   readonly nics: readonly NewNic[];
 }
 
@@ -200,6 +202,7 @@ export class Vms {
         autostart: record.autostart,
         debug_exit_port: record.debugExitPort,
         labels: JSON.stringify(record.labels),
+        watch: JSON.stringify(record.watch ?? []),
         created_at: Date.now(),
       });
       for (const nic of record.nics) this.#deps.nics.insert(record.id, nic);
@@ -231,11 +234,13 @@ export class Vms {
         if (fixed !== undefined) this.requireHalted(vm, fixed);
         if (body.name !== undefined && body.name !== vm.name) this.#requireFreeName(vm.tenant, body.name);
         const labels = body.labels === undefined ? vm.labels : JSON.stringify(body.labels);
+        const watch = body.watch === undefined ? vm.watch : JSON.stringify(body.watch);
         const { name, memory_bytes, append, autostart } = { ...vm, ...definedOf(body) };
-        store.vms.setConfig(id, { name, memory_bytes, append, autostart, labels }, Date.now());
         if (body.cloud_init !== undefined) this.#deps.cloudInits.set(id, body.cloud_init);
+        store.vms.setConfig(id, { name, memory_bytes, append, autostart, labels, watch }, Date.now());
         this.#updated(vm);
       });
+      if (body.watch !== undefined) await this.#deps.supervisor.watch(id, body.watch);
     });
     if (body.cloud_init !== undefined) await this.#deps.supervisor.configureNics(id);
     return this.get(who, id);
@@ -384,6 +389,7 @@ export class Vms {
       autostart: body.autostart,
       debugExitPort: body.debug_exit_port,
       labels: body.labels,
+      watch: body.watch,
       nics,
     };
   }

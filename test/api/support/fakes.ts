@@ -195,6 +195,7 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
         if (request.pid === 1) reply('Stack:\nCall Trace:\n\n');
         else fail('not_found');
         break;
+      case 'trace':
       case 'cad':
       case 'attach-nic':
       case 'disk-settings':

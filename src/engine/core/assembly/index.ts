@@ -55,6 +55,7 @@ export {
 export { farCall, farJump } from './far';
 export { farReturn, iret } from './return';
 export { portIn, portOut } from './port-io';
+export { tracePoint } from './tracing';
 export { getFlags, popf, pushf, setArithmeticFlags } from './flags';
 export { resetCpu } from './reset';
 export { cmps, ins, lods, movs, outs, scas, stos } from './strings';

@@ -1,0 +1,65 @@
+/** Trace points are told in both tiers, and the guest does not feel them. */
+import { describe, expect, it } from 'vitest';
+import { Guest, PLACE, SETTINGS } from './testing/guest.ts';
+
+const PROGRAM = `
+  b9 e8 03 00 00          ; mov ecx, 1000
+  31 c0                   ; xor eax, eax
+  e8 06 00 00 00          ; again: call add
+  ff c9                   ; dec ecx
+  75 f7                   ; jnz again
+  f4 90                   ; hlt
+  01 c8                   ; add: add eax, ecx
+  c3                      ; ret
+`;
+const ADD = PLACE.code + 0x12;
+const SUM = 500_500n;
+
+function toHalt({ cpu }: Guest): void {
+  while (!cpu.halted) cpu.run(200);
+}
+
+describe.each(SETTINGS)('with $tlbEntries TLB entries, JIT threshold $jitThreshold', (settings) => {
+  it('each execution is told, with the registers as they are', () => {
+    const guest = new Guest(settings);
+    guest.load(PLACE.code, PROGRAM);
+    const seen: bigint[] = [];
+    guest.onTracePoint = (number) => {
+      expect(number).toBe(1);
+      seen.push(guest.reg('rcx'));
+    };
+    guest.longMode();
+    guest.cpu.setTracePoints([0x1234, ADD]);
+    toHalt(guest);
+    expect(seen).toEqual(Array.from({ length: 1000 }, (_, n) => BigInt(1000 - n)));
+    expect(guest.reg('rax')).toBe(SUM);
+    const traced = guest.cpu.instructions;
+
+    // Without points nothing is told, and as many instructions run.
+    const plain = new Guest(settings);
+    plain.load(PLACE.code, PROGRAM);
+    plain.onTracePoint = () => expect.unreachable();
+    plain.longMode();
+    plain.cpu.setTracePoints([]);
+    toHalt(plain);
+    expect(plain.reg('rax')).toBe(SUM);
+    expect(plain.cpu.instructions).toBe(traced);
+  });
+
+  it('they come and go while the program is compiled', () => {
+    const guest = new Guest(settings);
+    guest.load(PLACE.code, PROGRAM);
+    let told = 0;
+    guest.onTracePoint = () => told++;
+    guest.longMode();
+    guest.cpu.run(500);
+    guest.cpu.setTracePoints([ADD]);
+    guest.cpu.run(500);
+    const half = told;
+    guest.cpu.setTracePoints([]);
+    toHalt(guest);
+    expect(half).toBeGreaterThan(0);
+    expect(told).toBe(half);
+    expect(guest.reg('rax')).toBe(SUM);
+  });
+});

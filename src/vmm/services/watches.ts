@@ -1,0 +1,181 @@
+/** Guests that are watched: what their programs do and what is on their consoles, written down where they cannot reach. */
+import { Readable } from 'node:stream';
+import type { Watch } from '../../contracts/api/index.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { TraceKind, TraceRecord } from '../../contracts/ports.ts';
+import type { Store, VmRow } from '../../db/index.ts';
+import { asciicast } from '../../uml/asciicast.ts';
+import { DIRECTION, encodeTtyRecord, OPERATION, ttyName, ttyNumber, ttyRecords } from '../../uml/tty-log.ts';
+import type { EventLog } from '../events.ts';
+import type { Home } from '../home.ts';
+import type { Log } from '../ports.ts';
+import { BoundedLog, readBounded } from '../watch/bounded-log.ts';
+
+/** Of each of a VM's two logs. */
+const LOG_BYTES_MAX = 128 << 20;
+/** Records that the event stream gets at a time, and how often: the log file has them all. */
+const EVENT_RECORDS_MAX = 20;
+const EVENT_MS = 500;
+
+interface WatchDeps {
+  readonly store: Store;
+  readonly events: EventLog;
+  readonly home: Home;
+  readonly log: Log;
+}
+
+/** What is open of a VM that runs and is watched. */
+interface Watched {
+  readonly trace: BoundedLog;
+  readonly tty: BoundedLog;
+  readonly consoles: Set<string>;
+  waiting: TraceRecord[];
+  dropped: number;
+  timer: NodeJS.Timeout | undefined;
+  failed: boolean;
+}
+
+export function watchOf(vm: VmRow): Watch[] {
+  // INVARIANT: rows are written from checked input alone.
+  return JSON.parse(vm.watch) as Watch[];
+}
+
+/** What the machine itself has to tell. */
+export function traceKinds(watch: readonly Watch[]): TraceKind[] {
+  return watch.filter((one): one is TraceKind => one !== 'tty');
+}
+
+export class Watches {
+  readonly #deps: WatchDeps;
+  readonly #watched = new Map<string, Watched>();
+  readonly #ttys = new Set<string>();
+
+  constructor(deps: WatchDeps) {
+    this.#deps = deps;
+  }
+
+  /** A run begins, or what is watched has changed. */
+  set(vmId: string, watch: readonly Watch[]): void {
+    if (watch.includes('tty')) this.#ttys.add(vmId);
+    else this.#ttys.delete(vmId);
+  }
+
+  /** A run has ended. */
+  ended(vmId: string): void {
+    this.#ttys.delete(vmId);
+    const watched = this.#watched.get(vmId);
+    if (watched === undefined) return;
+    this.#watched.delete(vmId);
+    for (const console of watched.consoles)
+      this.#writeTty(vmId, watched, console, OPERATION.CLOSE, 0, new Uint8Array(0));
+    this.#tell(vmId, watched);
+    watched.trace.close();
+    watched.tty.close();
+  }
+
+  traced(vmId: string, records: readonly TraceRecord[], dropped: number): void {
+    const watched = this.#open(vmId);
+    const lines = records.map((record) => `${JSON.stringify(record)}\n`);
+    if (dropped > 0) lines.push(`${JSON.stringify({ time: Date.now(), dropped })}\n`);
+    this.#write(vmId, watched, () => watched.trace.append(Buffer.from(lines.join(''))));
+    const told = records.filter(({ kind }) => kind !== 'open');
+    const room = EVENT_RECORDS_MAX - watched.waiting.length;
+    watched.waiting.push(...told.slice(0, room));
+    watched.dropped += Math.max(0, told.length - room);
+    if (told.length > 0) watched.timer ??= setTimeout(() => this.#tell(vmId, watched), EVENT_MS);
+  }
+
+  /** `direction`: shown by the guest, or typed by a user. */
+  console(vmId: string, console: string, direction: 'shown' | 'typed', bytes: Uint8Array): void {
+    if (!this.#ttys.has(vmId)) return;
+    const watched = this.#open(vmId);
+    if (!watched.consoles.has(console)) {
+      watched.consoles.add(console);
+      // The terminal of whoever opened it, of which there is none.
+      this.#writeTty(vmId, watched, console, OPERATION.OPEN, 0, new Uint8Array(4));
+    }
+    const to = direction === 'typed' ? DIRECTION.READ : DIRECTION.WRITE;
+    this.#writeTty(vmId, watched, console, OPERATION.WRITE, to, bytes);
+  }
+
+  /** JSON lines, the oldest first. */
+  trace(vmId: string): Buffer {
+    return readBounded(this.#file(vmId, 'trace'));
+  }
+
+  /** In UML's format, all consoles in one. */
+  tty(vmId: string): Buffer {
+    return readBounded(this.#file(vmId, 'tty'));
+  }
+
+  /** One console as asciicast v2; the first that has anything when none is named. AppError `not_found`. */
+  cast(vmId: string, console: string | undefined): Readable {
+    const log = this.tty(vmId);
+    const recorded = [...new Set([...ttyRecords(log)].map(({ tty }) => ttyName(tty)))];
+    const wanted = console ?? recorded[0];
+    if (wanted !== undefined && recorded.includes(wanted))
+      return Readable.from(asciicast(ttyRecords(log), wanted));
+    throw new AppError('not_found', `nothing is recorded of ${wanted ?? 'any console'}`, {
+      field: 'console',
+      remedy:
+        recorded.length === 0
+          ? 'have the VM watched with `tty` while it runs'
+          : `use one of ${recorded.join(', ')}`,
+    });
+  }
+
+  #open(vmId: string): Watched {
+    let watched = this.#watched.get(vmId);
+    if (watched === undefined) {
+      const log = (kind: 'trace' | 'tty') => new BoundedLog(this.#file(vmId, kind), LOG_BYTES_MAX);
+      const logs = { trace: log('trace'), tty: log('tty') };
+      watched = { ...logs, consoles: new Set(), waiting: [], dropped: 0, timer: undefined, failed: false };
+      this.#watched.set(vmId, watched);
+    }
+    return watched;
+  }
+
+  #file(vmId: string, kind: 'trace' | 'tty'): string {
+    return this.#deps.home.file('vms', vmId, kind === 'trace' ? 'trace.jsonl' : 'tty.log');
+  }
+
+  #writeTty(
+    vmId: string,
+    watched: Watched,
+    console: string,
+    operation: number,
+    direction: number,
+    data: Uint8Array,
+  ): void {
+    const record = { operation, tty: ttyNumber(console), direction, time: Date.now(), data };
+    this.#write(vmId, watched, () => watched.tty.append(encodeTtyRecord(record)));
+  }
+
+  /** A full disk must not stop the guest that is watched; that something is missing is told once. */
+  #write(vmId: string, watched: Watched, write: () => void): void {
+    try {
+      write();
+      watched.failed = false;
+    } catch (error) {
+      if (!watched.failed)
+        this.#deps.log.error({ vm: vmId, error: String(error) }, 'what is watched cannot be written down');
+      watched.failed = true;
+    }
+  }
+
+  #tell(vmId: string, watched: Watched): void {
+    clearTimeout(watched.timer);
+    watched.timer = undefined;
+    const vm = this.#deps.store.vms.get(vmId);
+    if (watched.waiting.length === 0 || vm === undefined) return;
+    const data = { records: watched.waiting, dropped: watched.dropped };
+    watched.waiting = [];
+    watched.dropped = 0;
+    this.#deps.events.append({
+      type: 'vm.traced',
+      tenant: vm.tenant,
+      resource: { type: 'vm', id: vmId },
+      data,
+    });
+  }
+}
