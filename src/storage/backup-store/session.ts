@@ -41,6 +41,7 @@ export interface SessionDisk {
 export class BackupSession {
   readonly #store: BackupStore;
   readonly #head: BackupHead;
+  readonly #packBytes: number;
   readonly #id: number;
   readonly #pack = new PackBuilder();
   /** Hashes of the chunks in packs that the index does not have yet. */
@@ -52,8 +53,9 @@ export class BackupSession {
   #parent: BackupManifest | undefined;
   #failure: unknown;
 
-  constructor(store: BackupStore, head: BackupHead) {
+  constructor(store: BackupStore, head: BackupHead, packBytes = PACK_BYTES) {
     this.#store = store;
+    this.#packBytes = packBytes;
     this.#head = head;
     this.#id = store.index.beginSession('backup');
   }
@@ -111,7 +113,7 @@ export class BackupSession {
     if (this.#fresh.has(key) || this.#isStored(hash)) return hash;
     this.#fresh.add(key);
     map.storedBytes += this.#pack.add(hash, raw);
-    if (this.#pack.bytes >= PACK_BYTES) await this.#putPack();
+    if (this.#pack.bytes >= this.#packBytes) await this.#putPack();
     return hash;
   }
 

@@ -15,9 +15,9 @@ export class BackupStore {
   readonly objects: ObjectStore;
   readonly index: ChunkIndex;
 
-  /** AppErrors of the destination. */
-  constructor(config: StoreConfig) {
-    this.objects = openObjects(config.location);
+  /** AppErrors of the destination. @param objects of the location */
+  constructor(config: StoreConfig, objects: ObjectStore = openObjects(config.location)) {
+    this.objects = objects;
     this.index = new ChunkIndex(config.indexFile);
   }
 
