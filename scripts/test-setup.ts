@@ -19,6 +19,7 @@ const TOOLS = [
   ['qemu-img', 'qemu-utils'],
   ['qemu-system-x86_64', 'qemu-system-x86'],
   ['ip', 'iproute2'],
+  ['rclone', 'rclone'],
   ['redis-server', 'redis-server'],
   ['tcpdump', 'tcpdump'],
   ['uml_mconsole', 'uml-utilities'],

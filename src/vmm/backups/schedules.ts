@@ -20,7 +20,7 @@ import { keptBackups } from './retention.ts';
 /** Timers count wrong over a change of the clock: they are looked at again this often. */
 const TIMER_MS_MAX = 15 * 60 * 1000;
 /** A VM whose backup is still being made gets the next one so much later. */
-const BUSY_RETRY_MS = 60_000;
+const BUSY_RETRY_MS = 5000;
 /** Later than this a run counts as missed. */
 const LATE_MS = 2 * 60 * 1000;
 

@@ -1,0 +1,325 @@
+/** What operators do with stores of backups: check, keep, schedule, send elsewhere, and find again. */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type {
+  Backup,
+  BackupDestination,
+  BackupSchedule,
+  Operation,
+  PruneResult,
+} from '../../src/contracts/api/index.ts';
+import { requireTool } from '../support/tools.ts';
+import { type Harness, startHarness, tempDir } from './support/harness.ts';
+
+const list = async (api: Harness) => (await api.get('/v1/backups').expect(200)).body.items as Backup[];
+
+async function until<T>(look: () => Promise<T | undefined> | T | undefined): Promise<T> {
+  for (let tries = 0; tries < 3000; tries++) {
+    const value = await look();
+    if (value !== undefined) return value;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  throw new Error('it did not come about');
+}
+
+/** Writes to a disk of a VM that is off, as its guest would have. */
+function scribble(api: Harness, vmId: string, text: string): void {
+  const fd = fs.openSync(path.join(api.home, 'vms', vmId, 'ubd0.img'), 'r+');
+  fs.writeSync(fd, text, 0);
+  fs.closeSync(fd);
+}
+
+/** A VM whose disk is a raw file. */
+async function rawVm(api: Harness, name: string): Promise<string> {
+  await api.createVm({ name: `${name}-first` });
+  await api.operate(`/v1/vms/${name}-first/backups`, { name: `${name}-seed` });
+  await api.operate(`/v1/backups/${name}-seed/restore`, { name });
+  await api.delete(`/v1/backups/${name}-seed`).expect(204);
+  return (await api.vm(name)).id;
+}
+
+const packsOf = (folder: string) => fs.readdirSync(path.join(folder, 'packs'));
+
+describe('a backup', () => {
+  it('is verified; what is damaged is told, and not gone on from', async () => {
+    const api = await startHarness();
+    await api.createVm({ name: 'web-1' });
+    await api.operate('/v1/vms/web-1/backups', { name: 'one' });
+    expect(await api.operate('/v1/backups/one/verify')).toMatchObject({
+      status: 'succeeded',
+      kind: 'backup.verify',
+    });
+    const checked = await api.backup('one');
+    expect(checked).toMatchObject({ damage: null, verified_at: expect.any(String) });
+    const store = path.join(api.home, 'backups', 'store');
+    for (const name of packsOf(store)) {
+      const file = path.join(store, 'packs', name);
+      const bytes = fs.readFileSync(file);
+      bytes[3]! ^= 0xff;
+      fs.writeFileSync(file, bytes);
+    }
+    const failed = await api.operate('/v1/backup-destinations/local/verify');
+    expect(failed).toMatchObject({ status: 'failed', error: { code: 'backup_corrupt' } });
+    expect((await api.backup('one')).damage).toContain('ubd0');
+    expect(await api.operate('/v1/backups/one/restore', {})).toMatchObject({
+      status: 'failed',
+      error: { code: 'backup_corrupt' },
+    });
+    await api.operate('/v1/vms/web-1/backups', { name: 'two' });
+    expect(await api.backup('two')).toMatchObject({ kind: 'full', parent_id: null });
+    // The same content was stored anew: both are whole.
+    expect(await api.operate('/v1/backup-destinations/local/verify')).toMatchObject({ status: 'succeeded' });
+    expect((await list(api)).map(({ damage }) => damage)).toEqual([null, null]);
+  });
+
+  it('that follows another reads what has changed, also after the daemon was started again', async () => {
+    const first = await startHarness();
+    await first.createVm({ name: 'web-1' });
+    await first.operate('/v1/vms/web-1/backups', { name: 'one' });
+    await first.daemon.close();
+    const api = await startHarness({ home: first.home });
+    await api.operate('/v1/vms/web-1/backups', { name: 'two' });
+    const two = await api.backup('two');
+    expect(two).toMatchObject({ kind: 'incremental', snapshots: [{ scanned_bytes: 0, stored_bytes: 0 }] });
+    await api.operate('/v1/vms/web-1/backups', { name: 'three', full: true });
+    expect(await api.backup('three')).toMatchObject({ kind: 'full', snapshots: [{ stored_bytes: 0 }] });
+    await api.delete('/v1/backups/two').expect(204);
+    expect(await api.operate('/v1/backups/three/verify')).toMatchObject({ status: 'succeeded' });
+  });
+
+  it('is put in place of the disks of its VM, which must be off', async () => {
+    const api = await startHarness();
+    const vmId = await rawVm(api, 'web');
+    scribble(api, vmId, 'good state');
+    await api.operate('/v1/vms/web/backups', { name: 'good' });
+    scribble(api, vmId, 'bad state!');
+    await api.operate('/v1/vms/web/start');
+    expect((await api.post('/v1/backups/good/restore', { over: true }).expect(409)).body.field).toBe('over');
+    await api.operate('/v1/vms/web/halt');
+    const done = await api.operate('/v1/backups/good/restore', { over: true, start: true });
+    expect(done).toMatchObject({ status: 'succeeded', error: null });
+    const vm = await api.vm('web');
+    expect(vm).toMatchObject({ id: vmId, state: 'running' });
+    const [disk] = api.farm.of('web').data.config.disks;
+    expect(fs.readFileSync(disk!.file, 'utf8')).toContain('good state');
+    expect(fs.readdirSync(path.join(api.home, 'vms', vmId))).toEqual([path.basename(disk!.file)]);
+  });
+
+  it('is tested by a boot of a clone without network, which is gone afterwards', async () => {
+    const api = await startHarness();
+    await api.createVm({ name: 'web-1' });
+    await api.operate('/v1/vms/web-1/backups', { name: 'one' });
+    const test = async (print: string | undefined): Promise<Operation> => {
+      const { id } = (await api.post('/v1/backups/one/test').expect(202)).body as Operation;
+      const machine = await until(() =>
+        api.farm.machines.find(
+          ({ data, terminated }) => data.config.name.startsWith('restore-test-') && !terminated,
+        ),
+      );
+      expect(machine.data.config.nics).toEqual([]);
+      await until(async () =>
+        (await api.get('/v1/vms?state=running')).body.items.length > 0 ? true : undefined,
+      );
+      if (print === undefined) machine.end({ reason: 'triple-fault', detail: 'rip 0' });
+      else machine.print('ttyS0', print);
+      const ended = await api.ended(`/v1/operations/${id}`);
+      api.farm.machines.length = 0;
+      return ended;
+    };
+    expect(await test('debian ttyS0\r\ndebian login: ')).toMatchObject({ status: 'succeeded' });
+    expect(await api.backup('one')).toMatchObject({ tested_at: expect.any(String), test_error: null });
+    expect(await test(undefined)).toMatchObject({ status: 'failed', error: { code: 'machine_failed' } });
+    expect(await api.backup('one')).toMatchObject({ test_error: { code: 'machine_failed' } });
+    expect((await api.get('/v1/vms')).body.items.map(({ name }: { name: string }) => name)).toEqual([
+      'web-1',
+    ]);
+  });
+});
+
+describe('retention', () => {
+  it('says what it would keep and why, and then keeps that', async () => {
+    const api = await startHarness();
+    await api.createVm({ name: 'web-1' });
+    for (const name of ['a', 'b', 'c', 'd']) await api.operate('/v1/vms/web-1/backups', { name });
+    const body = { keep: { last: 2, yearly: 1 }, dry_run: true };
+    const dry = (await api.post('/v1/vms/web-1/backups/prune', body).expect(200)).body as PruneResult;
+    expect(dry.backups.map(({ name, keep }) => [name, keep])).toEqual([
+      ['d', true],
+      ['c', true],
+      ['b', false],
+      ['a', false],
+    ]);
+    expect(dry.backups[0]!.reasons).toEqual(['last 1', expect.stringMatching(/^yearly \d{4}$/)]);
+    expect(await list(api)).toHaveLength(4);
+    await api.post('/v1/vms/web-1/backups/prune', { keep: body.keep }).expect(200);
+    expect((await list(api)).map(({ name }) => name)).toEqual(['c', 'd']);
+    await api.post('/v1/vms/web-1/backups/prune', { keep: {} }).expect(400);
+    await api.post('/v1/vms/web-1/backups/prune', { keep: { last: 1 }, time_zone: 'Nowhere' }).expect(400);
+    expect(await api.operate('/v1/backup-destinations/local/collect')).toMatchObject({ status: 'succeeded' });
+    expect(await api.operate('/v1/backups/d/verify')).toMatchObject({ status: 'succeeded' });
+  });
+});
+
+describe('schedules', () => {
+  it('make backups when it is time, keep what their rule says, and make up for what was missed', async () => {
+    const first = await startHarness();
+    const vm = await first.createVm({ name: 'web-1' });
+    await first.post('/v1/vms/web-1/backup-schedules', { cron: 'now and then' }).expect(400);
+    const wrong = await first.post('/v1/vms/web-1/backup-schedules', {
+      cron: '* * * * *',
+      time_zone: 'Mars',
+    });
+    expect(wrong.body).toMatchObject({ code: 'invalid_input', status: 400 });
+    const body = { name: 'often', cron: '* * * * * *', keep: { last: 2 } };
+    const made = (await first.post('/v1/vms/web-1/backup-schedules', body).expect(201))
+      .body as BackupSchedule;
+    expect(made).toMatchObject({ vm_id: vm.id, destination: 'local', enabled: true, jitter_seconds: 0 });
+    await first.post('/v1/vms/web-1/backup-schedules', body).expect(409);
+    await until(async () => ((await list(first)).length === 2 ? true : undefined));
+    const [oldest] = await list(first);
+    await until(async () => ((await list(first)).some(({ id }) => id === oldest!.id) ? undefined : true));
+    const off = (
+      await first.patch('/v1/backup-schedules/often', { enabled: false, cron: '0 3 * * *' }).expect(200)
+    ).body;
+    expect(off).toMatchObject({
+      enabled: false,
+      next_at: null,
+      keep: { last: 2 },
+      last_at: expect.any(String),
+    });
+    await until(async () => {
+      const open = (await first.get('/v1/operations?status=running')).body.items as Operation[];
+      return open.length === 0 ? true : undefined;
+    });
+    const before = (await list(first)).map(({ id }) => id);
+    expect(before.length).toBeLessThanOrEqual(2);
+    await first.patch('/v1/backup-schedules/often', { enabled: true }).expect(200);
+    await first.daemon.close();
+
+    // Its time came while nobody was there.
+    const Database = (await import('better-sqlite3')).default;
+    const db = new Database(path.join(first.home, 'db.sqlite'));
+    db.prepare('UPDATE backup_schedules SET next_at = ?').run(Date.now() - 3_600_000);
+    db.close();
+    const api = await startHarness({ home: first.home });
+    await until(async () => ((await list(api)).some(({ id }) => !before.includes(id)) ? true : undefined));
+    const missed = (await api.get('/v1/events?type=backup.missed')).body.items as { data: object }[];
+    expect(missed).toMatchObject([{ data: { name: 'often', late_seconds: expect.any(Number) } }]);
+    const next = (await api.get('/v1/backup-schedules/often').expect(200)).body as BackupSchedule;
+    expect(Date.parse(next.next_at!)).toBeGreaterThan(Date.now());
+    await api.delete('/v1/backup-schedules/often').expect(204);
+    expect((await api.get('/v1/backup-schedules?vm=web-1')).body.items).toEqual([]);
+  });
+
+  it('belong to tenants, and go with their VM', async () => {
+    const api = await startHarness();
+    await api.createVm({ name: 'web-1' });
+    await api.post('/v1/vms/web-1/backup-schedules', { name: 'mine', cron: '0 3 * * *' }).expect(201);
+    const other = api.as(await api.tokenOf('user', 'other'));
+    await other.get('/v1/backup-schedules/mine').expect(404);
+    expect((await other.get('/v1/backup-schedules').expect(200)).body.items).toEqual([]);
+    await other.get('/v1/backup-destinations').expect(403);
+    await api.delete('/v1/vms/web-1').expect(204);
+    expect((await api.get('/v1/backup-schedules')).body.items).toEqual([]);
+  });
+});
+
+describe('destinations', () => {
+  it('are folders that the operator allows, each of one daemon', async () => {
+    const folder = tempDir();
+    const api = await startHarness({ allowPaths: [folder] });
+    const add = (name: string, location: string) =>
+      api.post('/v1/backup-destinations', { name, kind: 'directory', location });
+    const made = (await add('offsite', folder).expect(201)).body as BackupDestination;
+    expect(made).toMatchObject({ name: 'offsite', kind: 'directory', backups: 0 });
+    await add('offsite', folder).expect(409);
+    expect((await add('again', folder).expect(409)).body.code).toBe('in_use');
+    expect((await add('etc', '/etc').expect(403)).body.code).toBe('forbidden');
+    await api.createVm({ name: 'web-1' });
+    await api.operate('/v1/vms/web-1/backups', { name: 'here' });
+    const there = await api.operate('/v1/vms/web-1/backups', { name: 'there', destination: 'offsite' });
+    expect(there).toMatchObject({ status: 'succeeded' });
+    expect(await api.backup('there')).toMatchObject({ destination: 'offsite', kind: 'full' });
+    // Each goes on from its own.
+    await api.operate('/v1/vms/web-1/backups', { name: 'here-too' });
+    await api.operate('/v1/vms/web-1/backups', { name: 'there-too', destination: 'offsite' });
+    expect(await api.backup('here-too')).toMatchObject({ kind: 'incremental' });
+    expect(await api.backup('there-too')).toMatchObject({ kind: 'incremental', destination: 'offsite' });
+    expect((await api.delete('/v1/backup-destinations/offsite').expect(409)).body.code).toBe('in_use');
+    expect((await api.delete('/v1/backup-destinations/local').expect(403)).body.code).toBe('protected');
+    await api.post('/v1/vms/web-1/backups', { destination: 'nowhere' }).expect(404);
+  });
+
+  it('are found again by a daemon that has lost its database', async () => {
+    const folder = tempDir();
+    const first = await startHarness({ allowPaths: [folder] });
+    await first
+      .post('/v1/backup-destinations', { name: 'offsite', kind: 'directory', location: folder })
+      .expect(201);
+    const vmId = await rawVm(first, 'web');
+    scribble(first, vmId, 'precious');
+    await first.operate('/v1/vms/web/backups', { name: 'monday', destination: 'offsite' });
+    const before = await first.backup('monday');
+    await first.daemon.close();
+
+    const api = await startHarness({ allowPaths: [folder] });
+    await api
+      .post('/v1/backup-destinations', { name: 'found', kind: 'directory', location: folder })
+      .expect(201);
+    expect(await api.operate('/v1/backup-destinations/found/rebuild')).toMatchObject({ status: 'succeeded' });
+    const after = await api.backup('monday');
+    expect(after).toMatchObject({
+      id: before.id,
+      vm_name: 'web',
+      taken_at: before.taken_at,
+      destination: 'found',
+    });
+    expect(after.snapshots).toMatchObject([{ device: 'ubd0', disk_id: null, size_bytes: 64 * 1024 }]);
+    await api.operate('/v1/backup-destinations/found/rebuild');
+    expect(await list(api)).toHaveLength(1);
+    expect(await api.operate('/v1/backups/monday/restore', { name: 'web-again' })).toMatchObject({
+      error: null,
+    });
+    const restored = await api.vm('web-again');
+    const content = fs.readFileSync(path.join(api.home, 'vms', restored.id, 'ubd0.img'), 'utf8');
+    expect(content).toContain('precious');
+  });
+
+  it('are remotes of rclone', async () => {
+    requireTool('rclone', 'rclone');
+    const folder = tempDir();
+    const config = path.join(folder, 'rclone.conf');
+    const remote = path.join(folder, 'remote');
+    fs.mkdirSync(remote);
+    fs.writeFileSync(config, `[vault]\ntype = alias\nremote = ${remote}\n`);
+    process.env.RCLONE_CONFIG = config;
+    try {
+      const api = await startHarness();
+      const add = (location: string) =>
+        api.post('/v1/backup-destinations', { name: 'vault', kind: 'rclone', location });
+      await add('--config=/etc/passwd').expect(400);
+      expect((await add('nowhere:x').expect(502)).body.code).toBe('unreachable');
+      await add('vault:umlaut').expect(201);
+      await api.createVm({ name: 'web-1' });
+      expect(await api.operate('/v1/vms/web-1/backups', { name: 'one', destination: 'vault' })).toMatchObject(
+        {
+          error: null,
+        },
+      );
+      await api.operate('/v1/vms/web-1/backups', { name: 'two', destination: 'vault' });
+      expect(await api.backup('two')).toMatchObject({ kind: 'incremental' });
+      expect(await api.operate('/v1/backups/two/verify')).toMatchObject({ error: null });
+      expect(await api.operate('/v1/backups/two/restore', { name: 'web-2' })).toMatchObject({ error: null });
+      const { id } = await api.vm('web-2');
+      expect(fs.readFileSync(path.join(api.home, 'vms', id, 'ubd0.img'), 'utf8')).toContain('seed default');
+      await api.delete('/v1/backups/one').expect(204);
+      await api.delete('/v1/backups/two').expect(204);
+      expect(await api.operate('/v1/backup-destinations/vault/collect')).toMatchObject({ error: null });
+      expect(packsOf(path.join(remote, 'umlaut'))).toEqual([]);
+      await api.delete('/v1/backup-destinations/vault').expect(204);
+    } finally {
+      delete process.env.RCLONE_CONFIG;
+    }
+  });
+});
