@@ -98,6 +98,7 @@ describe('the command line of UML', () => {
       execSwitch: '-e',
     });
     expect([...parse('eth1=mcast eth0=slirp').eths.keys()]).toEqual([0, 1]);
+    expect(parse('hostfs=/srv').hostfs).toBe('/srv');
     expect(parse('console=ttyS0').guest).toEqual(['console=ttyS0']);
   });
 
@@ -121,7 +122,7 @@ describe('the command line of UML', () => {
     ['eth0=daemon eth0=mcast', /already configured/],
     ['vec0:transport=tap', /vector device/],
     ['xterm=gnome-terminal', /lacks a part/],
-    ['hostfs=/', /does not have/],
+    ['hostfs=/srv,append', /not to be had/],
     ['mem=lots', /no size/],
   ])('refuses %s with a reason', (text, reason) => {
     expect(() => parse(text)).toThrow(reason);

@@ -24,6 +24,8 @@ export interface UmlCommandLine {
   readonly initrd: string | undefined;
   /** Of `xterm=PROGRAM,TITLE SWITCH,EXEC SWITCH`. */
   readonly xterm: Xterm | undefined;
+  /** Of `hostfs=DIR`. */
+  readonly hostfs: string | undefined;
   /** A reboot ends the run. */
   readonly noReboot: boolean;
   /** Words for the guest's kernel and init, `root=` in the names of virtio disks. */
@@ -40,7 +42,6 @@ export interface Xterm {
 
 /** Options of UML's that a machine with PC devices has nothing for. */
 const UNSUPPORTED = [
-  'hostfs=',
   'iomem=',
   'dtb=',
   'dsp=',
@@ -68,7 +69,7 @@ interface Draft {
   root: string | undefined;
 }
 
-const VALUES = ['mem', 'umid', 'uml_dir', 'initrd', 'xterm'] as const;
+const VALUES = ['mem', 'umid', 'uml_dir', 'initrd', 'xterm', 'hostfs'] as const;
 
 /** Throws AppError `invalid_input` with the word at fault. */
 export function parseCommandLine(words: readonly string[]): UmlCommandLine {
@@ -99,6 +100,7 @@ export function parseCommandLine(words: readonly string[]): UmlCommandLine {
     notifyPath: values.get('notify'),
     initrd: values.get('initrd'),
     xterm: values.has('xterm') ? xtermOf(values.get('xterm')!) : undefined,
+    hostfs: values.has('hostfs') ? hostfsRoot(values.get('hostfs')!) : undefined,
     noReboot: values.has('noreboot'),
     guest,
     warnings: draft.warnings,
@@ -150,6 +152,14 @@ function takeEth(draft: Draft, word: string, key: string, value: string, equals:
     throw wrong(word, 'sets a device that is already configured', 'give each unit once');
   draft.warnings.push(...eth.warnings);
   draft.eths.set(unit, eth);
+}
+
+/** `DIR[,append]`. */
+function hostfsRoot(text: string): string {
+  const [root = '', ...options] = text.split(',');
+  if (root === '') throw wrong(`hostfs=${text}`, 'names no folder', 'write hostfs=/srv/share');
+  if (options.length === 0) return root;
+  throw wrong(`hostfs=${text}`, 'has an option that is not to be had here', 'leave it out');
 }
 
 /** As UML, all three or nothing. */

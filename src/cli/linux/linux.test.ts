@@ -125,6 +125,7 @@ test('refuses what it cannot do', async () => {
     ['eth0=tuntap,nosuchtap0', /no device nosuchtap0/],
     ['eth0=ethertap,tap0', /tuntap/],
     ['ubd0=missing', /missing/],
+    ['hostfs=/nonexistent', /nonexistent/],
     ['ssl5=fd:1', /no ssl5/],
     ['con1=tty:/nonexistent', /no \/nonexistent/],
     ['ssl1=fd:0', /two lines would read descriptor 0/],

@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { AppError } from '../../contracts/errors.ts';
-import type { DiskConfig, MachineConfig } from '../../contracts/machine.ts';
+import type { DiskConfig, MachineConfig, ShareConfig } from '../../contracts/machine.ts';
 import { type ImageManifest, MANIFEST_FILE, parseManifest } from '../../images/manifest.ts';
 import { backingFileOf } from '../../storage/index.ts';
 import type { Line } from '../../uml/channels.ts';
@@ -36,8 +36,14 @@ export function machineConfig(line: UmlCommandLine, guest: GuestKernel, umid: st
     append: [...consoles, ...line.guest].join(' '),
     disks: [...line.ubds].map(([unit, ubd]) => diskOf(`ubd${unit}`, ubd)),
     nics: [],
+    shares: line.hostfs === undefined ? [] : [hostfsShare(line.hostfs)],
     consoleCount: consoleCountFor(linesOf(line).map(({ name }) => name)),
   };
+}
+
+/** What `mount -t 9p hostfs /mnt` in the guest shows. As in UML it is writable, as far as this user may write. */
+function hostfsShare(folder: string): ShareConfig {
+  return { tag: 'hostfs', folder: path.resolve(folder), readOnly: false };
 }
 
 /** A COW file that names its own backing file is taken for one, as in UML. */
