@@ -5,6 +5,9 @@ import { ERRNO, ok, refuse, requireMachine, type Verb } from '../verb.ts';
 /** Keys that Linux's handler has (drivers/tty/sysrq.c), and h for its help. */
 const KEYS = '0123456789bcdefghijklmnopqrstuvwxyzR';
 
+/** What the guest's kernel puts before each line on its console; in UML's reply it is not. */
+const PRINTK_TIME = /^\[ *\d+\.\d{6}\] /gm;
+
 /** The reply is complete when the guest has printed nothing for so long … */
 const SETTLED_MS = 200;
 /** … or when it has not begun to print at all … */
@@ -72,5 +75,5 @@ async function sendAndCollect(instance: MachineControl, letter: string): Promise
     clearTimeout(quiet);
     clearTimeout(latest);
   }
-  return Buffer.concat(pieces).toString('utf8').replaceAll('\r\n', '\n');
+  return Buffer.concat(pieces).toString('utf8').replaceAll('\r\n', '\n').replaceAll(PRINTK_TIME, '');
 }

@@ -13,8 +13,8 @@ const ADDING = {
 
 export async function queryUbd(target: Target, rest: string): Promise<MconsoleResult> {
   const parsed = parseUnit(rest, true);
-  if (parsed === undefined) return refuse('ubd_get_config : parse_unit failed');
-  if (parsed.unit >= DISKS_MAX) return refuse('ubd_get_config : device number out of range');
+  if (parsed === undefined || parsed.unit >= DISKS_MAX)
+    return refuse('ubd_get_config : device number out of range');
   return ok(await target.disk(parsed.unit));
 }
 
