@@ -20,7 +20,10 @@ import {
   ConsoleTicket,
   Disk,
   type DiskCreateInput,
+  type DiskExportInput,
+  type DiskImportQuery,
   type DiskSettings,
+  type DiskToImage,
   DiskPage,
   DiskRepair,
   DiskSharers,
@@ -138,6 +141,17 @@ export class Client {
   createDisk = (body: DiskCreateInput): Promise<Disk> => this.#post(Disk, '/v1/disks', body);
   updateDisk = (disk: string, body: DiskSettings): Promise<Disk> =>
     this.#transport.call(Disk, path`/v1/disks/${disk}`, { method: 'PATCH', body });
+  /** `file` may be larger than memory. */
+  importDisk = (file: Blob, query: DiskImportQuery): Promise<Operation> =>
+    this.#transport.call(Operation, '/v1/disks/import', { method: 'POST', query, file });
+  exportDisk = (disk: string, body: DiskExportInput): Promise<Operation> =>
+    this.#post(Operation, path`/v1/disks/${disk}/export`, body);
+  imageOfDisk = (disk: string, body: DiskToImage): Promise<Operation> =>
+    this.#post(Operation, path`/v1/disks/${disk}/image`, body);
+  /** What an operation has made for download. */
+  downloadFile = (operation: string): Promise<Response> =>
+    this.#transport.download(path`/v1/operations/${operation}/file`);
+  deleteFile = (operation: string): Promise<void> => this.#delete(path`/v1/operations/${operation}/file`);
   shrinkDisk = (disk: string): Promise<Operation> => this.#post(Operation, path`/v1/disks/${disk}/shrink`);
   deleteDisk = (disk: string): Promise<void> => this.#delete(path`/v1/disks/${disk}`);
 

@@ -8,6 +8,7 @@ import { registerConsole } from './commands/console.ts';
 import { registerDaemon } from './commands/daemon.ts';
 import { registerDisk } from './commands/disk.ts';
 import { registerDiskFiles } from './commands/disk-files.ts';
+import { registerDiskTransfer } from './commands/disk-transfer.ts';
 import { registerEvents } from './commands/events.ts';
 import { registerFirewall } from './commands/firewall.ts';
 import { registerImage } from './commands/image.ts';
@@ -40,6 +41,7 @@ const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
   registerBackup,
   registerDisk,
   registerDiskFiles,
+  registerDiskTransfer,
   registerLineage,
   registerShare,
   registerMoo,

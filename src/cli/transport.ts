@@ -16,6 +16,8 @@ export interface Call {
   readonly method?: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   readonly query?: Query;
   readonly body?: unknown;
+  /** Sent as it is, in place of `body`. */
+  readonly file?: Blob;
 }
 
 export class Transport {
@@ -59,6 +61,11 @@ export class Transport {
     return new Uint8Array(await (await this.#fetch(path, call)).arrayBuffer());
   }
 
+  /** For answers that are a file. */
+  async download(path: string): Promise<Response> {
+    return await this.#fetch(path, {});
+  }
+
   /** For answers without a body. */
   async send(path: string, call: Call): Promise<void> {
     const response = await this.#fetch(path, call);
@@ -86,19 +93,20 @@ export class Transport {
     });
   }
 
-  async #fetch(path: string, { method = 'GET', query = {}, body }: Call): Promise<Response> {
+  async #fetch(path: string, { method = 'GET', query = {}, body, file }: Call): Promise<Response> {
     const url = new URL(path, this.#base);
     for (const [key, value] of Object.entries(query)) {
       if (value !== undefined) url.searchParams.set(key, String(value));
     }
     const headers: Record<string, string> = { authorization: `Bearer ${this.#token}` };
     if (body !== undefined) headers['content-type'] = 'application/json';
+    if (file !== undefined) headers['content-type'] = 'application/octet-stream';
     let response: Response;
     try {
       response = await fetch(url, {
         method,
         headers,
-        body: body === undefined ? null : JSON.stringify(body),
+        body: file ?? (body === undefined ? null : JSON.stringify(body)),
       });
     } catch (cause) {
       throw this.#unreachable(cause);

@@ -1,11 +1,12 @@
 /** Disk files from one format to another. */
 import * as path from 'node:path';
 import { AppError } from '../contracts/errors.ts';
+import type { DiskConfig } from '../contracts/machine.ts';
 import { BackupTarget } from './backup-target.ts';
 import type { DiskSource } from './disk-source.ts';
 import { syncFolder } from './durable.ts';
 import { fileError } from './errors.ts';
-import { openSource, type SourceOptions } from './open-source.ts';
+import { openDiskSource, openSource, type SourceOptions } from './open-source.ts';
 import { type Qcow2Options, Qcow2Writer } from './qcow2/writer.ts';
 import type { CopyOptions } from './restore.ts';
 
@@ -23,7 +24,25 @@ export interface ConvertOptions extends CopyOptions, SourceOptions {
  * AppErrors: those of `openSource`, `already_exists`, `disk_full`, `io_error`, `canceled`.
  */
 export async function convertDisk(from: string, to: string, options: ConvertOptions = {}): Promise<void> {
-  const source = await openSource(from, options);
+  await convertSource(await openSource(from, options), from, to, options);
+}
+
+/** As `convertDisk`, of a disk that a machine's configuration describes. */
+export async function exportDisk(
+  config: DiskConfig,
+  to: string,
+  options: ConvertOptions = {},
+): Promise<void> {
+  await convertSource(await openDiskSource(config), config.cow ?? config.file, to, options);
+}
+
+/** Closes `source`. */
+async function convertSource(
+  source: DiskSource,
+  from: string,
+  to: string,
+  options: ConvertOptions,
+): Promise<void> {
   try {
     if (source.sizeBytes === 0) {
       throw new AppError('bad_image', `${from} has a disk of 0 bytes`, { field: 'size' });

@@ -3,7 +3,7 @@ export { type BackupProgress, type BackupRun, prepareBackup } from './backup.ts'
 export { holdStoreFolder } from './backup-store/store-lock.ts';
 export { runStoreTask, type TaskOptions } from './backup-store/store-thread.ts';
 export type { StoreTaskName, StoreTasks } from './backup-store/tasks.ts';
-export { type ConvertOptions, convertDisk } from './convert.ts';
+export { type ConvertOptions, convertDisk, exportDisk } from './convert.ts';
 export { backingFileOf, type CreateCowOptions, createCow, inspectCow } from './cow/create.ts';
 export type { CowHeader } from './cow/header.ts';
 export { type InPlaceMerge, type MergeOptions, mergeCow, mergeCowIntoBacking } from './cow/merge.ts';

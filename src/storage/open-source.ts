@@ -2,12 +2,14 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { AppError } from '../contracts/errors.ts';
+import type { DiskConfig } from '../contracts/machine.ts';
 import { inspectCow } from './cow/create.ts';
 import { isCow } from './cow/header.ts';
 import { openCowVolume } from './cow/open.ts';
 import type { DataRange, DiskSource } from './disk-source.ts';
 import { errnoOf, messageOf } from './errors.ts';
 import { type HostFile, hostFile, type OpenedFile, openLocked } from './host-file.ts';
+import { openLayers } from './layers/files.ts';
 import { seekData } from './libc.ts';
 import { isQcow2, parseQcow2Header, QCOW2_HEADER_BYTES_MAX, type Qcow2Header } from './qcow2/header.ts';
 import { Qcow2Source } from './qcow2/source.ts';
@@ -53,6 +55,13 @@ export async function openSource(file: string, options: SourceOptions = {}): Pro
   if (format === 'raw') return rawSource(opened, file);
   const chain = { folder: fs.realpathSync(path.dirname(file)), seen: new Set([identity(opened)]) };
   return await openQcow2(opened, file, chain);
+}
+
+/** A disk of a machine's configuration, which no machine has open, with all layers below it. AppErrors as `openDisk`. */
+export async function openDiskSource(config: DiskConfig): Promise<DiskSource> {
+  // The guest's content is never taken for another format.
+  if (config.cow === undefined) return await openSource(config.file, { format: 'raw' });
+  return new VolumeSource(openLayers({ ...config, readOnly: true }));
 }
 
 interface Chain {

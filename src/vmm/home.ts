@@ -15,7 +15,17 @@ export class Home {
   constructor(dir: string) {
     this.dir = path.resolve(dir);
     try {
-      for (const folder of ['', 'images', 'vms', 'disks', 'layers', 'changes', 'backups', 'networks']) {
+      for (const folder of [
+        '',
+        'images',
+        'vms',
+        'disks',
+        'layers',
+        'changes',
+        'backups',
+        'networks',
+        'transfers',
+      ]) {
         fs.mkdirSync(path.join(this.dir, folder), { recursive: true, mode: 0o700 });
       }
       fs.closeSync(fs.openSync(this.file('lock'), 'a', 0o600));

@@ -12,7 +12,8 @@ export type IdPrefix =
   | 'tok'
   | 'layer'
   | 'fw'
-  | 'fwd';
+  | 'fwd'
+  | 'up';
 
 /** 64 random bits behind a prefix that says what it is. Never a valid guess, never used again. */
 export function newId(prefix: IdPrefix): string {

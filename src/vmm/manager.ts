@@ -31,6 +31,7 @@ import { Watches } from './services/watches.ts';
 import { Supervisor } from './services/supervisor.ts';
 import { Tickets } from './services/tickets.ts';
 import { Tokens } from './services/tokens.ts';
+import { Transfers } from './services/transfers.ts';
 import { Vms } from './services/vms.ts';
 
 const RETENTION_EVERY_MS = 3600 * 1000;
@@ -65,6 +66,7 @@ export interface Services {
   readonly forwards: Forwards;
   readonly disks: Disks;
   readonly diskWork: DiskWork;
+  readonly transfers: Transfers;
   readonly supervisor: Supervisor;
   readonly vms: Vms;
   readonly devices: Devices;
@@ -182,6 +184,7 @@ export class Manager {
       forwards: new Forwards({ store, events, fabric, networks, log }),
       disks,
       diskWork: new DiskWork({ events, operations, disks, supervisor }),
+      transfers: new Transfers({ home, operations, disks, images, supervisor }),
       supervisor,
       vms,
       devices,
@@ -222,6 +225,7 @@ export class Manager {
     jobs.process('retention', async () => {
       services.operations.sweep();
       services.idempotency.sweep();
+      services.transfers.sweep();
       await services.backups.sweep();
     });
     await jobs.start();

@@ -58,12 +58,12 @@ export class Operations {
   /** Starts `task` in this process. It does not survive the daemon: then the operation fails with `interrupted`. */
   run(
     operation: NewOperation,
-    task: (signal: AbortSignal, progress: (progress: JobProgress) => void) => Promise<void>,
+    task: (signal: AbortSignal, progress: (progress: JobProgress) => void, id: string) => Promise<void>,
   ): Operation {
     const id = newId('op');
     this.#create(id, operation, false);
     const abort = new AbortController();
-    const done = this.#carryOut(id, () => task(abort.signal, (progress) => this.#progress(id, progress)));
+    const done = this.#carryOut(id, () => task(abort.signal, (progress) => this.#progress(id, progress), id));
     this.#running.set(id, { abort, done });
     return this.#view(id);
   }
@@ -273,6 +273,11 @@ function operationView(row: OperationRow, resources: readonly OperationResourceR
 
 function progressView({ done, total, unit = 'steps', message }: JobProgress): OperationProgress {
   return { done, total, unit, message: message ?? null };
+}
+
+/** Progress of files, as the storage tells it. */
+export function bytesOf(progress: (progress: JobProgress) => void): (done: number, total: number) => void {
+  return (done, total) => progress({ done, total, unit: 'bytes' });
 }
 
 function isEnded(job: JobInfo): boolean {

@@ -1,4 +1,4 @@
-/** JSON bodies. A body that is no JSON is answered with the place where it stops being one. */
+/** JSON bodies, and files as streams where a route takes them. A body that is no JSON is answered with the place where it stops being one. */
 import type { FastifyInstance } from 'fastify';
 import { AppError } from '../../contracts/errors.ts';
 import { jsonErrorPosition } from './json-position.ts';
@@ -10,6 +10,8 @@ export function installBodyParser(app: FastifyInstance): void {
     { parseAs: 'string' },
     async (_request: unknown, body: string | Buffer) => parseJson(body.toString()),
   );
+  // Its content goes where the route puts it; other routes refuse what is no object.
+  app.addContentTypeParser('application/octet-stream', (_request, body, done) => done(null, body));
   // A body that is not sent is an empty object, so that its fields' defaults apply.
   app.addHook('preValidation', async (request) => {
     if (request.body === undefined && request.method !== 'GET') request.body = {};

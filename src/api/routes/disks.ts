@@ -1,13 +1,18 @@
+import { Readable } from 'node:stream';
 import { z } from 'zod';
 import {
   Disk,
   DiskCreate,
+  DiskExport,
+  DiskImportQuery,
   DiskListQuery,
   DiskPage,
   DiskSettings,
+  DiskToImage,
   Operation,
   Ref,
 } from '../../contracts/api/index.ts';
+import { AppError } from '../../contracts/errors.ts';
 import { principalOf } from '../request.ts';
 import { address, NoBody, NoContent, problems, type RouteGroup } from '../route.ts';
 import { accepted } from './operations.ts';
@@ -15,7 +20,7 @@ import { accepted } from './operations.ts';
 const tags = ['disks'];
 const params = z.object({ disk: Ref });
 
-export const diskRoutes: RouteGroup = (app, { disks, devices, diskWork }) => {
+export const diskRoutes: RouteGroup = (app, { disks, devices, diskWork, transfers }) => {
   app.route({
     ...address('listDisks'),
     schema: {
@@ -52,6 +57,55 @@ export const diskRoutes: RouteGroup = (app, { disks, devices, diskWork }) => {
       response: { 200: Disk, ...problems },
     },
     handler: async (request) => devices.updateDisk(principalOf(request), request.params.disk, request.body),
+  });
+
+  app.route({
+    ...address('importDisk'),
+    // A stream cannot be compared with an earlier one.
+    config: { replayable: false },
+    schema: {
+      operationId: 'importDisk',
+      tags,
+      consumes: ['application/octet-stream'],
+      querystring: DiskImportQuery,
+      response: { 202: Operation, ...problems },
+    },
+    handler: async (request, reply) => {
+      if (request.body instanceof Readable) {
+        return accepted(reply, await transfers.import(principalOf(request), request.query, request.body));
+      }
+      throw new AppError('unsupported_media_type', 'the body is not a file', {
+        field: 'Content-Type',
+        remedy: 'send the disk file as application/octet-stream',
+      });
+    },
+  });
+
+  app.route({
+    ...address('exportDisk'),
+    schema: {
+      operationId: 'exportDisk',
+      tags,
+      params,
+      body: DiskExport,
+      response: { 202: Operation, ...problems },
+    },
+    handler: async (request, reply) =>
+      accepted(reply, transfers.export(principalOf(request), request.params.disk, request.body)),
+  });
+
+  app.route({
+    ...address('imageOfDisk'),
+    config: { access: 'admin' },
+    schema: {
+      operationId: 'imageOfDisk',
+      tags,
+      params,
+      body: DiskToImage,
+      response: { 202: Operation, ...problems },
+    },
+    handler: async (request, reply) =>
+      accepted(reply, await transfers.toImage(principalOf(request), request.params.disk, request.body)),
   });
 
   app.route({

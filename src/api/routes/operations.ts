@@ -1,3 +1,4 @@
+import { createReadStream } from 'node:fs';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import {
@@ -8,7 +9,7 @@ import {
   Ref,
 } from '../../contracts/api/index.ts';
 import { clientGone, principalOf } from '../request.ts';
-import { address, problems, type RouteGroup } from '../route.ts';
+import { address, NoContent, problems, type RouteGroup } from '../route.ts';
 
 const tags = ['operations'];
 const params = z.object({ operation: Ref });
@@ -18,7 +19,7 @@ export function accepted(reply: FastifyReply, operation: Operation): FastifyRepl
   return reply.code(202).header('location', `/v1/operations/${operation.id}`).send(operation);
 }
 
-export const operationRoutes: RouteGroup = (app, { operations }) => {
+export const operationRoutes: RouteGroup = (app, { operations, transfers }) => {
   app.route({
     ...address('listOperations'),
     schema: {
@@ -48,6 +49,28 @@ export const operationRoutes: RouteGroup = (app, { operations }) => {
     handler: (request, reply) => {
       const timeoutMs = request.query.timeout * 1000;
       return operations.wait(principalOf(request), request.params.operation, timeoutMs, clientGone(reply));
+    },
+  });
+
+  app.route({
+    ...address('downloadFile'),
+    schema: { operationId: 'downloadFile', tags, params, produces: ['application/octet-stream'] },
+    handler: async (request, reply) => {
+      const { file, name, sizeBytes } = transfers.download(principalOf(request), request.params.operation);
+      return reply
+        .type('application/octet-stream')
+        .header('content-length', sizeBytes)
+        .header('content-disposition', `attachment; filename="${name}"`)
+        .send(createReadStream(file, { highWaterMark: 1 << 20 }));
+    },
+  });
+
+  app.route({
+    ...address('deleteFile'),
+    schema: { operationId: 'deleteFile', tags, params, response: { 204: NoContent, ...problems } },
+    handler: async (request, reply) => {
+      transfers.drop(principalOf(request), request.params.operation);
+      return reply.code(204).send(null);
     },
   });
 

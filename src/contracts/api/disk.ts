@@ -88,3 +88,32 @@ export const DiskRebase = z.strictObject({
   image: Ref.meta({ description: 'At least as large as the disk' }),
 });
 export type DiskRebase = z.infer<typeof DiskRebase>;
+
+/** What a disk is written as; the file is then at `/v1/operations/{operation}/file` for a day. */
+export const DiskExport = z
+  .strictObject({
+    format: z.enum(['qcow2', 'raw']).default('qcow2'),
+    compression: z.enum(['zlib', 'zstd']).nullable().default(null),
+    qcow2_version: z.literal([2, 3]).default(3),
+  })
+  .refine(({ format, compression }) => format === 'qcow2' || compression === null, {
+    path: ['compression'],
+    message: 'a raw file is not compressed',
+  })
+  .refine(({ qcow2_version, compression }) => qcow2_version === 3 || compression !== 'zstd', {
+    path: ['compression'],
+    message: 'version 2 of qcow2 has no zstd',
+  });
+export type DiskExport = z.infer<typeof DiskExport>;
+export type DiskExportInput = z.input<typeof DiskExport>;
+
+/** The request's body is the file, `application/octet-stream`. */
+export const DiskImportQuery = z.strictObject({
+  name: Name.optional(),
+  format: z.enum(['raw', 'qcow2']).optional().meta({ description: 'Missing: as the file begins' }),
+});
+export type DiskImportQuery = z.infer<typeof DiskImportQuery>;
+
+/** An image of a disk that holds a kernel, as imported cloud images do. */
+export const DiskToImage = z.strictObject({ name: Name, append: z.string().max(2048).optional() });
+export type DiskToImage = z.infer<typeof DiskToImage>;

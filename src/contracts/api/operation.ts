@@ -7,6 +7,8 @@ export const OperationKind = z.enum([
   'vm.reboot',
   'vm.shutdown',
   'disk.shrink',
+  'disk.export',
+  'disk.import',
   'image.build',
   'image.import',
   'image.verify',

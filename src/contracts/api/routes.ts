@@ -65,6 +65,9 @@ export const ROUTES = [
   { operationId: 'createDisk', method: 'POST', path: '/v1/disks', status: 201 },
   { operationId: 'getDisk', method: 'GET', path: '/v1/disks/{disk}', status: 200 },
   { operationId: 'updateDisk', method: 'PATCH', path: '/v1/disks/{disk}', status: 200 },
+  { operationId: 'importDisk', method: 'POST', path: '/v1/disks/import', status: 202 },
+  { operationId: 'exportDisk', method: 'POST', path: '/v1/disks/{disk}/export', status: 202 },
+  { operationId: 'imageOfDisk', method: 'POST', path: '/v1/disks/{disk}/image', status: 202 },
   { operationId: 'shrinkDisk', method: 'POST', path: '/v1/disks/{disk}/shrink', status: 202 },
   { operationId: 'deleteDisk', method: 'DELETE', path: '/v1/disks/{disk}', status: 204 },
 
@@ -206,6 +209,8 @@ export const ROUTES = [
   { operationId: 'listOperations', method: 'GET', path: '/v1/operations', status: 200 },
   { operationId: 'getOperation', method: 'GET', path: '/v1/operations/{operation}', status: 200 },
   { operationId: 'waitOperation', method: 'GET', path: '/v1/operations/{operation}/wait', status: 200 },
+  { operationId: 'downloadFile', method: 'GET', path: '/v1/operations/{operation}/file', status: 200 },
+  { operationId: 'deleteFile', method: 'DELETE', path: '/v1/operations/{operation}/file', status: 204 },
   { operationId: 'cancelOperation', method: 'DELETE', path: '/v1/operations/{operation}', status: 202 },
 
   { operationId: 'listEvents', method: 'GET', path: '/v1/events', status: 200 },

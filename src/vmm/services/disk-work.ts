@@ -1,12 +1,9 @@
 /** Work on disks that takes its time, while no machine has them. */
 import type { Operation } from '../../contracts/api/index.ts';
-import { AppError } from '../../contracts/errors.ts';
-import type { JobProgress } from '../../contracts/jobs.ts';
-import type { DiskRow } from '../../db/index.ts';
 import { shrinkDisk } from '../../storage/index.ts';
 import type { Principal } from '../access.ts';
 import type { EventLog } from '../events.ts';
-import type { Operations } from '../operations.ts';
+import { bytesOf, type Operations } from '../operations.ts';
 import type { Disks } from './disks.ts';
 import type { Supervisor } from './supervisor.ts';
 
@@ -26,9 +23,9 @@ export class DiskWork {
 
   /** Gives unused space back to the host. `conflict` while a machine has the disk; the guest can run fstrim then. */
   shrink(who: Principal, ref: string): Operation {
-    const { disks, operations, events } = this.#deps;
+    const { disks, operations, events, supervisor } = this.#deps;
     const disk = disks.find(who, ref);
-    this.#requireFree(disk, 'run fstrim in the guest, or halt the VM first');
+    supervisor.requireNoMachine(disk, 'run fstrim in the guest, or halt the VM first');
     const resource = { type: 'disk', id: disk.id } as const;
     return operations.run(
       { kind: 'disk.shrink', tenant: disk.tenant, resources: [resource], mayCancel: true },
@@ -46,13 +43,4 @@ export class DiskWork {
       },
     );
   }
-
-  #requireFree(disk: DiskRow, remedy: string): void {
-    if (disk.vm_id === null || !this.#deps.supervisor.get(disk.vm_id).hasMachine) return;
-    throw new AppError('conflict', `the disk is ${disk.device} of a VM that runs`, { field: 'disk', remedy });
-  }
-}
-
-function bytesOf(progress: (progress: JobProgress) => void): (done: number, total: number) => void {
-  return (done, total) => progress({ done, total, unit: 'bytes' });
 }

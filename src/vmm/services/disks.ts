@@ -79,7 +79,7 @@ export class Disks {
   create(who: Principal, body: DiskCreate): Disk {
     const { home, store } = this.#deps;
     const name = body.name ?? madeUpName();
-    this.#requireFreeName(who.tenant, name);
+    this.requireFreeName(who.tenant, name);
     const id = newId('disk');
     const image = body.image === undefined ? undefined : this.#deps.images.find(body.image, 'image');
     const file = home.file('disks', image === undefined ? `${id}.img` : `${id}.cow`);
@@ -213,7 +213,7 @@ export class Disks {
   record(disk: DiskRecord): void {
     const { store, events } = this.#deps;
     store.transaction(() => {
-      this.#requireFreeName(disk.tenant, disk.name);
+      this.requireFreeName(disk.tenant, disk.name);
       const layerId = newId('layer');
       const created_at = Date.now();
       store.disks.insertLayer({
@@ -357,7 +357,8 @@ export class Disks {
     });
   }
 
-  #requireFreeName(tenant: string, name: string): void {
+  /** `already_exists`. */
+  requireFreeName(tenant: string, name: string): void {
     const taken = this.#deps.store.disks.byName(name).some((disk) => disk.tenant === tenant);
     if (taken) throw nameTaken('disk', name);
   }

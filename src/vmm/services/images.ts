@@ -64,7 +64,12 @@ export class Images {
       const file = body[field];
       if (file !== undefined) this.#deps.hostPaths.check(file, field);
     }
-    return await this.#deps.operations.enqueue(
+    return await this.importFile(body, who);
+  }
+
+  /** Of paths that need no permission. */
+  importFile(body: ImageImport, who: Principal): Promise<Operation> {
+    return this.#deps.operations.enqueue(
       { kind: 'image.import', tenant: who.tenant, resources: [], mayCancel: true },
       'image.import',
       (operationId) => ({ operationId, ...body }),

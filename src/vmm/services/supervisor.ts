@@ -4,7 +4,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { Watch } from '../../contracts/api/index.ts';
 import type { MachineConfig } from '../../contracts/machine.ts';
 import type { MachineWorkerData, TraceRecord } from '../../contracts/ports.ts';
-import type { NicRow, Store, VmRow } from '../../db/index.ts';
+import type { DiskRow, NicRow, Store, VmRow } from '../../db/index.ts';
 import { parseLine } from '../../uml/channels.ts';
 import { notFound } from '../access.ts';
 import type { Admission } from '../admission.ts';
@@ -100,6 +100,12 @@ export class Supervisor implements InstanceHost {
   portsInUse(networkId: string): number {
     const nics = [...this.#plugged.values()].flatMap((devices) => [...devices.values()]);
     return nics.filter((nic) => nic.networkId === networkId).length;
+  }
+
+  /** `conflict` while a machine has the disk. */
+  requireNoMachine(disk: Pick<DiskRow, 'vm_id' | 'device'>, remedy: string): void {
+    if (disk.vm_id === null || !this.get(disk.vm_id).hasMachine) return;
+    throw new AppError('conflict', `the disk is ${disk.device} of a VM that runs`, { field: 'disk', remedy });
   }
 
   /** At start: finds all VMs. Those that were running when an earlier process ended are halted now. */

@@ -1,0 +1,224 @@
+/** Disks that come in and go out as files, over the API. */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import {
+  DISK_SIZE_MAX_BYTES,
+  type DiskExport,
+  type DiskImportQuery,
+  type DiskToImage,
+  type Operation,
+} from '../../contracts/api/index.ts';
+import { AppError, systemErrorCode, toAppError } from '../../contracts/errors.ts';
+import { convertDisk, detectFormat, exportDisk } from '../../storage/index.ts';
+import type { Principal } from '../access.ts';
+import type { Home } from '../home.ts';
+import { madeUpName, newId } from '../ids.ts';
+import { bytesOf, type Operations } from '../operations.ts';
+import type { Disks } from './disks.ts';
+import type { Images } from './images.ts';
+import type { Supervisor } from './supervisor.ts';
+
+/** How long a file that was made for download is kept. */
+const KEEP_MS = 24 * 3600 * 1000;
+
+export interface TransferDeps {
+  readonly home: Home;
+  readonly operations: Operations;
+  readonly disks: Disks;
+  readonly images: Images;
+  readonly supervisor: Supervisor;
+}
+
+export interface Download {
+  readonly file: string;
+  /** For whoever keeps it. */
+  readonly name: string;
+  readonly sizeBytes: number;
+}
+
+export class Transfers {
+  readonly #deps: TransferDeps;
+
+  constructor(deps: TransferDeps) {
+    this.#deps = deps;
+  }
+
+  /** Makes a file of a disk, which is then at the operation's `file`. `conflict` while a machine has the disk. */
+  export(who: Principal, ref: string, { format, compression, qcow2_version }: DiskExport): Operation {
+    const { disks, operations, supervisor } = this.#deps;
+    const disk = disks.find(who, ref);
+    supervisor.requireNoMachine(disk, 'halt the VM first, or make a backup or a snapshot of it');
+    const qcow2 =
+      format === 'raw'
+        ? undefined
+        : ({ version: qcow2_version, compression: compression ?? undefined } as const);
+    const resources = [{ type: 'disk', id: disk.id }] as const;
+    return operations.run(
+      { kind: 'disk.export', tenant: disk.tenant, resources, mayCancel: true },
+      async (signal, progress, id) => {
+        const folder = this.#folder(id);
+        fs.mkdirSync(folder, { mode: 0o700 });
+        try {
+          const to = path.join(folder, `${disk.name}.${format === 'raw' ? 'img' : 'qcow2'}`);
+          await exportDisk(disks.config(disk), to, { qcow2, signal, onProgress: bytesOf(progress) });
+        } catch (error) {
+          fs.rmSync(folder, { recursive: true, force: true });
+          throw error;
+        }
+      },
+    );
+  }
+
+  /** What an operation has made for download. `not_found`. */
+  download(who: Principal, operationId: string): Download {
+    const { id } = this.#deps.operations.get(who, operationId);
+    const folder = this.#folder(id);
+    const name = readFolder(folder).find((file) => !file.endsWith('.partial'));
+    const stat = name === undefined ? undefined : fs.statSync(path.join(folder, name));
+    if (name !== undefined && stat !== undefined)
+      return { file: path.join(folder, name), name, sizeBytes: stat.size };
+    throw new AppError('not_found', `the operation ${id} has no file`, {
+      field: 'operation',
+      remedy: 'export the disk again, and wait for the end of the operation: its file is kept for a day',
+    });
+  }
+
+  /** Removes it earlier than after a day. */
+  drop(who: Principal, operationId: string): void {
+    fs.rmSync(path.dirname(this.download(who, operationId).file), { recursive: true, force: true });
+  }
+
+  /** Takes a raw or qcow2 file in, then makes a disk of it. A qcow2 file must be independent of others. */
+  async import(who: Principal, { name, format }: DiskImportQuery, body: Readable): Promise<Operation> {
+    const { disks, operations } = this.#deps;
+    const diskName = name ?? madeUpName();
+    disks.requireFreeName(who.tenant, diskName);
+    // A folder of its own: a qcow2 file may name files beside it.
+    const folder = this.#folder(newId('up'));
+    const file = path.join(folder, 'disk');
+    fs.mkdirSync(folder, { mode: 0o700 });
+    try {
+      await receive(body, file);
+      const found = format ?? detectFormat(file);
+      if (found === 'cow') throw noCow();
+      return operations.run(
+        { kind: 'disk.import', tenant: who.tenant, resources: [], mayCancel: true },
+        async (signal, progress, id) => {
+          try {
+            const onProgress = bytesOf(progress);
+            const diskId = await this.#make(who, diskName, (to) =>
+              convertDisk(file, to, { format: found, signal, onProgress }),
+            );
+            operations.addResource(id, { type: 'disk', id: diskId });
+          } finally {
+            fs.rmSync(folder, { recursive: true, force: true });
+          }
+        },
+      );
+    } catch (error) {
+      fs.rmSync(folder, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  /** An image whose disk, kernel and initial RAM disk are those of a raw disk. */
+  async toImage(who: Principal, ref: string, { name, append }: DiskToImage): Promise<Operation> {
+    const { disks, images, supervisor } = this.#deps;
+    const disk = disks.find(who, ref);
+    supervisor.requireNoMachine(disk, 'halt the VM first');
+    const { file, cow } = disks.config(disk);
+    if (cow === undefined) return await images.importFile({ name, disk: file, append }, who);
+    throw new AppError('unsupported', `the disk ${disk.name} is a copy-on-write disk`, {
+      field: 'disk',
+      remedy: 'export it and import the file as a disk, which is whole then',
+    });
+  }
+
+  /** Files that nobody has fetched, and what a daemon that ended has left. */
+  sweep(now = Date.now()): void {
+    const root = this.#deps.home.file('transfers');
+    for (const name of readFolder(root)) {
+      const stat = fs.statSync(path.join(root, name), { throwIfNoEntry: false });
+      if (stat !== undefined && now - stat.mtimeMs > KEEP_MS)
+        fs.rmSync(path.join(root, name), { recursive: true, force: true });
+    }
+  }
+
+  /** At start: uploads that were cut off. Files for download stay. */
+  recover(): void {
+    const root = this.#deps.home.file('transfers');
+    for (const name of readFolder(root)) {
+      const folder = path.join(root, name);
+      const isDone = name.startsWith('op') && readFolder(folder).some((file) => !file.endsWith('.partial'));
+      if (!isDone) fs.rmSync(folder, { recursive: true, force: true });
+    }
+  }
+
+  async #make(who: Principal, name: string, write: (to: string) => Promise<void>): Promise<string> {
+    const { disks, home } = this.#deps;
+    const id = newId('disk');
+    const file = home.file('disks', `${id}.img`);
+    try {
+      await write(file);
+      const sizeBytes = Math.ceil(fs.statSync(file).size / 512) * 512;
+      if (sizeBytes > DISK_SIZE_MAX_BYTES) {
+        throw new AppError('quota_exceeded', `the disk has ${sizeBytes} bytes, which is too large`, {
+          field: 'body',
+        });
+      }
+      fs.truncateSync(file, sizeBytes);
+      disks.record({
+        id,
+        tenant: who.tenant,
+        name,
+        vmId: null,
+        device: null,
+        readOnly: false,
+        ownedByVm: false,
+        kind: 'raw',
+        path: home.relative(file),
+        sizeBytes,
+      });
+      return id;
+    } catch (error) {
+      fs.rmSync(file, { force: true });
+      throw error;
+    }
+  }
+
+  #folder(id: string): string {
+    return this.#deps.home.file('transfers', id);
+  }
+}
+
+async function receive(body: Readable, file: string): Promise<void> {
+  try {
+    await pipeline(body, fs.createWriteStream(file, { mode: 0o600 }));
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOSPC') throw toAppError(error);
+    throw new AppError('invalid_input', 'the upload was cut off', { field: 'body', cause: error });
+  }
+  if (fs.statSync(file).size > 0) return;
+  throw new AppError('invalid_input', 'the upload is empty', {
+    field: 'body',
+    remedy: 'send the disk file as the body, application/octet-stream',
+  });
+}
+
+function noCow(): AppError {
+  return new AppError('unsupported', 'the file is a copy-on-write file without what is below it', {
+    field: 'body',
+    remedy: 'merge it first (umlaut moo), or say format=raw if it is a whole disk',
+  });
+}
+
+function readFolder(folder: string): string[] {
+  try {
+    return fs.readdirSync(folder);
+  } catch (error) {
+    if (systemErrorCode(error) === 'ENOENT') return [];
+    throw error;
+  }
+}
