@@ -6,6 +6,7 @@ export class ForwardTable {
   readonly #at;
   readonly #ofNetwork;
   readonly #remove;
+  readonly #removeTo;
 
   constructor(db: Sqlite) {
     this.#insert = db.prepare<[ForwardRow]>(
@@ -18,9 +19,16 @@ export class ForwardTable {
     this.#ofNetwork = db.prepare<[string], ForwardRow>(
       'SELECT * FROM forwards WHERE network_id = ? ORDER BY seq',
     );
+    this.#removeTo = db.prepare<[string, string], { readonly id: string }>(
+      'DELETE FROM forwards WHERE network_id = ? AND address = ? RETURNING id',
+    );
     this.#remove = db.prepare<[string, string]>('DELETE FROM forwards WHERE network_id = ? AND id = ?');
   }
 
+  /** Those that lead to an address. Gives their ids. */
+  removeTo(networkId: string, address: string): string[] {
+    return this.#removeTo.all(networkId, address).map(({ id }) => id);
+  }
   insert(forward: ForwardRow): void {
     this.#insert.run(forward);
   }

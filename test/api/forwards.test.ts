@@ -63,6 +63,16 @@ describe('forwarded ports', () => {
     expect(network!.forwards.size).toBe(1);
   });
 
+  it('end with their VM: nobody gets them along with its address', async () => {
+    const api = await withNat();
+    await api.runVm('web', { nics: [{ network: 'lab' }] });
+    await api.post('/v1/networks/lab/forwards', { host_port: 8082, vm: 'web', port: 80 }).expect(201);
+    await api.delete('/v1/vms/web?force=true').expect(204);
+    expect((await api.get('/v1/networks/lab/forwards')).body.items).toEqual([]);
+    const [network] = [...api.fabric.networks.values()].filter(({ options }) => options.name === 'lab');
+    expect(network!.forwards.size).toBe(0);
+  });
+
   it('tell of a port that is taken, by a forward or by another program', async () => {
     const api = await withNat();
     const body = { host_port: 8081, address: '10.9.0.20', port: 80 };

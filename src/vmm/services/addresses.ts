@@ -65,8 +65,22 @@ export class Addresses {
     const { store } = this.#deps;
     for (const row of store.addresses.ofNic(vmId, device)) {
       if (isForDhcp(row)) store.afterCommit(() => this.#tell(row.network_id, row.address, null));
+      store.afterCommit(() => this.#endForwards(row));
     }
     store.addresses.removeOfNic(vmId, device);
+  }
+
+  /** A port of the host that led to a VM must not lead to whoever gets its address next. */
+  #endForwards({ network_id, address, mac }: AddressRow): void {
+    const { store, fabric, log } = this.#deps;
+    if (store.addresses.get(network_id, address)?.mac === mac) return;
+    for (const id of store.forwards.removeTo(network_id, address)) {
+      fabric
+        .unforward(network_id, id)
+        .catch((error: unknown) =>
+          log.warn({ forward: id, error: String(error) }, 'a port is still forwarded'),
+        );
+    }
   }
 
   async reserve(network: NetworkRow, address: string, mac: string): Promise<NetworkAddress> {
