@@ -22,6 +22,11 @@ describe('the way out of a network', () => {
     const lan = (await api.post('/v1/networks', body).expect(201)).body;
     expect(lan).toMatchObject({ uplink: tap, services: false, uplink_state: { up: false, detail: 'no' } });
     expect(api.fabric.networks.get(lan.id)?.options).toMatchObject({ uplinkRequired: true, services: false });
+    // Its addresses come from elsewhere; the MAC address is still the card's own.
+    await api.runVm('there', { nics: [{ network: 'lan' }, { network: 'lan', protection: { ipv4: true } }] });
+    const ports = [...api.fabric.networks.get(lan.id)!.ports.values()].map(({ protection }) => protection);
+    expect(ports[0]).toEqual({ arp: false, ipv4: false, ipv6: false });
+    expect(ports[1]).toMatchObject({ ipv4: true });
     const tenant = await api.tokenOf('user', 'a');
     const make = (name: string, uplink: object) =>
       api.as(tenant).post('/v1/networks').send({ name, subnet: '10.8.0.0/24', uplink });

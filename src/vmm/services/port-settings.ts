@@ -1,8 +1,16 @@
 /** What the switch is told of a network card, from what is written down of it. */
-import type { FirewallRule, NicSettings, Protection, RateLimit } from '../../contracts/api/index.ts';
+import type {
+  FirewallRule,
+  NetworkSettings,
+  NicSettings,
+  Protection,
+  RateLimit,
+} from '../../contracts/api/index.ts';
 import type { NicRow, Store } from '../../db/index.ts';
 import type { PortSettings } from '../ports.ts';
 import { metadataOf } from './cloud-init.ts';
+
+type SwitchProtection = NonNullable<PortSettings['protection']>;
 
 /** What the switch is told of a network card. */
 export function portSettings(store: Store, nic: NicRow): PortSettings {
@@ -13,14 +21,21 @@ export function portSettings(store: Store, nic: NicRow): PortSettings {
   return {
     addresses: store.addresses.ofNic(nic.vm_id, nic.device).map((row) => row.address),
     vlan,
-    protection: protectionOf(protection),
+    protection: { ...defaultProtection(store, nic), ...protectionOf(protection) },
     metadata: metadataOf(store, { id: nic.vm_id, name: store.vms.get(nic.vm_id)?.name ?? '' }),
     firewall: [...rules, ...shared],
     limits: limits && { fromPort: rateOf(limits.tx), toPort: rateOf(limits.rx) },
   };
 }
 
-function protectionOf(protection: Protection | undefined): PortSettings['protection'] {
+/** A network without services gets its addresses from elsewhere: whose they are is not known here. */
+function defaultProtection(store: Store, { network_id }: NicRow): Partial<SwitchProtection> {
+  // INVARIANT: a network card is on a network, whose settings were checked before they were written.
+  const settings = JSON.parse(store.networks.get(network_id)!.settings) as NetworkSettings;
+  return settings.services === false ? { arp: false, ipv4: false, ipv6: false } : {};
+}
+
+function protectionOf(protection: Protection | undefined): Partial<SwitchProtection> {
   if (protection === undefined) return {};
   const { dhcp_server: dhcpServer, router_advertisement: routerAdvertisement, ...rest } = protection;
   return { ...rest, dhcpServer, routerAdvertisement };
