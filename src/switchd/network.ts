@@ -24,6 +24,8 @@ import type {
   PortInfo,
   PortSettings,
 } from './protocol.ts';
+import { DnsForwarder } from './services/dns-forwarder.ts';
+import { ADVERTISE_MS, stationAddress } from './services/gateway6.ts';
 import { Gateway, type StationInfo, type Stations } from './services/gateway.ts';
 import { LEASES_MAX, LeaseTable } from './services/lease-table.ts';
 import { type Documents, MetadataService } from './services/metadata.ts';
@@ -60,6 +62,8 @@ export class Network implements Stations {
   readonly #stations = new Map<string, Station>();
   readonly #nat: Nat | undefined;
   readonly #metadata: MetadataService;
+  readonly #forwarder: DnsForwarder | undefined;
+  #advertiser: NodeJS.Timeout | undefined;
   readonly #captures = new Set<Capture>();
   #uml: UmlTrunk | undefined;
   #uplink: Uplink | undefined;
@@ -79,12 +83,24 @@ export class Network implements Stations {
       ipv6Prefix: settings.ipv6Prefix,
       claims: new Ipv6Claims(),
     };
+    this.#forwarder = options.dnsServers && new DnsForwarder(options.dnsServers);
     this.#gateway = new Gateway(this.#segment, {
       ...settings,
       mac: settings.gatewayMac,
       ip: settings.gatewayIp,
       leases: this.#leases,
       stations: this,
+      ipv6: settings.ipv6Prefix && {
+        prefix: settings.ipv6Prefix,
+        managed: options.ipv6?.addressing === 'dhcp',
+        isRouter: options.uplink?.kind === 'nat',
+      },
+      forwarder: this.#forwarder,
+      later: (send) => {
+        this.#segment.setTime(nowSeconds());
+        send();
+        this.#segment.flush();
+      },
       isMute: options.services === false,
       now: nowSeconds,
     });
@@ -96,6 +112,9 @@ export class Network implements Stations {
     };
     this.#metadata = new MetadataService({ ...sending, documentsAt: (slot) => this.#documentsAt(slot) });
     this.#gateway.metadata = this.#metadata;
+    if (settings.ipv6Prefix !== undefined) {
+      this.#advertiser = setInterval(() => this.#gateway.advertise(), ADVERTISE_MS).unref();
+    }
     if (options.uplink?.kind !== 'nat') return;
     const policy = new NatPolicy(options.nat ?? INTERNET_ONLY);
     const address = uint32(settings.gatewayIp);
@@ -138,6 +157,8 @@ export class Network implements Stations {
     await this.#uplink?.close();
     this.#nat?.close();
     this.#metadata.close();
+    this.#forwarder?.close();
+    clearInterval(this.#advertiser);
     for (const capture of this.#captures) capture.end();
     await this.#uml?.close();
   }
@@ -281,6 +302,24 @@ export class Network implements Stations {
   addressesOf(name: string): readonly number[] | undefined {
     const named = [...this.#stations.values()].filter((station) => station.name === name);
     return named.length === 0 ? undefined : named.flatMap((station) => this.#addressesOf(station));
+  }
+
+  addresses6Of(name: string): readonly Uint8Array[] {
+    const named = [...this.#stations.values()].filter((station) => station.name === name);
+    return named.flatMap((station) => this.#addresses6Of(station));
+  }
+
+  address6At(slot: number): Uint8Array | undefined {
+    const id = this.#segment.port(slot)?.id;
+    const station = id === undefined ? undefined : this.#stations.get(id);
+    return station && this.#addresses6Of(station)[0];
+  }
+
+  /** What it was given, else, in a network with a prefix, what follows from its MAC address. */
+  #addresses6Of({ addresses, macBytes }: Station): readonly Uint8Array[] {
+    const { ipv6Prefix } = this.#surroundings;
+    if (addresses.ipv6.length > 0 || ipv6Prefix === undefined) return addresses.ipv6;
+    return [stationAddress(ipv6Prefix, macBytes)];
   }
 
   nameOf(ip: number): string | undefined {

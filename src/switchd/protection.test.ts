@@ -35,7 +35,12 @@ beforeAll(async () => {
 afterAll(() => handle.close());
 beforeEach(async () => {
   net = `net-${count++}`;
-  await handle.createNetwork({ id: net, name: 'six', subnet: '10.77.0.0/24', ipv6Prefix: 'fd00:77::/64' });
+  await handle.createNetwork({
+    id: net,
+    name: 'six',
+    subnet: '10.77.0.0/24',
+    ipv6: { prefix: 'fd00:77::/64', addressing: 'slaac' },
+  });
   guest = await plugIn(handle, 1, net, { protection: {}, addresses: [OWN, OWN_6] });
   victim = await plugIn(handle, 2, net, { protection: {}, addresses: [OTHER, VICTIM_6] });
 });

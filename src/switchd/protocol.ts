@@ -32,8 +32,10 @@ export interface NetworkOptions {
    * folder has to be there, and to be closed to others. The port `uml` is the trunk to them.
    */
   readonly umlSocket?: string | undefined;
-  /** IPv6 addresses of the network, `fd00:77::/64`. */
-  readonly ipv6Prefix?: string | undefined;
+  /** The network's prefix, `fd00:77::/64`; `dhcp`: stations get addresses by DHCPv6 in place of making them. */
+  readonly ipv6?: { readonly prefix: string; readonly addressing: 'slaac' | 'dhcp' } | undefined;
+  /** Who is asked for other names: addresses, and `host` for those that the host asks. */
+  readonly dnsServers?: readonly string[] | undefined;
   /** IPv4 addresses that DHCP keeps for stations, in the pool or outside of it. */
   readonly reservations?: readonly Reservation[] | undefined;
   /** The way out; none when missing. */

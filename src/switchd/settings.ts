@@ -67,7 +67,7 @@ export function networkSettings(options: NetworkOptions): NetworkSettings {
     address: hostAddress(address, subnet),
     mac: formatMac(stationMac(mac)),
   }));
-  const ipv6Prefix = prefixOf(options.ipv6Prefix);
+  const ipv6Prefix = prefixOf(options.ipv6?.prefix);
   const hub = options.hub ?? false;
   return { subnet, gatewayIp, gatewayMac, pool, domain, leaseSeconds, hub, ipv6Prefix, reservations };
 }
@@ -108,7 +108,7 @@ function prefixOf(text: string | undefined): Prefix6 | undefined {
   if (text === undefined) return undefined;
   const prefix = parsePrefix6(text);
   if (prefix?.length === 64) return prefix;
-  throw invalid('ipv6Prefix', `${text} is not an IPv6 prefix of 64 bits`, 'Write it as fd00:77::/64.');
+  throw invalid('ipv6', `${text} is not an IPv6 prefix of 64 bits`, 'Write it as fd00:77::/64.');
 }
 
 /** A VM's MAC address. Throws AppError `invalid_input`. */

@@ -6,7 +6,7 @@ import { registerCapture } from './network-capture.ts';
 import { CommandContext } from '../context.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
-import { parseCount } from '../parse.ts';
+import { collect, parseCount } from '../parse.ts';
 import { registerForward } from './forward.ts';
 import { addNicOptions, type NicOptions, nicSettings } from './nic-options.ts';
 
@@ -52,6 +52,9 @@ interface CreateOptions {
   readonly leaseSeconds?: number;
   readonly uplink?: Transport;
   readonly services: boolean;
+  readonly ipv6?: string;
+  readonly ipv6Dhcp?: boolean;
+  readonly dnsServer?: string[];
   readonly hub?: boolean;
   readonly umlSocket?: boolean;
   readonly shared?: boolean;
@@ -72,17 +75,26 @@ function registerCreate(network: Command, io: Io): void {
       parseUplink,
     )
     .option('--no-services', 'without DHCP, DNS and gateway: for an uplink that has its own')
+    .option('--ipv6 <prefix>', 'such as fd00:77::/64: router advertisements and DHCPv6')
+    .option('--ipv6-dhcp', 'stations get their IPv6 addresses by DHCPv6 and make none')
+    .option(
+      '--dns-server <address>',
+      'asked for other names, "host" for those of the host; may be repeated',
+      collect,
+    )
     .option('--hub', 'every frame goes to every port')
     .option('--uml-socket', 'offer a control socket for User-mode Linux, vde_plug and QEMU')
     .option('--shared', 'VMs of other tenants may be on it')
     .description('make a network with DHCP and DNS')
     .action(async (name: string, options: CreateOptions, command: Command) => {
       const context = new CommandContext(command, io);
-      const { leaseSeconds, umlSocket, services, ...rest } = options;
+      const { leaseSeconds, umlSocket, services, ipv6, ipv6Dhcp, dnsServer, ...rest } = options;
       const made = await context.client.createNetwork({
         name,
         ...rest,
         ...(!services && { services }),
+        ...(ipv6 !== undefined && { ipv6: { prefix: ipv6, addressing: ipv6Dhcp ? 'dhcp' : 'slaac' } }),
+        ...(dnsServer !== undefined && { dns_servers: dnsServer }),
         ...(leaseSeconds !== undefined && { lease_seconds: leaseSeconds }),
         ...(umlSocket !== undefined && { uml_socket: umlSocket }),
       });

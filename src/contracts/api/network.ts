@@ -32,6 +32,31 @@ export const NetworkSettings = z.strictObject({
   services: z.boolean().optional().meta({
     description: 'DHCP, DNS and the gateway; true when missing. False for a network whose uplink has its own',
   }),
+  dns_servers: z
+    .array(
+      z
+        .string()
+        .max(60)
+        .refine(
+          (text) => text === 'host' || z.union([z.ipv4(), z.ipv6()]).safeParse(text).success,
+          'write an IP address, or "host" for those that the host asks',
+        ),
+    )
+    .max(4)
+    .optional()
+    .meta({
+      description:
+        'Asked for names that are not of the network; "host" when missing with the uplink nat, else none',
+    }),
+  ipv6: z
+    .strictObject({
+      prefix: z.cidrv6('write it as fd00:77::/64').meta({ examples: ['fd00:77::/64'] }),
+      addressing: z.enum(['slaac', 'dhcp']).default('slaac').meta({
+        description: 'slaac: stations make their addresses; dhcp: they get them by DHCPv6',
+      }),
+    })
+    .optional()
+    .meta({ description: 'Router advertisements and DHCPv6; none when missing' }),
   hub: z.boolean().optional().meta({ description: 'Every frame goes to every port' }),
   uml_socket: z.boolean().optional().meta({
     description: "A control socket for User-mode Linux and others that speak uml_switch's protocol",

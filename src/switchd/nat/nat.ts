@@ -108,7 +108,7 @@ export class Nat implements Router {
   }
 
   resolve(query: Uint8Array, reply: (answer: Uint8Array) => void): void {
-    this.#resolver.ask(query, reply);
+    this.#resolver.resolve(query, reply);
   }
 
   /** The guest behind a port of the switch is gone. */

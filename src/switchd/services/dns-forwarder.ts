@@ -23,9 +23,9 @@ export class DnsForwarder {
   readonly #servers: () => readonly string[];
   readonly #open = new Set<() => void>();
 
-  /** `servers`: addresses, with `:port` if it is another than 53; the host's own when missing. */
-  constructor(servers?: readonly string[]) {
-    this.#servers = () => servers ?? getServers();
+  /** `servers`: addresses, with `:port` if it is another than 53, and `host` for the host's own; those alone when missing. */
+  constructor(servers: readonly string[] = ['host']) {
+    this.#servers = () => servers.flatMap((server) => (server === 'host' ? getServers() : [server]));
   }
 
   /** For TCP. */
@@ -37,7 +37,7 @@ export class DnsForwarder {
   }
 
   /** Calls `reply` once with the answer, or never. */
-  ask(query: Uint8Array, reply: (answer: Uint8Array) => void): void {
+  resolve(query: Uint8Array, reply: (answer: Uint8Array) => void): void {
     if (query.length < HEADER_BYTES || this.#open.size >= WAITING_MAX) return;
     this.#ask(Buffer.from(query), this.#servers().slice(0, SERVERS_MAX), reply);
   }

@@ -1,5 +1,5 @@
 /** Answers for the names and addresses of a network's VMs, and tells what others have to be asked for. */
-import { formatIp, inSubnet, parseIp, type Subnet } from '../wire/address.ts';
+import { inSubnet, parseIp, type Subnet } from '../wire/address.ts';
 import { uint32 } from '../wire/dhcp.ts';
 import {
   buildDnsReply,
@@ -22,6 +22,8 @@ export interface NameBook {
   readonly domain: string;
   /** Addresses of a host name; undefined when there is no such host. */
   addressesOf(name: string): readonly number[] | undefined;
+  /** IPv6 addresses of a host name. */
+  addresses6Of(name: string): readonly Uint8Array[];
   /** Host name of an address. */
   nameOf(ip: number): string | undefined;
 }
@@ -48,9 +50,7 @@ export function isForOthers(payload: Uint8Array, domain: string, subnet: Subnet)
   if (query?.opcode !== 0 || question === undefined || !question.isInternet) return false;
   const { name } = question;
   if (name.endsWith(REVERSE_SUFFIX)) {
-    const reversed = parseIp(name.slice(0, -REVERSE_SUFFIX.length));
-    const ip =
-      reversed === undefined ? undefined : parseIp(formatIp(reversed).split('.').reverse().join('.'));
+    const ip = reversedIp(name);
     return ip === undefined || !inSubnet(ip, subnet);
   }
   return name.includes('.') && name !== domain && !name.endsWith(`.${domain}`);
@@ -63,19 +63,26 @@ function answer(question: DnsQuestion | undefined, names: NameBook): Outcome {
   const addresses = names.addressesOf(hostOf(question.name, names.domain));
   if (addresses === undefined) return NO_SUCH_NAME;
   // A name that has no record of the type asked for exists nonetheless.
-  const isWanted = question.type === DNS_TYPE.a || question.type === DNS_TYPE.any;
-  const told = isWanted ? addresses.slice(0, ADDRESSES_MAX) : [];
-  return success(told.map((ip) => ({ type: DNS_TYPE.a, data: uint32(ip) })));
+  const wants = (type: number): boolean => question.type === type || question.type === DNS_TYPE.any;
+  const ipv4 = wants(DNS_TYPE.a) ? addresses.slice(0, ADDRESSES_MAX) : [];
+  const ipv6 = wants(DNS_TYPE.aaaa) ? names.addresses6Of(hostOf(question.name, names.domain)) : [];
+  return success([
+    ...ipv4.map((ip) => ({ type: DNS_TYPE.a, data: uint32(ip) })),
+    ...ipv6.slice(0, ADDRESSES_MAX).map((data) => ({ type: DNS_TYPE.aaaa, data })),
+  ]);
 }
 
 function answerReverse(question: DnsQuestion, names: NameBook): Outcome {
-  const reversed = parseIp(question.name.slice(0, -REVERSE_SUFFIX.length));
-  if (reversed === undefined) return NO_SUCH_NAME;
-  const ip = parseIp(formatIp(reversed).split('.').reverse().join('.'));
+  const ip = reversedIp(question.name);
   const name = ip === undefined ? undefined : names.nameOf(ip);
   if (name === undefined) return NO_SUCH_NAME;
   const isWanted = question.type === DNS_TYPE.ptr || question.type === DNS_TYPE.any;
   return success(isWanted ? [{ type: DNS_TYPE.ptr, data: encodeName(`${name}.${names.domain}`) }] : []);
+}
+
+/** `5.0.77.10.in-addr.arpa` */
+function reversedIp(name: string): number | undefined {
+  return parseIp(name.slice(0, -REVERSE_SUFFIX.length).split('.').reverse().join('.'));
 }
 
 function hostOf(name: string, domain: string): string {

@@ -29,10 +29,15 @@ function lab() {
     domain: 'lab.internal',
     leases,
     leaseSeconds: 3600,
+    ipv6: undefined,
+    forwarder: undefined,
+    later: (run) => run(),
     stations: {
       atPort: (id) => (id === 'guest' ? { id, name: 'vm', mac: undefined } : undefined),
       addressesOf: (name) => (name === 'vm' ? [] : undefined),
       nameOf: () => undefined,
+      addresses6Of: () => [],
+      address6At: () => undefined,
     },
     now: () => clock.now,
   });

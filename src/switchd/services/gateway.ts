@@ -32,6 +32,8 @@ import { buildUdp, parseUdp, type UdpDatagram } from '../wire/udp.ts';
 import { viewOf } from '../wire/view.ts';
 import { DhcpServer } from './dhcp-server.ts';
 import { answerDns, isForOthers, type NameBook } from './dns-server.ts';
+import type { DnsForwarder } from './dns-forwarder.ts';
+import { Gateway6, type Ipv6Settings } from './gateway6.ts';
 import type { LeaseTable } from './lease-table.ts';
 
 /** Where the destination is in an IPv4 packet behind Ethernet, and the protocol; ports without options. */
@@ -43,6 +45,8 @@ const IPV6_BYTES_MIN = 54;
 /** Frames of one batch that the gateway looks at; the rest is dropped and counted. */
 const QUEUE_MAX = 128;
 const GATEWAY_NAME = 'gateway';
+/** First two bytes of the MAC addresses of IPv6 groups (RFC 2464 §7). */
+const IPV6_GROUP = 0x3333;
 
 export interface GatewaySettings {
   readonly mac: Uint8Array;
@@ -52,6 +56,11 @@ export interface GatewaySettings {
   readonly leaseSeconds: number;
   readonly leases: LeaseTable;
   readonly stations: Stations;
+  readonly ipv6: Ipv6Settings | undefined;
+  /** Whom to ask for names that are not the network's. */
+  readonly forwarder: DnsForwarder | undefined;
+  /** Runs what sends frames, between batches of the switch's. */
+  readonly later: (send: () => void) => void;
   /** It has an address and answers nobody. */
   readonly isMute?: boolean | undefined;
   /** Monotonic, in seconds. */
@@ -78,6 +87,10 @@ export interface Stations {
   atPort(portId: string): StationInfo | undefined;
   /** Undefined when there is no station of this name; its addresses otherwise. */
   addressesOf(name: string): readonly number[] | undefined;
+  /** Its IPv6 addresses. */
+  addresses6Of(name: string): readonly Uint8Array[];
+  /** The IPv6 address of the station at a port, in a network that gives them out. */
+  address6At(slot: number): Uint8Array | undefined;
   nameOf(ip: number): string | undefined;
 }
 
@@ -117,6 +130,7 @@ export class Gateway implements Outlet, NameBook {
   /** The MAC address as words of a frame have it. */
   readonly #macLow: number;
   readonly #macHigh: number;
+  readonly #six: Gateway6 | undefined;
 
   /** Plugs itself into the segment, which must have room for it. */
   constructor(segment: Segment, settings: GatewaySettings) {
@@ -125,10 +139,28 @@ export class Gateway implements Outlet, NameBook {
     this.domain = settings.domain;
     this.#dhcp = new DhcpServer({ ...settings, serverIp: settings.ip });
     this.#port = segment.add('gateway', this)!;
+    this.#six = settings.ipv6 && this.#openIpv6(settings.ipv6);
     const view = viewOf(settings.mac);
     this.#macLow = view.getInt32(0, true);
     this.#macHigh = view.getUint16(4, true);
     segment.macTable.fix((VLAN_DEFAULT << 16) | this.#macHigh, this.#macLow, this.#port.slot);
+  }
+
+  #openIpv6(ipv6: Ipv6Settings): Gateway6 {
+    return new Gateway6({
+      ...ipv6,
+      mac: this.#settings.mac,
+      domain: this.domain,
+      addressAt: (slot) => this.#settings.stations.address6At(slot),
+      resolve: (query, reply) => this.#resolve(query, reply),
+      send: (frame) => this.#sendFrame(frame),
+    });
+  }
+
+  /** Tells all stations of the network's IPv6 prefix. */
+  advertise(): void {
+    const six = this.#six;
+    if (six !== undefined) this.#settings.later(() => six.advertise());
   }
 
   get port(): Port {
@@ -157,6 +189,7 @@ export class Gateway implements Outlet, NameBook {
     for (const { frame, slot } of this.#queue.splice(0)) {
       if (frame.type === ETHERTYPE_ARP) this.#handleArp(frame);
       else if (frame.type === ETHERTYPE_IPV4) this.#handleIpv4(frame, slot);
+      else if (frame.type === ETHERTYPE_IPV6) this.#six?.handle(frame, slot);
     }
     this.metadata?.flush();
     this.router?.flush();
@@ -168,6 +201,11 @@ export class Gateway implements Outlet, NameBook {
     );
   }
 
+  addresses6Of(name: string): readonly Uint8Array[] {
+    if (name === GATEWAY_NAME && this.#six !== undefined) return [this.#six.global];
+    return this.#settings.stations.addresses6Of(name);
+  }
+
   nameOf(ip: number): string | undefined {
     return ip === this.#settings.ip ? GATEWAY_NAME : this.#settings.stations.nameOf(ip);
   }
@@ -177,7 +215,8 @@ export class Gateway implements Outlet, NameBook {
     const word = source.offset >> 2;
     const low = source.words[word]!;
     const high = source.words[word + 1]! & 0xffff;
-    return (low === this.#macLow && high === this.#macHigh) || (low === -1 && high === 0xffff);
+    const isIpv6Group = this.#six !== undefined && (low & 0xffff) === IPV6_GROUP;
+    return (low === this.#macLow && high === this.#macHigh) || (low === -1 && high === 0xffff) || isIpv6Group;
   }
 
   /** To our MAC address, from a station of the network, to an address elsewhere or a service that we do not have. */
@@ -189,6 +228,8 @@ export class Gateway implements Outlet, NameBook {
     // Neither a group nor of the link: what a station sends to us to go on.
     if (type === ETHERTYPE_IPV6) {
       if (length < IPV6_BYTES_MIN) return false;
+      const to = offset + IPV6_DESTINATION_AT;
+      if (this.#six?.isOwn(bytes.subarray(to, to + 16)) === true) return false;
       const prefix = read16(IPV6_DESTINATION_AT);
       return prefix >> 8 !== 0xff && (prefix & 0xffc0) !== 0xfe80;
     }
@@ -246,20 +287,22 @@ export class Gateway implements Outlet, NameBook {
   }
 
   #handleDns(frame: EthernetFrame, packet: Ipv4Packet, udp: UdpDatagram): void {
-    const send = (payload: Uint8Array): void => {
+    this.#resolve(udp.payload, (payload) => {
       const reply = { sourcePort: DNS_PORT, destinationPort: udp.sourcePort, payload };
       this.#sendUdp(frame.source, packet.source, reply);
-    };
-    if (this.router !== undefined && isForOthers(udp.payload, this.domain, this.#settings.subnet)) {
-      this.router.resolve(udp.payload, (payload) => {
-        this.#segment.setTime(this.#settings.now());
-        send(payload);
-        this.#segment.flush();
-      });
+    });
+  }
+
+  /** By the network's own knowledge, or else by its own forwarder or the way out's. */
+  #resolve(query: Uint8Array, reply: (answer: Uint8Array) => void): void {
+    const { forwarder, later, subnet } = this.#settings;
+    const way = forwarder ?? this.router;
+    if (way !== undefined && isForOthers(query, this.domain, subnet)) {
+      way.resolve(query, (answer) => later(() => reply(answer)));
       return;
     }
-    const payload = answerDns(udp.payload, this);
-    if (payload !== undefined) send(payload);
+    const answer = answerDns(query, this);
+    if (answer !== undefined) reply(answer);
   }
 
   #handleEcho(frame: EthernetFrame, packet: Ipv4Packet): void {
@@ -278,7 +321,11 @@ export class Gateway implements Outlet, NameBook {
   }
 
   #send(frame: EthernetFrame): void {
-    this.#reply.set(buildEthernet(frame));
+    this.#sendFrame(buildEthernet(frame));
+  }
+
+  #sendFrame(frame: Uint8Array): void {
+    this.#reply.set(frame);
     this.#segment.forward(this.#port, this.#reply);
   }
 }

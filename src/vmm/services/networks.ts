@@ -108,6 +108,8 @@ export class Networks {
   create(who: Principal, body: NetworkCreate): Promise<Network> {
     if (body.shared) requireAdmin(who, 'shared');
     if (body.uml_socket === true) requireAdmin(who, 'uml_socket');
+    // They are asked from the host.
+    if (body.dns_servers !== undefined) requireAdmin(who, 'dns_servers');
     // Everything else is a device, a socket or a network of the host's.
     if (body.uplink !== undefined && body.uplink.kind !== 'nat') requireAdmin(who, 'uplink');
     return this.#queue.run(async () => {
@@ -273,6 +275,8 @@ export class Networks {
       pool: settings.pool,
       leaseSeconds,
       hub: settings.hub,
+      ipv6: settings.ipv6,
+      dnsServers: settings.dns_servers,
       uplink: settings.uplink,
       services: settings.services,
       nat: this.#deps.nat,
