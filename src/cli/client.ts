@@ -17,6 +17,8 @@ import {
   type BackupScheduleCreateInput,
   BackupSchedulePage,
   type BackupScheduleUpdate,
+  Console,
+  ConsoleList,
   ConsoleTicket,
   Disk,
   type DiskCreateInput,
@@ -275,6 +277,14 @@ export class Client {
   listEvents = (query: Query): Promise<EventPage> => this.#transport.call(EventPage, '/v1/events', { query });
 
   /** Raw bytes both ways, as binary messages. The scrollback comes first. */
+  listConsoles = async (vm: string): Promise<Console[]> =>
+    (await this.#transport.call(ConsoleList, path`/v1/vms/${vm}/consoles`)).items;
+  updateConsole = (vm: string, console: string, channel: string): Promise<Console> =>
+    this.#transport.call(Console, path`/v1/vms/${vm}/consoles/${console}`, {
+      method: 'PATCH',
+      body: { channel },
+    });
+
   async openConsole(vm: string, console: string, readOnly: boolean): Promise<WebSocket> {
     const route = path`/v1/vms/${vm}/consoles/${console}/ticket`;
     const ticket = await this.#post(ConsoleTicket, route, { read_only: readOnly });

@@ -1,6 +1,7 @@
 /** Joins a console's WebSocket to this process's terminal. */
 import type { ReadStream } from 'node:tty';
 import type WebSocket from 'ws';
+import type { ConsoleSize } from '../contracts/api/index.ts';
 import { AppError } from '../contracts/errors.ts';
 import type { Io } from './io.ts';
 
@@ -38,6 +39,14 @@ export async function attachTerminal(
     if (escapeAt >= 0) socket.close(CLOSE_NORMAL);
     else socket.send(bytes);
   };
+  const tellSize = (): void => {
+    const { columns, rows } = process.stdout;
+    if (columns > 0 && rows > 0) socket.send(JSON.stringify({ columns, rows } satisfies ConsoleSize));
+  };
+  if (raw && process.stdout.isTTY) {
+    tellSize();
+    process.stdout.on('resize', tellSize);
+  }
   socket.on('message', (data: Buffer) => stdout.write(data));
   stdin.on('data', forward);
   try {
@@ -46,6 +55,7 @@ export async function attachTerminal(
     await end;
   } finally {
     stdin.off('data', forward);
+    process.stdout.off('resize', tellSize);
     stdin.pause();
     if (raw) {
       stdin.setRawMode?.(false);

@@ -98,6 +98,64 @@ describe('consoles', () => {
   });
 });
 
+describe('channels of consoles', () => {
+  it('are kept in the configuration, joined while the VM runs, and told', async () => {
+    const { api } = await consoleApi();
+    const patch = (console: string, channel: string) =>
+      api.patch(`/v1/vms/web-1/consoles/${console}`, { channel });
+    expect((await patch('con2', 'pts').expect(200)).body).toMatchObject({
+      name: 'hvc2',
+      channel: expect.stringMatching(/^pts:\/dev\/pts\/\d+$/),
+    });
+    const machine = api.farm.of('web-1');
+    expect(machine.requests.at(-1)).toEqual({ type: 'consoles', count: 3 });
+    const names = async () =>
+      (await api.get('/v1/vms/web-1/consoles')).body.items.map(({ name }: { name: string }) => name);
+    expect(await names()).toEqual(['ttyS0', 'ttyS1', 'ttyS2', 'ttyS3', 'hvc0', 'hvc1', 'hvc2']);
+    expect((await patch('ttyS1', 'port:0').expect(200)).body.channel).toMatch(/^port:\d+$/);
+    await api.operate('/v1/vms/web-1/halt');
+    expect((await api.get('/v1/vms/web-1/consoles')).body.items[1].channel).toBe('port:0');
+    await api.operate('/v1/vms/web-1/start');
+    expect(api.farm.of('web-1').data.config.consoleCount).toBe(3);
+    const events = (await api.get('/v1/events?type=vm.console').expect(200)).body.items as Event[];
+    expect(events[0]!.data).toMatchObject({ line: 'con2', device: expect.stringContaining('/dev/pts/') });
+    await patch('hvc2', 'none').expect(200);
+    await patch('ssl1', 'none').expect(200);
+    expect(await names()).toHaveLength(5);
+  });
+
+  it('are an operator’s, and only to what it allows', async () => {
+    const { api } = await consoleApi();
+    const patch = (console: string, channel: string) =>
+      api.patch(`/v1/vms/web-1/consoles/${console}`, { channel });
+    expect((await patch('con1', 'tty:/dev/tty').expect(403)).body).toMatchObject({ field: 'channel' });
+    expect((await patch('con1', 'fd:0').expect(400)).body.code).toBe('invalid_input');
+    expect((await patch('con1', 'bogus').expect(400)).body.remedy).toContain('pts');
+    await patch('con16', 'null').expect(404);
+    await patch('ssl4', 'null').expect(404);
+    await patch('con1', 'port:1:1').expect(400);
+    expect((await api.get('/v1/vms/web-1/consoles')).body.items).toHaveLength(5);
+    const user = await api.tokenOf('user', 'a');
+    await api.as(user).post('/v1/vms').send({ name: 'own' }).expect(201);
+    const denied = await api.as(user).patch('/v1/vms/own/consoles/con1').send({ channel: 'pts' }).expect(403);
+    expect(denied.body.remedy).toContain('by the API');
+    await api.as(user).patch('/v1/vms/own/consoles/con1').send({ channel: 'null' }).expect(200);
+  });
+
+  it('pass on the size of a viewer’s terminal', async () => {
+    const { api, mint } = await consoleApi();
+    const reader = api.socket((await mint({ read_only: true })).path);
+    const viewer = api.socket((await mint()).path);
+    await Promise.all([reader.opened(), viewer.opened()]);
+    reader.socket.send(JSON.stringify({ columns: 1, rows: 1 }));
+    viewer.socket.send(JSON.stringify({ columns: 132, rows: 43 }));
+    viewer.socket.send('{"columns":');
+    await viewer.received('{"columns":');
+    const sizes = api.farm.of('web-1').told.filter(({ type }) => type === 'console-size');
+    expect(sizes).toEqual([{ type: 'console-size', console: 'ttyS0', columns: 132, rows: 43 }]);
+  });
+});
+
 describe('events', () => {
   it('are a list that goes on where one left off', async () => {
     const api = await startHarness();

@@ -1,6 +1,6 @@
-/** A viewer of a console at the other end of a WebSocket: raw bytes both ways, in binary messages. */
+/** A viewer of a console at the other end of a WebSocket: raw bytes both ways, in binary messages; its size in text. */
 import type { RawData, WebSocket } from 'ws';
-import { CONSOLE_CLOSE } from '../../contracts/api/index.ts';
+import { CONSOLE_CLOSE, parseConsoleSize } from '../../contracts/api/index.ts';
 import type { Instance, Viewer } from '../../vmm/index.ts';
 
 /** Output that waits for a slow viewer; beyond, it is dropped. */
@@ -21,8 +21,13 @@ export function serveConsole(socket: WebSocket, instance: Instance, name: string
     },
   };
   const handle = instance.consoles.attach(name, viewer);
-  socket.on('message', (data: RawData) => {
+  socket.on('message', (data: RawData, isBinary: boolean) => {
     const bytes = bytesOf(data);
+    const size = isBinary ? undefined : parseConsoleSize(Buffer.from(bytes).toString('utf8'));
+    if (size !== undefined) {
+      if (!readOnly) handle.resize(size.columns, size.rows);
+      return;
+    }
     if (readOnly || bytes.length === 0) return;
     handle.input(bytes);
     slowDown(socket, bytes.length);

@@ -17,6 +17,7 @@ import type { Io } from '../io.ts';
 import { collect, parseBytes, parseCount, parseLabel } from '../parse.ts';
 import { parseShare } from '../share-options.ts';
 import { parseWatch } from '../watch-options.ts';
+import { registerConsoles } from './vm-consoles.ts';
 import { formatStats } from '../vm-stats.ts';
 import { type CloudInitOptions, cloudInit } from './cloud-init.ts';
 
@@ -43,6 +44,7 @@ export function registerVm(program: Command, io: Io): void {
   registerPower(vm, io);
   registerSwitches(vm, io);
   registerChanges(vm, io);
+  registerConsoles(vm, io);
 }
 
 function registerCreate(vm: Command, io: Io): void {

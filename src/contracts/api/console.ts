@@ -30,13 +30,31 @@ export const ConsoleTicketCreate = z.strictObject({
   read_only: z.boolean().default(false).meta({ description: 'A viewer whose input is dropped' }),
 });
 
-/** Opens one WebSocket, once, within `expires_at`. Binary messages are raw bytes both ways. */
+/** Opens one WebSocket, once, within `expires_at`. Binary messages are raw bytes both ways, text messages the viewer's size. */
 export const ConsoleTicket = z.object({
   ticket: z.string(),
   path: z.string().meta({ description: 'Path and query of the WebSocket' }),
   expires_at: Timestamp,
 });
 export type ConsoleTicket = z.infer<typeof ConsoleTicket>;
+
+/** A text message by which a viewer tells the size of its terminal, for consoles that can pass it on. */
+export const ConsoleSize = z.strictObject({
+  columns: z.int().min(1).max(0xffff),
+  rows: z.int().min(1).max(0xffff),
+});
+export type ConsoleSize = z.infer<typeof ConsoleSize>;
+
+/** Undefined for what is no such message. */
+export function parseConsoleSize(text: string): ConsoleSize | undefined {
+  if (!text.startsWith('{"columns":')) return undefined;
+  try {
+    return ConsoleSize.safeParse(JSON.parse(text)).data;
+  } catch {
+    // Somebody types something that begins like one.
+    return undefined;
+  }
+}
 
 /** WebSocket close codes of a console (4000 and up are private, RFC 6455 section 7.4.2). */
 export const CONSOLE_CLOSE = {

@@ -59,6 +59,9 @@ export class Consoles {
         await instance.setLine(name, line);
       } catch (error) {
         this.#record(id, lineText(name), before);
+        const earlier = before === undefined ? undefined : parseLine(`${lineText(name)}=${before}`, before);
+        // What it was joined to may not be had again either: then it is joined to nothing until the next start.
+        await instance.setLine(name, earlier).catch(() => undefined);
         throw error;
       }
     });
