@@ -42,7 +42,7 @@ async function ensureImage(client: Client): Promise<Image | undefined> {
   if (existing !== undefined) return existing;
   console.log('There is no image yet: building the default guest from Debian packages.');
   try {
-    await followOperation(client, await client.buildImage('default'), process.stderr);
+    await followOperation(client, await client.buildImage({ name: 'default' }), process.stderr);
   } catch (error) {
     report(error);
     console.error('The daemon runs on without an image; try again with: umlaut image build');

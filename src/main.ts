@@ -247,8 +247,8 @@ function imageLibrary(dir: string): ImageLibrary {
     list: () => store.list().map(storedImage),
     get: (id) => storedImage(store.get(id)),
     use: async (id) => storedImage(await store.use(id)),
-    build: async (name, onProgress, signal) =>
-      storedImage(await buildDefaultImage(store, { name, onProgress, signal })),
+    build: async (what, onProgress, signal) =>
+      storedImage(await buildDefaultImage(store, { ...what, onProgress, signal })),
     import: async (sources, onProgress, signal) => {
       const report = (fraction: number): void => onProgress({ fraction, label: 'copying' });
       return storedImage(await store.import(sources, { onProgress: report, signal }));

@@ -39,6 +39,7 @@ import {
   type FirewallUpdateInput,
   HostInfo,
   Image,
+  type ImageBuildInput,
   type ImageImport,
   ImageDependents,
   ImagePage,
@@ -172,7 +173,7 @@ export class Client {
 
   listImages = (query: Query = {}): Promise<Image[]> => this.#all(ImagePage, '/v1/images', query);
   getImage = (image: string): Promise<Image> => this.#transport.call(Image, path`/v1/images/${image}`);
-  buildImage = (name: string): Promise<Operation> => this.#post(Operation, '/v1/images/build', { name });
+  buildImage = (body: ImageBuildInput): Promise<Operation> => this.#post(Operation, '/v1/images/build', body);
   importImage = (body: ImageImport): Promise<Operation> => this.#post(Operation, '/v1/images/import', body);
   verifyImage = (image: string): Promise<Operation> =>
     this.#post(Operation, path`/v1/images/${image}/verify`);

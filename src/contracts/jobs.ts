@@ -3,7 +3,11 @@ import type { PlainError } from './errors.ts';
 
 /** Every kind of job and its payload. Payloads are JSON; handlers are idempotent: a job may run again. */
 export interface JobPayloads {
-  'image.build': { readonly operationId: string; readonly name: string };
+  'image.build': {
+    readonly operationId: string;
+    readonly name: string;
+    readonly kernel?: 'cloud' | 'generic' | undefined;
+  };
   'image.import': {
     readonly operationId: string;
     readonly name: string;

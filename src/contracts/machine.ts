@@ -74,6 +74,8 @@ export interface ShareConfig {
   readonly gidMap?: readonly IdRange[] | undefined;
   /** Set-user-id and set-group-id bits are set on the host's files too. */
   readonly setId?: boolean | undefined;
+  /** Every write is at the end of its file. */
+  readonly append?: boolean | undefined;
 }
 
 /** `count` ids from `guest` on in the guest are those from `host` on. */

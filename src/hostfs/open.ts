@@ -6,7 +6,7 @@ import { ERRNO, Errno } from './libc.ts';
 import { Share } from './share.ts';
 
 /** AppErrors: `not_found`, `forbidden`, `io_error`; `invalid_input` for owners that the daemon cannot give files to. */
-export function openShare({ tag, folder, readOnly, uidMap, gidMap, setId }: ShareConfig): FileShare {
+export function openShare({ tag, folder, readOnly, uidMap, gidMap, setId, append }: ShareConfig): FileShare {
   // INVARIANT: the engine runs on Linux alone, where both are there.
   const [uid, gid] = [process.geteuid!(), process.getegid!()];
   if (!readOnly && uid !== 0) requireOwn(tag, uidMap, uid);
@@ -17,6 +17,7 @@ export function openShare({ tag, folder, readOnly, uidMap, gidMap, setId }: Shar
       uidMap: uidMap ?? [{ guest: 0, host: uid, count: 1 }],
       gidMap: gidMap ?? [{ guest: 0, host: gid, count: 1 }],
       setId: setId ?? false,
+      append: append ?? false,
     });
   } catch (error) {
     if (error instanceof Errno) throw cannotOpen(tag, folder, error);

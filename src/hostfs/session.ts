@@ -37,6 +37,8 @@ export interface SessionOptions {
   readonly gidMap: readonly IdRange[];
   /** Set-user-id and set-group-id bits that the guest sets are set on the host's files too. */
   readonly setId: boolean;
+  /** Every write is at the end of its file. */
+  readonly append: boolean;
 }
 
 /** An open file or folder. */
@@ -65,6 +67,7 @@ export interface Fid {
 export class Session {
   readonly tree: Tree;
   readonly readOnly: boolean;
+  readonly append: boolean;
   readonly uids: IdMap;
   readonly gids: IdMap;
   messageBytes = MESSAGE_BYTES_MAX;
@@ -75,9 +78,10 @@ export class Session {
   #open = 0;
 
   /** Throws Errno. */
-  constructor({ folder, readOnly, uidMap, gidMap, setId }: SessionOptions) {
+  constructor({ folder, readOnly, uidMap, gidMap, setId, append }: SessionOptions) {
     this.tree = new Tree(folder);
     this.readOnly = readOnly;
+    this.append = append;
     this.uids = new IdMap(uidMap);
     this.gids = new IdMap(gidMap);
     this.#setId = setId;

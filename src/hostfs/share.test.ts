@@ -19,12 +19,16 @@ function folder(): string {
 }
 
 /** A client of a share of `root`, closed at the end of the test. */
-async function client(root: string, options: { readOnly?: boolean; setId?: boolean } = {}): Promise<Client> {
+async function client(
+  root: string,
+  options: { readOnly?: boolean; setId?: boolean; append?: boolean } = {},
+): Promise<Client> {
   const share = openShare({
     tag: 't',
     folder: root,
     readOnly: options.readOnly ?? false,
     setId: options.setId,
+    append: options.append,
   });
   onTestFinished(async () => share.close());
   return new Client(share).attach();
@@ -152,6 +156,18 @@ test('a folder of 20,000 files is listed once each, also from the middle', async
   const again = await guest.entries(top, middle, 7000);
   const at = seen.indexOf(again[0]!.name.toString());
   expect(seen.slice(at, at + again.length)).toEqual(again.map((entry) => entry.name.toString()));
+});
+
+test('a share for appending has every write at the end', async () => {
+  const root = folder();
+  fs.writeFileSync(path.join(root, 'f'), 'abc');
+  const guest = await client(root, { append: true });
+  const file = await guest.open(await guest.walk(guest.root, 'f'), 1);
+  await guest.write(file, 'X', 0);
+  const fresh = await guest.create(guest.root, 'g');
+  await guest.write(fresh, '1', 0);
+  await guest.write(fresh, '2', 0);
+  expect(['f', 'g'].map((one) => fs.readFileSync(path.join(root, one), 'utf8'))).toEqual(['abcX', '12']);
 });
 
 test('a read-only share is not written to', async () => {

@@ -26,6 +26,8 @@ export interface BuildOptions {
   /** Debian suite (`bookworm`, `trixie`); the host's own by default. */
   readonly suite?: string | undefined;
   readonly name?: string | undefined;
+  /** `cloud` by default. */
+  readonly kernel?: KernelFlavour | undefined;
   /** Of the root file system; sparse. 512 MiB by default, at least 256 MiB. */
   readonly diskBytes?: number | undefined;
   readonly onProgress?: ((progress: BuildProgress) => void) | undefined;
@@ -40,7 +42,9 @@ export interface BuildOptions {
 export const DEFAULT_APPEND =
   'console=ttyS0 root=/dev/vda rw quiet sysrq_always_enabled no_timer_check tsc=reliable mitigations=off cryptomgr.notests';
 
-const KERNEL_PACKAGE = 'linux-image-cloud-amd64';
+/** Debian's kernels: the one for clouds boots fastest, the generic one has drivers for everything, 9P among it. */
+const KERNEL_PACKAGES = { cloud: 'linux-image-cloud-amd64', generic: 'linux-image-amd64' } as const;
+export type KernelFlavour = keyof typeof KERNEL_PACKAGES;
 const BUSYBOX_PACKAGE = 'busybox-static';
 const DISK_BYTES = 512 << 20;
 const DISK_BYTES_MIN = 256 << 20;
@@ -97,8 +101,9 @@ async function build(
   };
 
   report('resolve', 0);
-  const apt = await Apt.open(subfolder('packages'), KERNEL_PACKAGE, options.suite, signal);
-  const kernelPackage = await versionedKernel(apt);
+  const metaPackage = KERNEL_PACKAGES[options.kernel ?? 'cloud'];
+  const apt = await Apt.open(subfolder('packages'), metaPackage, options.suite, signal);
+  const kernelPackage = await versionedKernel(apt, metaPackage);
 
   report('download', 0);
   const packages = await apt.download([kernelPackage, BUSYBOX_PACKAGE], (fraction) =>
@@ -130,13 +135,11 @@ async function build(
   );
 }
 
-/** linux-image-cloud-amd64 is a name for the current versioned package. */
-async function versionedKernel(apt: Apt): Promise<string> {
-  const name = (await apt.dependencies(KERNEL_PACKAGE)).find((dependency) =>
-    /^linux-image-\d/.test(dependency),
-  );
+/** `metaPackage` is a name for the current versioned package. */
+async function versionedKernel(apt: Apt, metaPackage: string): Promise<string> {
+  const name = (await apt.dependencies(metaPackage)).find((dependency) => /^linux-image-\d/.test(dependency));
   if (name !== undefined) return name;
-  throw new AppError('job_failed', `${KERNEL_PACKAGE} depends on no kernel`, { field: 'image' });
+  throw new AppError('job_failed', `${metaPackage} depends on no kernel`, { field: 'image' });
 }
 
 interface GuestParts {

@@ -82,7 +82,14 @@ else
 fi
 hostname "$name"
 
-modprobe -a virtio_net virtio_console virtio-rng virtio_balloon button evdev pvpanic-mmio wdat_wdt 2>/dev/null
+modprobe -a virtio_net virtio_console virtio-rng virtio_balloon button evdev pvpanic-mmio wdat_wdt 9pnet_virtio 9p 2>/dev/null
+# Folders that the host shares with this machine: each at /mnt and its tag.
+for tag in /sys/bus/virtio/drivers/9pnet_virtio/virtio*/mount_tag; do
+  [ -e "$tag" ] || continue
+  read -r tag < "$tag"
+  mkdir -p "/mnt/$tag"
+  mount -t 9p -o trans=virtio,version=9p2000.L,cache=mmap "$tag" "/mnt/$tag"
+done
 # Whoever runs this machine is told when it hangs: when nobody here resets the watchdog for a minute.
 [ -c /dev/watchdog ] && watchdog -t 15 -T 60 /dev/watchdog
 ip link set lo up

@@ -98,7 +98,8 @@ describe('the command line of UML', () => {
       execSwitch: '-e',
     });
     expect([...parse('eth1=mcast eth0=slirp').eths.keys()]).toEqual([0, 1]);
-    expect(parse('hostfs=/srv').hostfs).toBe('/srv');
+    expect(parse('hostfs=/srv').hostfs).toEqual({ root: '/srv', append: false });
+    expect(parse('hostfs=/srv,append').hostfs).toEqual({ root: '/srv', append: true });
     expect(parse('console=ttyS0').guest).toEqual(['console=ttyS0']);
   });
 
@@ -122,7 +123,8 @@ describe('the command line of UML', () => {
     ['eth0=daemon eth0=mcast', /already configured/],
     ['vec0:transport=tap', /vector device/],
     ['xterm=gnome-terminal', /lacks a part/],
-    ['hostfs=/srv,append', /not to be had/],
+    ['hostfs=', /names no folder/],
+    ['hostfs=/srv,all', /setting all/],
     ['mem=lots', /no size/],
   ])('refuses %s with a reason', (text, reason) => {
     expect(() => parse(text)).toThrow(reason);

@@ -22,10 +22,10 @@ export interface UmlCommandLine {
   /** Of `mconsole=notify:PATH`. */
   readonly notifyPath: string | undefined;
   readonly initrd: string | undefined;
+  /** Of `hostfs=ROOT[,append]`: a folder that the guest can mount; with `append` every write is at the end of its file. */
+  readonly hostfs: { readonly root: string; readonly append: boolean } | undefined;
   /** Of `xterm=PROGRAM,TITLE SWITCH,EXEC SWITCH`. */
   readonly xterm: Xterm | undefined;
-  /** Of `hostfs=DIR`. */
-  readonly hostfs: string | undefined;
   /** A reboot ends the run. */
   readonly noReboot: boolean;
   /** Words for the guest's kernel and init, `root=` in the names of virtio disks. */
@@ -99,12 +99,21 @@ export function parseCommandLine(words: readonly string[]): UmlCommandLine {
     umlDir: values.get('uml_dir'),
     notifyPath: values.get('notify'),
     initrd: values.get('initrd'),
+    hostfs: values.has('hostfs') ? hostfsOf(values.get('hostfs')!) : undefined,
     xterm: values.has('xterm') ? xtermOf(values.get('xterm')!) : undefined,
-    hostfs: values.has('hostfs') ? hostfsRoot(values.get('hostfs')!) : undefined,
     noReboot: values.has('noreboot'),
     guest,
     warnings: draft.warnings,
   };
+}
+
+function hostfsOf(value: string): { readonly root: string; readonly append: boolean } {
+  const [root = '', ...settings] = value.split(',');
+  if (root === '')
+    throw wrong(`hostfs=${value}`, 'names no folder', 'write hostfs=FOLDER or hostfs=FOLDER,append');
+  const unknown = settings.find((setting) => setting !== 'append');
+  if (unknown === undefined) return { root, append: settings.length > 0 };
+  throw wrong(`hostfs=${value}`, `has a setting ${unknown} that there is not`, 'the one setting is append');
 }
 
 function take(draft: Draft, word: string): void {
@@ -152,14 +161,6 @@ function takeEth(draft: Draft, word: string, key: string, value: string, equals:
     throw wrong(word, 'sets a device that is already configured', 'give each unit once');
   draft.warnings.push(...eth.warnings);
   draft.eths.set(unit, eth);
-}
-
-/** `DIR[,append]`. */
-function hostfsRoot(text: string): string {
-  const [root = '', ...options] = text.split(',');
-  if (root === '') throw wrong(`hostfs=${text}`, 'names no folder', 'write hostfs=/srv/share');
-  if (options.length === 0) return root;
-  throw wrong(`hostfs=${text}`, 'has an option that is not to be had here', 'leave it out');
 }
 
 /** As UML, all three or nothing. */

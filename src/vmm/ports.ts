@@ -78,7 +78,7 @@ export interface ImageLibrary {
   /** For starting a machine: after a cheap check of every file. */
   use(id: string): Promise<StoredImage>;
   build(
-    name: string,
+    what: { readonly name: string; readonly kernel?: 'cloud' | 'generic' | undefined },
     onProgress: (progress: ImageProgress) => void,
     signal: AbortSignal,
   ): Promise<StoredImage>;

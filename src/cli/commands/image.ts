@@ -1,6 +1,6 @@
 /** `umlaut image …` */
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { Image, Operation } from '../../contracts/api/index.ts';
 import { CommandContext } from '../context.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
@@ -21,11 +21,22 @@ export function registerImage(program: Command, io: Io): void {
     .option('--name <name>', 'name of the image', 'default')
     .option('--no-wait', 'do not wait for the end')
     .description("build the default guest from Debian packages, with the host's apt-get, without root")
-    .action(async (options: { name: string; wait: boolean }, command: Command) => {
-      const context = new CommandContext(command, io);
-      const operation = await context.finish(await context.client.buildImage(options.name), options.wait);
-      context.print(operation, imageResult(options.wait));
-    });
+    .addOption(
+      new Option('--kernel <kernel>', 'Debian’s for clouds, or the one with all drivers')
+        .choices(['cloud', 'generic'])
+        .default('cloud'),
+    )
+    .action(
+      async (options: { name: string; kernel: 'cloud' | 'generic'; wait: boolean }, command: Command) => {
+        const context = new CommandContext(command, io);
+        const { name, kernel } = options;
+        const operation = await context.finish(
+          await context.client.buildImage({ name, kernel }),
+          options.wait,
+        );
+        context.print(operation, imageResult(options.wait));
+      },
+    );
   image
     .command('import')
     .argument('<name>')

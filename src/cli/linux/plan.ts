@@ -6,6 +6,7 @@ import type { DiskConfig, MachineConfig, ShareConfig } from '../../contracts/mac
 import { type ImageManifest, MANIFEST_FILE, parseManifest } from '../../images/manifest.ts';
 import { backingFileOf } from '../../storage/index.ts';
 import type { Line } from '../../uml/channels.ts';
+import { shareConfig } from '../share-options.ts';
 import type { UmlCommandLine } from '../../uml/command-line.ts';
 import type { Ubd } from '../../uml/ubd.ts';
 import { lineCount, type LineName, lineText } from '../../vmm/index.ts';
@@ -36,14 +37,18 @@ export function machineConfig(line: UmlCommandLine, guest: GuestKernel, umid: st
     append: [...consoles, ...line.guest].join(' '),
     disks: [...line.ubds].map(([unit, ubd]) => diskOf(`ubd${unit}`, ubd)),
     nics: [],
-    shares: line.hostfs === undefined ? [] : [hostfsShare(line.hostfs)],
+    shares: sharesOf(line),
     consoleCount: consoleCountFor(linesOf(line).map(({ name }) => name)),
   };
 }
 
-/** What `mount -t 9p hostfs /mnt` in the guest shows. As in UML it is writable, as far as this user may write. */
-function hostfsShare(folder: string): ShareConfig {
-  return { tag: 'hostfs', folder: path.resolve(folder), readOnly: false };
+/** What the guest mounts with `mount -t 9p -o trans=virtio hostfs FOLDER`. */
+const HOSTFS_TAG = 'hostfs';
+
+function sharesOf({ hostfs }: UmlCommandLine): ShareConfig[] {
+  if (hostfs === undefined) return [];
+  const share = shareConfig({ tag: HOSTFS_TAG, path: path.resolve(hostfs.root) });
+  return [{ ...share, append: hostfs.append }];
 }
 
 /** A COW file that names its own backing file is taken for one, as in UML. */

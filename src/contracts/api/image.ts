@@ -33,8 +33,15 @@ export type Image = z.infer<typeof Image>;
 export const ImagePage = pageOf(Image);
 export type ImagePage = z.infer<typeof ImagePage>;
 
-export const ImageBuild = z.strictObject({ name: Name.default('default') });
+export const ImageBuild = z.strictObject({
+  name: Name.default('default'),
+  kernel: z.enum(['cloud', 'generic']).default('cloud').meta({
+    description:
+      "Debian's kernel for clouds boots fastest; the generic one has all drivers, 9P for shares among them",
+  }),
+});
 export type ImageBuild = z.infer<typeof ImageBuild>;
+export type ImageBuildInput = z.input<typeof ImageBuild>;
 
 /** Paths on the daemon's host; each must be under a folder that the operator allows (`--allow-path`). */
 export const ImageImport = z.strictObject({

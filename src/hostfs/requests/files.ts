@@ -34,7 +34,7 @@ const DIRENT_BYTES_MAX = 280;
 const LOCK_STATUS = { SUCCESS: 0, BLOCKED: 1 } as const;
 
 export function openFlags(session: Session, flags: number): number {
-  const kept = flags & FLAGS_KEPT;
+  const kept = (flags & FLAGS_KEPT) | (session.append ? O.APPEND : 0);
   if ((kept & O.ACCMODE) !== O.RDONLY || (kept & O.TRUNC) !== 0) session.requireWritable();
   return kept;
 }

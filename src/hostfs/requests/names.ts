@@ -57,7 +57,7 @@ function create(session: Session, request: MessageReader, reply: MessageWriter):
   const [flags, mode, gid] = [request.u32(), request.u32(), request.u32()];
   const place = placeFor(session, fid, name);
   session.requireRoomToOpen(fid);
-  const fd = createFile(place, flags);
+  const fd = createFile(place, flags | (session.append ? O.APPEND : 0));
   if (fd === undefined) {
     session.move(fid, session.tree.lookUp(fid.entry, name).entry);
     reply.qid(session.qid(session.open(fid, openFlags(session, flags))));

@@ -49,11 +49,11 @@ export class Images {
     return row;
   }
 
-  build({ name }: ImageBuild, who: Principal): Promise<Operation> {
+  build({ name, kernel }: ImageBuild, who: Principal): Promise<Operation> {
     return this.#deps.operations.enqueue(
       { kind: 'image.build', tenant: who.tenant, resources: [], mayCancel: true },
       'image.build',
-      (operationId) => ({ operationId, name }),
+      (operationId) => ({ operationId, name, kernel }),
       { maxAttempts: 3 },
     );
   }
@@ -118,8 +118,8 @@ export class Images {
 
   processJobs(jobs: Jobs): void {
     const { library, operations } = this.#deps;
-    jobs.process('image.build', async ({ operationId, name }, context) => {
-      const image = await library.build(name, percent(context.progress), context.signal);
+    jobs.process('image.build', async ({ operationId, name, kernel }, context) => {
+      const image = await library.build({ name, kernel }, percent(context.progress), context.signal);
       operations.addResource(operationId, { type: 'image', id: this.register(image, name) });
     });
     jobs.process('image.import', async (payload, context) => {

@@ -408,7 +408,7 @@ export class FakeLibrary implements ImageLibrary {
     return this.get(id);
   }
   async build(
-    name: string,
+    { name }: { readonly name: string },
     onProgress: (progress: { fraction: number; label: string }) => void,
     signal: AbortSignal,
   ): Promise<StoredImage> {
