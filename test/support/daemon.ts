@@ -21,19 +21,21 @@ export class Daemon {
   readonly home: string;
   readonly url: string;
   readonly #port: number;
+  readonly #options: readonly string[];
   #process: ChildProcess;
   #output = '';
 
-  private constructor(home: string, port: number) {
+  private constructor(home: string, port: number, options: readonly string[]) {
     this.home = home;
     this.#port = port;
+    this.#options = options;
     this.url = `http://127.0.0.1:${port}`;
     this.#process = this.#spawn();
   }
 
-  /** Starts it and waits until it answers. `home` is made when missing and is the caller's to remove. */
-  static async start(home: string): Promise<Daemon> {
-    const daemon = new Daemon(home, await freePort());
+  /** Starts it, with more options of the command, and waits until it answers. `home` is the caller's to remove. */
+  static async start(home: string, options: readonly string[] = []): Promise<Daemon> {
+    const daemon = new Daemon(home, await freePort(), options);
     await daemon.#untilReady();
     return daemon;
   }
@@ -125,7 +127,14 @@ export class Daemon {
 
   #spawn(): ChildProcess {
     fs.mkdirSync(TEST_IMAGE_FOLDER, { recursive: true });
-    const args = ['daemon', '--port', String(this.#port), '--allow-path', TEST_IMAGE_FOLDER];
+    const args = [
+      'daemon',
+      '--port',
+      String(this.#port),
+      '--allow-path',
+      TEST_IMAGE_FOLDER,
+      ...this.#options,
+    ];
     const child = spawn(process.execPath, [LAUNCHER, ...args], {
       env: { ...process.env, UMLAUT_HOME: this.home, UMLAUT_UML_DIR: path.join(this.home, 'uml') },
       stdio: ['ignore', 'pipe', 'pipe'],

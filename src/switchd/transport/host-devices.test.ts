@@ -6,6 +6,7 @@ import { requireTool, skipTest } from '../../../test/support/tools.ts';
 import type { Transport } from '../../contracts/api/transport.ts';
 
 const PROBE = fileURLToPath(new URL('../testing/link-probe.ts', import.meta.url));
+const PING = fileURLToPath(new URL('../testing/ping-probe.ts', import.meta.url));
 const UMLAUT = fileURLToPath(new URL('../../cli/main.ts', import.meta.url));
 const NODE = process.execPath;
 const RUN_MS = 60_000;
@@ -80,4 +81,14 @@ test('pcap: frames of an interface come in and go out, as far as the filter lets
     'invalid_input',
     '',
   ]);
+});
+
+test('nat: pings go through where the host permits them, and are answered at once where it does not', {
+  timeout: RUN_MS,
+}, () => {
+  // A new namespace permits them to nobody.
+  const permit = "echo '0 0' >/proc/sys/net/ipv4/ping_group_range";
+  const { stdout, stderr } = inNamespace(`${NODE} ${PING}; ${permit}; ${NODE} ${PING}`);
+  expect(stderr).toBe('');
+  expect(stdout.split('\n')).toEqual(['type 3 other', 'type 1 other', 'type 0 ours', 'type 129 ours', '']);
 });
