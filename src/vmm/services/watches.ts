@@ -9,10 +9,10 @@ import { DIRECTION, encodeTtyRecord, OPERATION, ttyName, ttyNumber, ttyRecords }
 import type { EventLog } from '../events.ts';
 import type { Home } from '../home.ts';
 import type { Log } from '../ports.ts';
-import { BoundedLog, readBounded } from '../watch/bounded-log.ts';
+import { BoundedLog, readBounded, streamBounded } from '../watch/bounded-log.ts';
 
 /** Of each of a VM's two logs. */
-const LOG_BYTES_MAX = 128 << 20;
+const LOG_BYTES_MAX = 32 << 20;
 /** Records that the event stream gets at a time, and how often: the log file has them all. */
 const EVENT_RECORDS_MAX = 20;
 const EVENT_MS = 500;
@@ -99,18 +99,18 @@ export class Watches {
   }
 
   /** JSON lines, the oldest first. */
-  trace(vmId: string): Buffer {
-    return readBounded(this.#file(vmId, 'trace'));
+  trace(vmId: string): Readable {
+    return streamBounded(this.#file(vmId, 'trace'));
   }
 
   /** In UML's format, all consoles in one. */
-  tty(vmId: string): Buffer {
-    return readBounded(this.#file(vmId, 'tty'));
+  tty(vmId: string): Readable {
+    return streamBounded(this.#file(vmId, 'tty'));
   }
 
   /** One console as asciicast v2; the first that has anything when none is named. AppError `not_found`. */
   cast(vmId: string, console: string | undefined): Readable {
-    const log = this.tty(vmId);
+    const log = readBounded(this.#file(vmId, 'tty'));
     const recorded = [...new Set([...ttyRecords(log)].map(({ tty }) => ttyName(tty)))];
     const wanted = console ?? recorded[0];
     if (wanted !== undefined && recorded.includes(wanted))

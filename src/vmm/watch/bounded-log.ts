@@ -1,5 +1,6 @@
 /** A file that is only appended to, and its predecessor: together they take no more than a given space. */
 import * as fs from 'node:fs';
+import { Readable } from 'node:stream';
 
 export class BoundedLog {
   readonly #path: string;
@@ -40,10 +41,18 @@ export class BoundedLog {
 
 const previousOf = (path: string): string => `${path}.1`;
 
+const filesOf = (path: string): string[] => [previousOf(path), path].filter((file) => fs.existsSync(file));
+
 /** All that is kept of a log, the oldest first. Empty when there is none. */
 export function readBounded(path: string): Buffer {
-  const pieces = [previousOf(path), path]
-    .filter((file) => fs.existsSync(file))
-    .map((file) => fs.readFileSync(file));
-  return Buffer.concat(pieces);
+  return Buffer.concat(filesOf(path).map((file) => fs.readFileSync(file)));
+}
+
+/** The same piece by piece. */
+export function streamBounded(path: string): Readable {
+  return Readable.from(pieces(path), { objectMode: false });
+}
+
+async function* pieces(path: string): AsyncGenerator<Buffer> {
+  for (const file of filesOf(path)) yield* fs.createReadStream(file) as AsyncIterable<Buffer>;
 }
