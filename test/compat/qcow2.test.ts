@@ -235,3 +235,69 @@ describe('umlaut disk convert', () => {
     expect(await run(file, 'x.img', '--compress', 'zlib')).toMatchObject({ status: 2 });
   });
 });
+
+describe('a qcow2 file over a backing file', () => {
+  it.each([
+    [2, undefined, 'raw'],
+    [2, 'zlib', 'qcow2'],
+    [3, undefined, 'qcow2'],
+    [3, 'zlib', 'raw'],
+    [3, 'zstd', 'raw'],
+  ] as const)(
+    'of version %d, %s, over %s, has what differs, and qemu-img reads it',
+    async (version, compression, format) => {
+      const folder = scratchFolder();
+      const base = rawDisk(folder);
+      const cow = path.join(folder, 'disk.cow');
+      createCow(cow, base);
+      const disk = openDisk({ device: 'ubd0', file: base, cow, readOnly: false });
+      await disk.write(2 << 20, [pattern(70_000 - (70_000 % 512), 9)]);
+      await disk.writeZeroes(0, 131_072, true);
+      await disk.write(SIZE - 512, [pattern(512, 4)]);
+      await disk.close();
+      const backing = format === 'raw' ? base : path.join(folder, 'base.qcow2');
+      if (format === 'qcow2') qemuImg('convert', '-O', 'qcow2', base, backing);
+      const made = path.join(folder, 'made.qcow2');
+      await convertDisk(cow, made, { qcow2: { version, compression }, backing });
+      const info = JSON.parse(qemuImg('info', '--output=json', made)) as Record<string, unknown>;
+      expect(info).toMatchObject({
+        'backing-filename': path.basename(backing),
+        'backing-filename-format': format,
+        'virtual-size': SIZE,
+      });
+      expect(qemuImg('check', made)).toContain('No errors were found');
+      expect(fs.statSync(made).size).toBeLessThan(1 << 20);
+      const whole = path.join(folder, 'whole.raw');
+      await convertDisk(cow, whole);
+      expect(qemuImg('compare', '-F', 'raw', made, whole)).toContain('identical');
+      await expectSameRaw(made);
+      expect(same(`${made}.ours`, whole)).toBe(true);
+    },
+  );
+
+  it('may be larger or smaller than it, and is made by the command', async () => {
+    const folder = scratchFolder();
+    const base = rawDisk(folder);
+    for (const size of [SIZE * 2, 1 << 20]) {
+      const from = path.join(folder, `from-${size}`);
+      fs.copyFileSync(base, from);
+      fs.truncateSync(from, size);
+      const made = path.join(folder, `${size}.qcow2`);
+      const write = (): boolean => true;
+      const io = { stdout: { write }, stderr: { write }, env: {}, exitCode: 0 };
+      expect(await runCli(['disk', 'convert', from, made, '--backing', base], io)).toBe(0);
+      expect(qemuImg('compare', '-F', 'raw', made, from)).toContain('identical');
+      expect(fs.statSync(made).size).toBeLessThan(512 << 10);
+      expect(
+        await runCli(['disk', 'convert', from, `${made}.raw`, '--to', 'raw', '--backing', base], io),
+      ).toBe(2);
+    }
+    await expect(
+      convertDisk(base, path.join(folder, 'x'), {
+        qcow2: { version: 3 },
+        backing: path.join(folder, 'none'),
+      }),
+    ).rejects.toMatchObject({ code: 'not_found' });
+    expect(fs.existsSync(path.join(folder, 'x'))).toBe(false);
+  });
+});

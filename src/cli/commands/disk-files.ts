@@ -19,6 +19,7 @@ interface ConvertCommandOptions {
   readonly to?: 'raw' | 'qcow2';
   readonly compress?: 'zlib' | 'zstd';
   readonly qcow2Version: '2' | '3';
+  readonly backing?: string;
 }
 
 function registerConvert(disk: Command, io: Io): void {
@@ -37,12 +38,23 @@ function registerConvert(disk: Command, io: Io): void {
     )
     .addOption(new Option('--compress <method>', 'compress the clusters of qcow2').choices(['zlib', 'zstd']))
     .addOption(new Option('--qcow2-version <version>').choices(['2', '3']).default('3'))
+    .option(
+      '--backing <file>',
+      'raw or qcow2 file that a new qcow2 file is to be over: it has only what differs',
+    )
     .description('make a disk file of another format, with all that is in the backing files')
     .action(async (from: string, to: string, options: ConvertCommandOptions, command: Command) => {
       const format = options.to ?? (to.endsWith('.qcow2') ? 'qcow2' : 'raw');
       if (format === 'raw' && options.compress !== undefined) {
         throw new AppError('invalid_input', 'a raw file is not compressed', {
           field: '--compress',
+          remedy: 'leave it out, or add --to qcow2',
+        });
+      }
+      const { backing } = options;
+      if (format === 'raw' && backing !== undefined) {
+        throw new AppError('invalid_input', 'a raw file has no backing file', {
+          field: '--backing',
           remedy: 'leave it out, or add --to qcow2',
         });
       }
@@ -53,7 +65,7 @@ function registerConvert(disk: Command, io: Io): void {
         command,
         io,
         async (local) => {
-          await convertDisk(from, to, { format: options.from, qcow2, ...local });
+          await convertDisk(from, to, { format: options.from, qcow2, backing, ...local });
           return { from, to, format };
         },
         () => '',

@@ -14,6 +14,8 @@ const L1_BYTES_MAX = 32 << 20;
 /** As for COW files. */
 export const QCOW2_SIZE_MAX = 2 ** 43;
 const BACKING_PATH_BYTES_MAX = 1023;
+/** Enough for header, extensions and path: the longest path has 1023 bytes. */
+const NEW_HEADER_BYTES = 4096;
 const EXTENSION = { end: 0, backingFormat: 0xe279_2aca };
 
 const INCOMPATIBLE = { dirty: 1n, corrupt: 2n, externalData: 4n, compressionType: 8n, extendedL2: 16n };
@@ -190,13 +192,15 @@ export interface NewQcow2 {
   readonly l1Entries: number;
   readonly refcountTableOffset: number;
   readonly refcountTableClusters: number;
+  /** What shows through clusters that are absent. */
+  readonly backing?: { readonly path: string; readonly format: 'raw' | 'qcow2' } | undefined;
 }
 
-/** A header with refcounts of 16 bits and no backing file. */
+/** A header with refcounts of 16 bits. AppError `invalid_input` for a backing path that is too long. */
 export function encodeQcow2Header(file: NewQcow2): Buffer {
   const headerBytes = file.version === 2 ? V2_HEADER_BYTES : V3_HEADER_BYTES + 8;
-  // With the extension that ends the list.
-  const bytes = Buffer.alloc(headerBytes + 8);
+  const bytes = Buffer.alloc(NEW_HEADER_BYTES);
+  writeBacking(bytes, headerBytes, file.backing);
   bytes.writeUInt32BE(MAGIC, 0);
   bytes.writeUInt32BE(file.version, 4);
   bytes.writeUInt32BE(file.clusterBits, 20);
@@ -213,4 +217,27 @@ export function encodeQcow2Header(file: NewQcow2): Buffer {
   bytes.writeUInt32BE(4, 96);
   bytes.writeUInt32BE(headerBytes, 100);
   return bytes;
+}
+
+/** The extension with its format, the one that ends the list, and the path. */
+function writeBacking(bytes: Buffer, headerBytes: number, backing: NewQcow2['backing']): void {
+  if (backing === undefined) return;
+  const length = Buffer.byteLength(backing.path);
+  const at = headerBytes + 8 + Math.ceil(backing.format.length / 8) * 8 + 8;
+  if (length > BACKING_PATH_BYTES_MAX || at + length > bytes.length) {
+    throw new AppError(
+      'invalid_input',
+      `the path of the backing file has ${length} bytes, which is too long`,
+      {
+        field: 'backing',
+        remedy: 'put the backing file beside the new one',
+      },
+    );
+  }
+  bytes.writeUInt32BE(EXTENSION.backingFormat, headerBytes);
+  bytes.writeUInt32BE(backing.format.length, headerBytes + 4);
+  bytes.write(backing.format, headerBytes + 8, 'latin1');
+  bytes.writeBigUInt64BE(BigInt(at), 8);
+  bytes.writeUInt32BE(length, 16);
+  bytes.write(backing.path, at);
 }

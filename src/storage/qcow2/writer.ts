@@ -1,11 +1,11 @@
 /**
  * Writes a qcow2 file from its start to its end: clusters as they come, each L2 table behind its clusters, then the L1
- * table, the refcounts, and the header. Clusters of zeros are left out.
+ * table, the refcounts, and the header. Clusters of zeros are left out, or those that are as in the backing file.
  */
 import { AppError } from '../../contracts/errors.ts';
 import type { BackupTarget } from '../backup-target.ts';
 import { compressCluster } from './compression.ts';
-import { type Compression, encodeQcow2Header } from './header.ts';
+import { type Compression, encodeQcow2Header, type NewQcow2 } from './header.ts';
 
 export const CLUSTER_BITS = 16;
 const CLUSTER_BYTES = 2 ** CLUSTER_BITS;
@@ -15,11 +15,15 @@ const REFCOUNTS_PER_BLOCK = CLUSTER_BYTES / 2;
 const COMPRESSED = 0x4000_0000;
 /** The cluster is this entry's alone. */
 const COPIED = 0x8000_0000;
+/** An entry of version 3 for a cluster of zeros. */
+const ZERO_ENTRY = 1;
 
 export interface Qcow2Options {
   readonly version: 2 | 3;
   /** Of the clusters; undefined leaves them as they are. Version 2 knows zlib only. */
   readonly compression?: Compression | undefined;
+  /** As it is named in the header. */
+  readonly backing?: NewQcow2['backing'];
 }
 
 export class Qcow2Writer {
@@ -54,16 +58,19 @@ export class Qcow2Writer {
 
   /**
    * Writes whole clusters of the disk, the last one filled up with zeros. Calls go through the disk in ascending order.
+   * @param below the same clusters of the backing file; zeros when undefined
    */
-  async write(offset: number, bytes: Uint8Array): Promise<void> {
+  async write(offset: number, bytes: Uint8Array, below?: Uint8Array): Promise<void> {
     const clusters: Uint8Array[] = [];
     for (let at = 0; at < bytes.length; at += CLUSTER_BYTES) {
       clusters.push(bytes.subarray(at, at + CLUSTER_BYTES));
     }
-    const { compression } = this.#options;
+    const { compression, version } = this.#options;
     const packed = await Promise.all(
-      clusters.map((cluster) => {
-        if (isZero(cluster)) return undefined;
+      clusters.map((cluster, index) => {
+        const theirs = below?.subarray(index * CLUSTER_BYTES, (index + 1) * CLUSTER_BYTES);
+        if (theirs === undefined ? isZero(cluster) : Buffer.compare(cluster, theirs) === 0) return undefined;
+        if (version === 3 && isZero(cluster)) return EMPTY;
         return compression === undefined ? cluster : compressCluster(compression, cluster);
       }),
     );
@@ -77,6 +84,7 @@ export class Qcow2Writer {
         run = [];
       }
       if (whole) run.push(cluster);
+      else if (stored === EMPTY) await this.#addZero(at);
       else if (stored !== undefined) await this.#addCompressed(at, stored);
     }
     if (run.length > 0) await this.#addRun(offset / CLUSTER_BYTES + clusters.length - run.length, run);
@@ -90,6 +98,12 @@ export class Qcow2Writer {
     for (let at = 0; at < run.length; at++) {
       setEntry(this.#l2, ((index + at) % PER_TABLE) * 8, offset + at * CLUSTER_BYTES, COPIED);
     }
+  }
+
+  /** Hides the backing file's cluster, without data. */
+  async #addZero(index: number): Promise<void> {
+    await this.#useTable(index);
+    setEntry(this.#l2, (index % PER_TABLE) * 8, ZERO_ENTRY, 0);
   }
 
   async #addCompressed(index: number, packed: Uint8Array): Promise<void> {
@@ -172,6 +186,7 @@ export class Qcow2Writer {
       l1Entries: this.#l1.length / 8,
       refcountTableOffset: refcountOffset,
       refcountTableClusters: tables.tableClusters,
+      backing: this.#options.backing,
     });
     await this.#target.write(0, header);
     this.#target.resize((first + tables.tableClusters + tables.blocks) * CLUSTER_BYTES);
@@ -215,6 +230,8 @@ function setEntry(table: Buffer, at: number, offset: number, highBits: number): 
 }
 
 const ZEROS = Buffer.alloc(CLUSTER_BYTES);
+/** Stands for a cluster of zeros that is not absent. */
+const EMPTY = new Uint8Array(0);
 
 function isZero(cluster: Uint8Array): boolean {
   return ZEROS.compare(cluster, 0, cluster.length, 0, cluster.length) === 0;
