@@ -1,12 +1,21 @@
 /**
  * Layers of a disk: reading through many of them next to one, and what a snapshot costs a guest that writes. Run with
- * `node bench/layers.bench.ts [MiB] [folder]`. The same content, a tenth of it written per layer in pieces of 64 KiB all over the
- * disk, is read through a single layer and through 32; files in the page cache, runs take turns, medians.
+ * `node bench/layers.bench.ts [MiB] [folder]`. The same content is read through a single layer and through 32, each of which has
+ * every 32nd 64 KiB; files in the page cache, runs take turns, medians.
  */
+import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { createCow, createLayer, type GuestDisk, openDisk, openNewTop } from '../src/storage/index.ts';
+import { isMainThread, parentPort, Worker } from 'node:worker_threads';
+import {
+  createCow,
+  createLayer,
+  type GuestDisk,
+  type NewLayer,
+  openDisk,
+  openNewTop,
+} from '../src/storage/index.ts';
 
 const MIB = 1 << 20;
 const RUNS = 5;
@@ -18,7 +27,8 @@ const SNAPSHOT_DISK_BYTES = 10 * 2 ** 30;
 const SNAPSHOTS = 20;
 
 const sizeBytes = Number(process.argv[2] ?? 512) * MIB;
-const folder = fs.mkdtempSync(path.join(process.argv[3] ?? os.tmpdir(), 'umlaut-bench-'));
+const parent = process.argv[3] ?? os.tmpdir();
+const folder = isMainThread ? fs.mkdtempSync(path.join(parent, 'umlaut-bench-')) : '';
 const file = (name: string): string => path.join(folder, name);
 
 const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1]!;
@@ -107,7 +117,37 @@ async function compareReads(): Promise<void> {
   await many.close();
 }
 
-/** A guest that writes 4 KiB at a time on both disks, and flushes now and then, while snapshots are taken. */
+/** As in the daemon the files are made by another thread than the guest's. */
+async function makeLayer(maker: Worker, below: string, name: string): Promise<string> {
+  maker.postMessage({ file: file(name), below, mtime: 1, sizeBytes: SNAPSHOT_DISK_BYTES });
+  await once(maker, 'message');
+  return file(name);
+}
+
+interface Guest {
+  readonly disks: readonly GuestDisk[];
+  writes: number;
+  /** Milliseconds: the longest time that a write took, or the next one had to wait. */
+  longest: number;
+  over: boolean;
+}
+
+/** Writes 4 KiB at a time on both disks by turns, and flushes after each 256; other work gets its turn between the writes. */
+async function beGuest(guest: Guest): Promise<void> {
+  const bytes = new Uint8Array(new SharedArrayBuffer(BLOCK)).fill(1);
+  let last = performance.now();
+  for (let i = 0; !guest.over; i++) {
+    const disk = guest.disks[i & 1]!;
+    await disk.write(((i * 7919) % (SNAPSHOT_DISK_BYTES / BLOCK)) * BLOCK, [bytes]);
+    guest.writes++;
+    if (i % 256 === 0) void disk.flush();
+    if (i % 8 === 0) await new Promise(setImmediate);
+    const now = performance.now();
+    guest.longest = Math.max(guest.longest, now - last);
+    last = now;
+  }
+}
+
 async function snapshots(): Promise<void> {
   const tops: string[] = [];
   const disks = ['a', 'b'].map((name) => {
@@ -115,52 +155,68 @@ async function snapshots(): Promise<void> {
     const base = makeBase(`snap-${name}.base`, SNAPSHOT_DISK_BYTES);
     return openDisk({ device: 'ubd0', file: base, cow: file(`snap-${name}`), readOnly: false });
   });
-  const bytes = new Uint8Array(new SharedArrayBuffer(BLOCK)).fill(1);
-  let longest = 0;
-  let writes = 0;
-  let over = false;
-  const guest = (async () => {
-    let last = performance.now();
-    for (let i = 0; !over; i++) {
-      for (const disk of disks)
-        await disk.write(((i * 7919) % (SNAPSHOT_DISK_BYTES / BLOCK)) * BLOCK, [bytes]);
-      writes += disks.length;
-      if (i % 64 === 0) await new Promise(setImmediate);
-      const now = performance.now();
-      longest = Math.max(longest, now - last);
-      last = now;
-    }
-  })();
-  const frozen: number[] = [];
-  const durable: number[] = [];
+  const maker = new Worker(new URL(import.meta.url), { argv: process.argv.slice(2) });
+  const guest: Guest = { disks, writes: 0, longest: 0, over: false };
+  const writing = beGuest(guest);
+  const figures: Record<'alone' | 'moment' | 'frozen' | 'durable', number[]> = {
+    alone: [],
+    moment: [],
+    frozen: [],
+    durable: [],
+  };
+  const beside: number[] = [];
   for (let i = 0; i < SNAPSHOTS; i++) {
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    guest.longest = 0;
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    figures.alone.push(guest.longest);
+    guest.longest = 0;
     const begun = performance.now();
-    for (const [index, disk] of disks.entries()) {
-      tops[index] = addLayer(disk, tops[index]!, `snap-${index}-${i}`, SNAPSHOT_DISK_BYTES);
-    }
-    frozen.push(performance.now() - begun);
+    const made: string[] = [];
+    for (const [index, below] of tops.entries())
+      made.push(await makeLayer(maker, below, `snap-${index}-${i}`));
+    const moment = performance.now();
+    const opened = disks.map((disk, index) =>
+      openNewTop(disk.layers, made[index]!, { mtime: 1, readOnly: false }),
+    );
+    for (const [index, disk] of disks.entries()) disk.layers.freeze(opened[index]!, 1);
+    figures.moment.push(performance.now() - moment);
+    figures.frozen.push(performance.now() - begun);
+    tops.splice(0, tops.length, ...made);
     await Promise.all(disks.map((disk) => disk.layers.sealed()));
-    durable.push(performance.now() - begun);
+    figures.durable.push(performance.now() - begun);
+    beside.push(guest.longest);
   }
-  over = true;
-  await guest;
+  guest.over = true;
+  await writing;
+  await maker.terminate();
+  const tell = (what: string, list: readonly number[]): void =>
+    line(
+      `  ${what.padEnd(56)} median ${median(list).toFixed(1)} ms, longest ${Math.max(...list).toFixed(1)} ms`,
+    );
   line(
-    `snapshots of two disks of 10 GiB while ${writes} blocks of 4 KiB were written to them (${SNAPSHOTS} times)`,
+    `${SNAPSHOTS} snapshots of two disks of 10 GiB, to which ${guest.writes} blocks of 4 KiB were written`,
   );
-  line(
-    `  new layers made, durable, and in place: median ${median(frozen).toFixed(1)} ms, longest ${Math.max(...frozen).toFixed(1)} ms`,
-  );
-  line(
-    `  what was written before is durable: median ${median(durable).toFixed(1)} ms, longest ${Math.max(...durable).toFixed(1)} ms`,
-  );
-  line(`  longest time between two writes of the guest: ${longest.toFixed(1)} ms`);
+  tell('until the new layers are in place', figures.frozen);
+  tell('of this the guest stands still', figures.moment);
+  tell('until what was written before is durable', figures.durable);
+  tell('longest wait of a write in 400 ms without a snapshot', figures.alone);
+  tell('longest wait of a write until that is durable', beside);
   for (const disk of disks) await disk.close();
 }
 
-try {
-  await compareReads();
-  await snapshots();
-} finally {
-  fs.rmSync(folder, { recursive: true });
+async function main(): Promise<void> {
+  try {
+    await compareReads();
+    await snapshots();
+  } finally {
+    fs.rmSync(folder, { recursive: true });
+  }
+}
+
+if (isMainThread) await main();
+else {
+  parentPort!.on('message', ({ file: name, ...layer }: NewLayer & { readonly file: string }) => {
+    createLayer(name, layer);
+    parentPort!.postMessage('made');
+  });
 }

@@ -22,3 +22,9 @@ export function absolutePath(file: string): string {
 export function removeQuietly(file: string): void {
   fs.rmSync(file, { force: true });
 }
+
+/** Whether a path, links resolved, is below a folder. */
+export function isInside(file: string, folder: string): boolean {
+  const relative = path.relative(folder, file);
+  return relative !== '' && relative.split('/')[0] !== '..' && !path.isAbsolute(relative);
+}

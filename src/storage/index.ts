@@ -13,6 +13,7 @@ export type { DiskFailure, GuestDisk } from './guest-disk.ts';
 export {
   createLayer,
   layerFacts,
+  type NewLayer,
   openFrozen,
   openLower,
   openNewTop,

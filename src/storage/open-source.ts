@@ -3,12 +3,12 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { AppError } from '../contracts/errors.ts';
 import type { DiskConfig } from '../contracts/machine.ts';
-import { inspectCow } from './cow/create.ts';
 import { isCow } from './cow/header.ts';
-import { openCowVolume } from './cow/open.ts';
 import type { DataRange, DiskSource } from './disk-source.ts';
+import { isInside } from './durable.ts';
 import { errnoOf, messageOf } from './errors.ts';
 import { type HostFile, hostFile, type OpenedFile, openLocked } from './host-file.ts';
+import { findChain } from './layers/chain.ts';
 import { openLayers } from './layers/files.ts';
 import { seekData } from './libc.ts';
 import { isQcow2, parseQcow2Header, QCOW2_HEADER_BYTES_MAX, type Qcow2Header } from './qcow2/header.ts';
@@ -42,15 +42,16 @@ function formatOf(start: Uint8Array): DiskFormat {
 
 /**
  * Opens and locks a disk file and all files below it. A qcow2 file names its backing file, and is hostile input: only files
- * in the folder of `file`, or in folders below that, are opened, wherever links lead. A COW file's backing file is the one
- * that it names: open none that a guest could have written.
+ * in the folder of `file`, or in folders below that, are opened, wherever links lead. For a COW file see `findChain`.
  *
  * AppErrors: `not_found`, `bad_image`, `unsupported`, `forbidden` (backing file elsewhere), `in_use`, `io_error`, and
  * those of COW files.
  */
 export async function openSource(file: string, options: SourceOptions = {}): Promise<DiskSource> {
   const format = options.format ?? detectFormat(file);
-  if (format === 'cow') return new VolumeSource(openCowVolume(file, inspectCow(file).backingPath, true));
+  if (format === 'cow') {
+    return new VolumeSource(openLayers({ device: 'from', ...findChain(file), readOnly: true }));
+  }
   const opened = openLocked(file, false, 'from');
   if (format === 'raw') return rawSource(opened, file);
   const chain = { folder: fs.realpathSync(path.dirname(file)), seen: new Set([identity(opened)]) };
@@ -141,11 +142,6 @@ function openInFolder(backing: string, file: string, folder: string): OpenedFile
   if (!wrong) return opened;
   fs.closeSync(opened.fd);
   throw outside;
-}
-
-function isInside(file: string, folder: string): boolean {
-  const relative = path.relative(folder, file);
-  return relative !== '' && relative.split('/')[0] !== '..' && !path.isAbsolute(relative);
 }
 
 function readStart(fd: number, lengthMax: number): Uint8Array {

@@ -14,13 +14,16 @@ import { BackupTarget } from '../backup-target.ts';
 import { syncFolder } from '../durable.ts';
 import { fileError } from '../errors.ts';
 import { type HostFile, hostFile, type OpenedFile, openLocked } from '../host-file.ts';
+import { findChain } from '../layers/chain.ts';
+import { openLayers } from '../layers/files.ts';
 import type { CopyOptions } from '../restore.ts';
 import { SPARSE_UNIT_BYTES } from '../sparse.ts';
+import type { Volume } from '../volume.ts';
 import { CowBitmap, filePageReader } from './bitmap.ts';
 import { backingSelf, inspectCow, mtimeSeconds, sameFile } from './create.ts';
 import { COW_SECTOR_BYTES, type CowHeader } from './header.ts';
 import { MergeRecord } from './merge-record.ts';
-import { checkBackingSize, checkBackingTime, openBacking, openCowVolume, readWholeHeader } from './open.ts';
+import { checkBackingSize, checkBackingTime, openBacking, readWholeHeader } from './open.ts';
 
 const PIECE_BYTES = 1 << 20;
 
@@ -32,19 +35,20 @@ export interface MergeOptions extends CopyOptions {
 }
 
 /**
- * Writes what `cow` and its backing file together hold to the new file `to`, whose sectors of zeros are holes. `to` is
+ * Writes what `cow` and its backing file together hold (and the layers below, if that is a COW file: see `findChain`) to the new file `to`, whose sectors of zeros are holes. `to` is
  * replaced in the end, by a rename, when there is one. Unlike uml_moo's, the copy of a disk whose size is no
  * multiple of 512 has the last sector too. AppErrors: those of `openDisk`, `disk_full`, `io_error`, `canceled`.
  */
 export async function mergeCow(cow: string, to: string, options: MergeOptions = {}): Promise<void> {
-  const backing = options.backing ?? inspectCow(cow).backingPath;
-  if (sameFile(to, cow) || sameFile(to, backing)) {
+  const chain = options.backing === undefined ? findChain(cow) : { file: options.backing, frozen: [], cow };
+  if ([chain.file, ...chain.frozen, cow].some((file) => sameFile(to, file))) {
     throw new AppError('invalid_input', `${to} is one of the files to merge`, {
       field: 'new',
       remedy: 'give another name, or merge into the backing file with -d',
     });
   }
-  const volume = openCowVolume(cow, backing, true);
+  if (sameFile(cow, chain.file)) throw backingSelf(cow);
+  const volume = openLayers({ device: 'cow', ...chain, readOnly: true });
   try {
     const replaced = fs.existsSync(to) ? openReplaced(to) : undefined;
     try {
@@ -71,11 +75,7 @@ function openReplaced(to: string): { readonly path: string; readonly fd: number 
   });
 }
 
-async function writeMerged(
-  volume: ReturnType<typeof openCowVolume>,
-  to: string,
-  { onProgress, signal }: MergeOptions,
-): Promise<void> {
+async function writeMerged(volume: Volume, to: string, { onProgress, signal }: MergeOptions): Promise<void> {
   const { sizeBytes } = volume;
   const target = new BackupTarget(to, sizeBytes, { replace: true });
   try {
