@@ -11,7 +11,7 @@ export { type HeaderRepair, type RepairOptions, repairCowHeader } from './cow/re
 export { openDisk } from './disk.ts';
 export type { DiskFailure, GuestDisk } from './guest-disk.ts';
 export {
-  createLayer,
+  createLayers,
   layerFacts,
   type NewLayer,
   openFrozen,

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import {
   convertDisk,
   createCow,
-  createLayer,
+  createLayers,
   inspectCow,
   mergeCow,
   openDisk,
@@ -39,7 +39,7 @@ async function makeChain(): Promise<Chain> {
     if (below === undefined) createCow(layer, base);
     else {
       const mtime = Math.floor(fs.statSync(below).mtimeMs / 1000);
-      createLayer(layer, { below, mtime, sizeBytes: SIZE });
+      createLayers([{ file: layer, below, mtime, sizeBytes: SIZE }]);
     }
     layers.push(layer);
     const disk = openDisk({

@@ -6,17 +6,10 @@ import { AppError } from '../../contracts/errors.ts';
 import { absolutePath, removeQuietly, syncFolder } from '../durable.ts';
 import { errnoOf, fileError, messageOf } from '../errors.ts';
 import { seekEnd } from '../libc.ts';
-import {
-  COW_HEADER_BYTES_MAX,
-  type CowHeader,
-  encodeCowHeader,
-  isCow,
-  type NewCow,
-  parseCowHeader,
-} from './header.ts';
+import { COW_HEADER_BYTES_MAX, type CowHeader, encodeCowHeader, isCow, parseCowHeader } from './header.ts';
 
 /** A disk image may hold a tenant's secrets; uml_mkcow uses 0644. */
-const COW_MODE = 0o600;
+export const COW_MODE = 0o600;
 
 export interface CreateCowOptions {
   /** Of bitmap and data, in bytes; 4096 as on x86. */
@@ -38,17 +31,12 @@ export function createCow(cow: string, backing: string, options: CreateCowOption
       remedy: 'use 512 to 1048576 bytes; 4096 is usual',
     });
   }
-  return writeCow(cow, {
+  const { bytes, header } = encodeCowHeader({
     backingPath: absolutePath(backing),
     backingMtime: facts.mtime,
     sizeBytes: facts.sizeBytes,
     alignment,
   });
-}
-
-/** Makes an empty COW file with this header, whole or not at all, and durable. AppErrors as `createCow`. */
-export function writeCow(cow: string, content: NewCow): CowHeader {
-  const { bytes, header } = encodeCowHeader(content);
   try {
     publish(cow, bytes, header.dataOffset + header.sizeBytes);
   } catch (error) {

@@ -5,6 +5,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { randomNumbers } from '../../../test/support/storage.ts';
+import { BlockError } from '../../engine/backends.ts';
 import type { HostFile } from '../host-file.ts';
 import { encodeCowHeader } from '../cow/header.ts';
 import { CowVolume } from '../cow/volume.ts';
@@ -31,6 +32,8 @@ type Event =
 class Host {
   readonly events: Event[] = [];
   readonly files = new Map<string, Map<number, Uint8Array>>();
+  /** Whether a write to a file finds the disk full. */
+  isFull: (file: string) => boolean = () => false;
 
   open(name: string): HostFile {
     const sectors = this.files.get(name) ?? new Map<number, Uint8Array>();
@@ -50,6 +53,7 @@ class Host {
       }
     };
     const write = (offset: number, from: readonly Uint8Array[]): void => {
+      if (this.isFull(name)) throw new BlockError('ENOSPC', 'no space left on device');
       const bytes = Buffer.concat(from);
       for (let at = 0; at < bytes.length; ) {
         const sector = Math.floor((offset + at) / SECTOR);
@@ -186,6 +190,8 @@ class Story {
     const done = work.finally(() => {
       over = true;
     });
+    // Looked at when it is over.
+    done.catch(() => undefined);
     while (!over) {
       if (this.#random(4) === 0) this.write();
       if (this.#random(6) === 0) this.#flushBeside();
@@ -201,9 +207,11 @@ class Story {
   /** Nobody waits for it; what it promises counts when it has finished. */
   #flushBeside(): void {
     const oldest = this.#now();
-    void Promise.resolve(this.disk.flush()).then(() => {
+    const promised = (): void => {
       this.promises.push({ fromEvent: this.host.events.length, oldest });
-    });
+    };
+    // One that fails promises nothing.
+    void Promise.resolve(this.disk.flush()).then(promised, () => undefined);
   }
 
   async flush(): Promise<void> {
@@ -224,7 +232,7 @@ class Story {
     this.promises.push({ fromEvent: this.host.events.length, oldest: newest, newest, chain: frozen });
   }
 
-  /** Of the top into the layer below, which has the top's name then; nothing promised of that layer remains. */
+  /** Of the top into the layer below, which stays the same file; nothing promised of that layer remains. */
   async mergeTop(): Promise<void> {
     const [lower, upper] = this.chain.slice(-2) as [string, string];
     this.#forget(lower);
@@ -354,5 +362,69 @@ describe('a power cut at any moment of snapshots and merges', () => {
 
   it('was tried ten thousand times', () => {
     expect(cuts).toBeGreaterThan(10_000);
+  });
+});
+
+describe('a host disk that is full', () => {
+  /** A story up to the merge, with a write of the guest's in each layer. */
+  async function begin(): Promise<Story> {
+    const story = new Story(3);
+    for (let round = 0; round < 4; round++) {
+      for (let i = 0; i < 6; i++) story.write();
+      await story.freeze();
+    }
+    for (let i = 0; i < 60; i++) story.write();
+    await story.flush();
+    return story;
+  }
+
+  it('at any write of a merge leaves the disk as it was, and the merge can be done later', async () => {
+    let failures = 0;
+    for (let writes = 0; ; writes++) {
+      const story = await begin();
+      const [lower] = story.chain.slice(-2);
+      let left = writes;
+      // When it is the top the guest's own writes go there.
+      story.host.isFull = (file) => file === lower && story.chain.at(-1) !== lower && left-- <= 0;
+      const merged = await story.mergeTop().then(
+        () => true,
+        (error: unknown) => {
+          expect(error).toMatchObject({ code: 'ENOSPC' });
+          return false;
+        },
+      );
+      story.host.isFull = () => false;
+      if (!merged) {
+        failures++;
+        await story.flush();
+        story.check(
+          story.host.events.length,
+          story.host.after(story.host.events.length, () => true),
+        );
+        await story.mergeTop();
+      }
+      await story.flush();
+      story.check(
+        story.host.events.length,
+        story.host.after(story.host.events.length, () => false),
+      );
+      if (merged) break;
+    }
+    expect(failures).toBeGreaterThan(5);
+  });
+
+  it('when what was frozen is made durable is told to every flush, until there is room again', async () => {
+    const story = await begin();
+    const top = story.chain.at(-1)!;
+    story.write();
+    story.host.isFull = (file) => file === top;
+    await expect(story.freeze()).rejects.toMatchObject({ code: 'ENOSPC' });
+    await expect(Promise.resolve(story.disk.flush())).rejects.toMatchObject({ code: 'ENOSPC' });
+    story.host.isFull = () => false;
+    await story.flush();
+    story.check(
+      story.host.events.length,
+      story.host.after(story.host.events.length, () => false),
+    );
   });
 });

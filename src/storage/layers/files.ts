@@ -4,8 +4,8 @@ import * as path from 'node:path';
 import { promisify } from 'node:util';
 import { AppError } from '../../contracts/errors.ts';
 import type { DiskConfig } from '../../contracts/machine.ts';
-import { mtimeSeconds, writeCow } from '../cow/create.ts';
-import { COW_SECTOR_BYTES, type CowHeader } from '../cow/header.ts';
+import { COW_MODE, mtimeSeconds } from '../cow/create.ts';
+import { COW_SECTOR_BYTES, type CowHeader, encodeCowHeader } from '../cow/header.ts';
 import {
   createMissing,
   type FileBelow,
@@ -15,7 +15,7 @@ import {
   readWholeHeader,
 } from '../cow/open.ts';
 import { CowVolume } from '../cow/volume.ts';
-import { absolutePath, syncFolder } from '../durable.ts';
+import { absolutePath, removeQuietly, syncFolder } from '../durable.ts';
 import { fileError } from '../errors.ts';
 import { fileState, type HostFile, hostFile, type OpenedFile, openLocked } from '../host-file.ts';
 import { lockFile } from '../libc.ts';
@@ -163,9 +163,32 @@ export interface NewLayer {
   readonly sizeBytes: number;
 }
 
-/** Makes an empty copy-on-write file over another layer. It appears whole or not at all, and durable. AppErrors as `createCow`. */
-export function createLayer(file: string, { below, mtime, sizeBytes }: NewLayer): void {
-  writeCow(file, { backingPath: absolutePath(below), backingMtime: mtime, sizeBytes });
+/**
+ * Makes empty copy-on-write files over other layers, all of them or none, and durable: together, because each making durable by itself
+ * waits for all that the host has to write. AppErrors as `createCow`.
+ */
+export function createLayers(layers: readonly (NewLayer & { readonly file: string })[]): void {
+  const made: { readonly file: string; readonly fd: number }[] = [];
+  try {
+    for (const { file, below, mtime, sizeBytes } of layers) {
+      const { bytes, header } = encodeCowHeader({
+        backingPath: absolutePath(below),
+        backingMtime: mtime,
+        sizeBytes,
+      });
+      const fd = fs.openSync(file, 'wx', COW_MODE);
+      made.push({ file, fd });
+      fs.writeSync(fd, bytes, 0, bytes.length, 0);
+      fs.ftruncateSync(fd, header.dataOffset + header.sizeBytes);
+    }
+    for (const { fd } of made) fs.fsyncSync(fd);
+    for (const folder of new Set(made.map(({ file }) => path.dirname(file)))) syncFolder(folder);
+  } catch (error) {
+    for (const { file } of made) removeQuietly(file);
+    throw fileError(error, 'cow', 'cannot create the copy-on-write file of a layer');
+  } finally {
+    for (const { fd } of made) fs.closeSync(fd);
+  }
 }
 
 /** What a layer's file says: when it was last changed, and what its disk's size is. AppErrors of files and headers. */

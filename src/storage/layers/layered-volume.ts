@@ -33,6 +33,16 @@ export interface TopLayer extends TopFile {
   readonly volume: CowVolume | RawVolume;
 }
 
+/** A layer that was frozen. */
+interface Unsealed {
+  readonly layer: TopLayer;
+  /** The one that was put over it. */
+  readonly above: TopLayer;
+  /** Changes that had begun; none of them rejects. */
+  readonly begun: readonly Promise<void>[];
+  readonly mtimeSeconds: number;
+}
+
 interface Change {
   readonly finished: Promise<void>;
 }
@@ -54,8 +64,8 @@ export class LayeredVolume implements Volume {
   #stack: LayerStack | undefined;
   readonly #changes = new Set<Change>();
   readonly #reads = new Set<Promise<void>>();
-  /** Tops that were frozen and are not sealed. */
-  readonly #unsealed = new Set<TopLayer>();
+  /** Tops that were frozen and are not sealed, in that order. */
+  readonly #unsealed: Unsealed[] = [];
   #sealed: Promise<void> = Promise.resolve();
   #merge: TopMerge | undefined;
 
@@ -88,8 +98,9 @@ export class LayeredVolume implements Volume {
   }
 
   flush(): MaybePromise<void> {
-    if (this.#unsealed.size === 0) return this.#top.volume.flush();
-    // What was finished before a snapshot is in the layers that are being sealed.
+    if (this.#unsealed.length === 0) return this.#top.volume.flush();
+    // What was finished before a snapshot is in the layers that are being sealed. Space may have been freed since that failed.
+    this.#sealed = this.#sealed.catch(() => this.#sealRest());
     return this.#sealed.then(() => this.#top.volume.flush());
   }
 
@@ -112,25 +123,29 @@ export class LayeredVolume implements Volume {
     this.cancelMerge('a snapshot was taken');
     const old = this.#top;
     const begun = [...this.#changes].map((change) => change.finished);
-    this.#unsealed.add(old);
+    this.#unsealed.push({ layer: old, above: next, begun, mtimeSeconds });
     this.#top = next;
-    this.#sealed = Promise.all([this.#sealed, ...begun]).then(() => this.#seal(old, next, mtimeSeconds));
+    this.#sealed = this.#sealed.catch(ignore).then(() => this.#sealRest());
     // Told to who waits for it and to the guest's flushes.
     this.#sealed.catch(ignore);
   }
 
-  /** Resolves when all frozen layers are durable. Rejects with BlockError; then the disk's flushes fail, too. */
+  /** Resolves when all frozen layers are durable. Rejects with BlockError; then the disk's flushes fail, too, until one succeeds. */
   sealed(): Promise<void> {
     return this.#sealed;
   }
 
-  async #seal(old: TopLayer, above: TopLayer, mtimeSeconds: number): Promise<void> {
-    await old.volume.flush();
-    const file = await old.seal(mtimeSeconds);
-    const stack = new LayerStack([...(this.#stack?.layers ?? []), { file, placement: old.placement }]);
-    this.#showBelow(above, stack);
-    this.#unsealed.delete(old);
-    this.#retire([old.file]);
+  async #sealRest(): Promise<void> {
+    for (let next = this.#unsealed[0]; next !== undefined; next = this.#unsealed[0]) {
+      const { layer, above, begun, mtimeSeconds } = next;
+      await Promise.all(begun);
+      await layer.volume.flush();
+      const file = await layer.seal(mtimeSeconds);
+      const below = this.#stack?.layers ?? [];
+      this.#showBelow(above, new LayerStack([...below, { file, placement: layer.placement }]));
+      this.#unsealed.shift();
+      this.#retire([layer.file]);
+    }
   }
 
   #showBelow(top: TopLayer, stack: LayerStack): void {
@@ -226,7 +241,7 @@ export class LayeredVolume implements Volume {
       try {
         await this.#top.volume.close();
       } finally {
-        for (const { file } of this.#unsealed) file.close();
+        for (const { layer } of this.#unsealed) layer.file.close();
         this.#stack?.close();
       }
     }

@@ -6,7 +6,7 @@ import { inPieces, pattern, randomNumbers, scratchFolder } from '../../../test/s
 import { createCow, inspectCow } from '../cow/create.ts';
 import { openDisk } from '../disk.ts';
 import type { GuestDisk } from '../guest-disk.ts';
-import { createLayer, openFrozen, openLower, openNewTop, replaceLayer } from './files.ts';
+import { createLayers, openFrozen, openLower, openNewTop, replaceLayer } from './files.ts';
 import type { TopMergeOptions } from './layered-volume.ts';
 import { LayerStack } from './layer-stack.ts';
 
@@ -61,7 +61,7 @@ class Model {
   async freeze(): Promise<void> {
     const file = path.join(this.folder, `layer-${this.#made++}`);
     const mtime = 1_000_000_000 + this.#made;
-    createLayer(file, { below: this.files.at(-1) ?? this.base, mtime, sizeBytes: SIZE });
+    createLayers([{ file, below: this.files.at(-1) ?? this.base, mtime, sizeBytes: SIZE }]);
     const { layers } = this.disk;
     layers.freeze(openNewTop(layers, file, { mtime, readOnly: false }), mtime);
     this.files.push(file);
@@ -194,12 +194,12 @@ describe('layers over each other', () => {
   it('take nothing for their new top that was not made for it', async () => {
     const model = new Model();
     const other = path.join(model.folder, 'other');
-    createLayer(other, { below: model.files[0]!, mtime: 7, sizeBytes: SIZE });
+    createLayers([{ file: other, below: model.files[0]!, mtime: 7, sizeBytes: SIZE }]);
     const { layers } = model.disk;
     const wrong = expect.objectContaining({ code: 'cow_corrupt' });
     expect(() => openNewTop(layers, other, { mtime: 8, readOnly: false })).toThrow(wrong);
     const small = path.join(model.folder, 'small');
-    createLayer(small, { below: model.files[0]!, mtime: 8, sizeBytes: SIZE - SECTOR });
+    createLayers([{ file: small, below: model.files[0]!, mtime: 8, sizeBytes: SIZE - SECTOR }]);
     expect(() => openNewTop(layers, small, { mtime: 8, readOnly: false })).toThrow(wrong);
     await model.disk.close();
   });

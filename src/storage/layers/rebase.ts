@@ -8,7 +8,7 @@ import { fileError } from '../errors.ts';
 import type { CopyOptions } from '../restore.ts';
 import { SPARSE_UNIT_BYTES } from '../sparse.ts';
 import type { Volume } from '../volume.ts';
-import { createLayer, layerFacts, openLayers } from './files.ts';
+import { createLayers, layerFacts, openLayers } from './files.ts';
 
 const PIECE_BYTES = 1 << 20;
 
@@ -64,7 +64,7 @@ async function differ(
   { onProgress, signal }: CopyOptions,
 ): Promise<number> {
   const facts = layerFacts(base, true);
-  createLayer(to, { below: base, ...facts });
+  createLayers([{ file: to, below: base, ...facts }]);
   try {
     const target = openLayers({ device: '', file: base, cow: to, readOnly: false });
     try {

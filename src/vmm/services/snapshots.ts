@@ -14,7 +14,7 @@ import { AppError, toAppError } from '../../contracts/errors.ts';
 import type { JobContext, JobPayloads, Jobs } from '../../contracts/jobs.ts';
 import type { LayersFrozen } from '../../contracts/ports.ts';
 import type { DiskRow, LayerRow, SnapshotDiskRow, VmRow, VmSnapshotRow } from '../../db/index.ts';
-import { createLayer, layerFacts } from '../../storage/index.ts';
+import { createLayers, layerFacts } from '../../storage/index.ts';
 import { iso, mayRead, notFound, type Principal, pageOfRows, tenantFilter } from '../access.ts';
 import type { Admission } from '../admission.ts';
 import { madeUpName, newId } from '../ids.ts';
@@ -213,7 +213,7 @@ export class Snapshots {
   #record(id: string, name: string, vmId: string, tops: readonly NewTop[], running: boolean): void {
     const { store } = this.#deps;
     try {
-      for (const top of tops) this.#makeTop(top.below, top.file, top.mtime);
+      this.#makeTops(tops);
       store.transaction(() => {
         const vm = this.#vmRow(vmId);
         if (store.snapshots.byName(vmId, name) !== undefined) throw nameTaken('snapshot', name);
@@ -227,10 +227,15 @@ export class Snapshots {
     }
   }
 
-  #makeTop(below: LayerRow, file: string, mtime: number): void {
-    const belowFile = layerFile(this.#deps, below);
-    const { sizeBytes } = layerFacts(belowFile, below.parent_id === null);
-    createLayer(file, { below: belowFile, mtime, sizeBytes });
+  /** All of them or none. */
+  #makeTops(tops: readonly Pick<NewTop, 'below' | 'file' | 'mtime'>[]): void {
+    createLayers(
+      tops.map(({ below, file, mtime }) => {
+        const belowFile = layerFile(this.#deps, below);
+        const { sizeBytes } = layerFacts(belowFile, below.parent_id === null);
+        return { file, below: belowFile, mtime, sizeBytes };
+      }),
+    );
   }
 
   #putOver({ disk, below, id, file, mtime }: NewTop): void {
@@ -328,7 +333,7 @@ export class Snapshots {
     await merges.release(snapshot.vm_id);
     const tops = this.#planRollback(snapshot);
     try {
-      for (const top of tops) this.#makeTop(top.below, top.file, top.mtime);
+      this.#makeTops(tops);
       store.transaction(() => {
         for (const top of tops) {
           store.layers.insert(newTopRow(top.id, top.below, this.#deps.home.relative(top.file)));
@@ -398,7 +403,7 @@ export class Snapshots {
     const below = store.layers.get(row.layer_id)!;
     const file = newLayerFile(home, newId('layer'));
     files.push(file);
-    this.#makeTop(below, file, this.#mtimeOf(below));
+    this.#makeTops([{ below, file, mtime: this.#mtimeOf(below) }]);
     disks.record({
       id: newId('disk'),
       tenant,
