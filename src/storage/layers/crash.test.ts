@@ -367,13 +367,13 @@ describe('a power cut at any moment of snapshots and merges', () => {
 
 describe('a host disk that is full', () => {
   /** A story up to the merge, with a write of the guest's in each layer. */
-  async function begin(): Promise<Story> {
+  async function begin(writes: number): Promise<Story> {
     const story = new Story(3);
     for (let round = 0; round < 4; round++) {
       for (let i = 0; i < 6; i++) story.write();
       await story.freeze();
     }
-    for (let i = 0; i < 60; i++) story.write();
+    for (let i = 0; i < writes; i++) story.write();
     await story.flush();
     return story;
   }
@@ -381,7 +381,7 @@ describe('a host disk that is full', () => {
   it('at any write of a merge leaves the disk as it was, and the merge can be done later', async () => {
     let failures = 0;
     for (let writes = 0; ; writes++) {
-      const story = await begin();
+      const story = await begin(60);
       const [lower] = story.chain.slice(-2);
       let left = writes;
       // When it is the top the guest's own writes go there.
@@ -414,7 +414,7 @@ describe('a host disk that is full', () => {
   });
 
   it('when what was frozen is made durable is told to every flush, until there is room again', async () => {
-    const story = await begin();
+    const story = await begin(12);
     const top = story.chain.at(-1)!;
     story.write();
     story.host.isFull = (file) => file === top;
