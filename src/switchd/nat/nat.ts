@@ -10,6 +10,7 @@ import type { Router } from '../services/gateway.ts';
 import { DNS_PORT } from '../wire/dns.ts';
 import { Datagrams, type Flow, openUdp, type Remote } from './datagrams.ts';
 import { Forwards, type Located } from './forwards.ts';
+import { ICMP_HEADER_BYTES, sendIcmp, sendUnreachable } from './icmp.ts';
 import { Reassembler } from './fragments.ts';
 import { FrameWriter, type Peer, pseudoHeaderSum } from './frame-writer.ts';
 import { Packet, peerOf, PROTOCOL } from './packet.ts';
@@ -19,11 +20,6 @@ import { Tcp } from './tcp.ts';
 
 const LOOPBACK = '127.0.0.1';
 const ECHO = { REQUEST: 8, REPLY: 0, REQUEST6: 128, REPLY6: 129 } as const;
-const UNREACHABLE = 3;
-const PROHIBITED = 13;
-const UNREACHABLE6 = 1;
-const PROHIBITED6 = 1;
-const ICMP_HEADER_BYTES = 8;
 const UDP_HEADER_BYTES = 8;
 /** Of the packet that an ICMP error is about. */
 const QUOTED_BYTES = 8;
@@ -231,26 +227,13 @@ export class Nat implements Router {
     const isIpv6 = guest.address.length === 16;
     if (message.length < ICMP_HEADER_BYTES || message[0] !== (isIpv6 ? ECHO.REPLY6 : ECHO.REPLY)) return;
     message.writeUInt16BE(id, 4);
-    this.#sendIcmp(from, guest, message);
+    sendIcmp(this.#writer, from, guest, message);
   }
 
-  /** Administratively prohibited (RFC 1812 §5.2.7.1, RFC 4443 §3.1): the guest's program is told at once. */
   #prohibited(packet: Packet): void {
-    const { isIpv6, header, at } = packet;
+    const { header, at } = packet;
     const quoted = header.subarray(14, Math.min(at + QUOTED_BYTES, packet.headerBytes));
-    const message = Buffer.alloc(ICMP_HEADER_BYTES + quoted.length);
-    message[0] = isIpv6 ? UNREACHABLE6 : UNREACHABLE;
-    message[1] = isIpv6 ? PROHIBITED6 : PROHIBITED;
-    message.set(quoted, ICMP_HEADER_BYTES);
-    this.#sendIcmp(Uint8Array.from(packet.destination), peerOf(packet), message);
-  }
-
-  #sendIcmp(from: Uint8Array, guest: Peer, message: Buffer): void {
-    const isIpv6 = guest.address.length === 16;
-    message.writeUInt16BE(0, 2);
-    const pseudo = isIpv6 ? pseudoHeaderSum(from, guest.address, PROTOCOL.ICMPV6) + message.length : 0;
-    message.writeUInt16BE(~fold(pseudo + sumOf(message, 0, message.length)) & 0xffff, 2);
-    this.#send(from, guest, isIpv6 ? PROTOCOL.ICMPV6 : PROTOCOL.ICMP, message);
+    sendUnreachable(this.#writer, Uint8Array.from(packet.destination), peerOf(packet), 'prohibited', quoted);
   }
 
   #send(from: Uint8Array, guest: Peer, protocol: number, payload: Uint8Array): void {

@@ -1,5 +1,6 @@
 /** One TCP connection: its guest's end, which we speak for the other side, and a socket of the host. */
 import type { Duplex } from 'node:stream';
+import { systemErrorCode } from '../../contracts/errors.ts';
 import type { Budget } from './send-buffer.ts';
 import { TcpReceiver } from './tcp-receiver.ts';
 import { type SegmentWriter, type SynOptions, TCP_FLAG, type TcpSegment } from './tcp-segment.ts';
@@ -7,6 +8,16 @@ import { type SenderHost, TcpSender } from './tcp-sender.ts';
 
 /** Kept after both sides have closed, to answer a FIN that comes again (TIME-WAIT, for a path without delays). */
 const LINGER_MS = 2000;
+/** Of errors of connecting. */
+const NO_WAY: readonly string[] = [
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ETIMEDOUT',
+  'EADDRNOTAVAIL',
+  'EACCES',
+  'EPERM',
+  'EINVAL',
+];
 
 /**
  * connecting: the guest has asked, the host's socket is being connected. asked: the guest has our SYN and not yet answered
@@ -190,11 +201,19 @@ export class TcpConnection implements SenderHost {
       this.#host.wantsFlush(this);
     });
     socket.on('drain', () => this.#drained());
-    socket.on('error', () => this.reset());
+    socket.on('error', (error) => this.#failed(error));
     socket.on('close', () => {
       // Both directions have ended in order, or there was an error before.
       if (this.#state !== 'open' && this.#state !== 'lingering') this.reset();
     });
+  }
+
+  /** A connection that is refused is reset; where the host has no way, the guest is told so. */
+  #failed(error: Error): void {
+    if (this.#state === 'connecting' && NO_WAY.includes(systemErrorCode(error) ?? '')) {
+      this.#segments.sendUnreachable((this.#receiver.next - 1) | 0);
+      this.abort();
+    } else this.reset();
   }
 
   #drained(): void {

@@ -1,11 +1,14 @@
 /** TCP segments (RFC 9293 §3.1): what is read of a guest's, and how ours are written. */
-import { checksumWord, fold, GSO, segmentationWord } from '../offload/offload.ts';
+import { checksumWord, fold, GSO, segmentationWord, sumOf } from '../offload/offload.ts';
 import { type FrameWriter, ipHeaderBytes, MTU, type Peer, pseudoHeaderSum } from './frame-writer.ts';
+import { sendUnreachable } from './icmp.ts';
 import { type Packet, PROTOCOL } from './packet.ts';
 
 export const TCP_FLAG = { FIN: 1, SYN: 2, RST: 4, PSH: 8, ACK: 16 } as const;
 const HEADER_BYTES = 20;
 const CHECKSUM_AT = 16;
+const IPV6_HEADER_BYTES = 40;
+const QUOTED_TTL = 64;
 const OPTION = { END: 0, NOP: 1, MSS: 2, WINDOW_SCALE: 3 } as const;
 /** RFC 9293 §3.7.1, for a peer that does not tell. */
 const MSS_DEFAULT = { ipv4: 536, ipv6: 1220 } as const;
@@ -139,6 +142,30 @@ export class SegmentWriter {
       );
     }
     this.#writer.end(checksumWord(this.#tcpAt, CHECKSUM_AT));
+  }
+
+  /** Tells the guest that its SYN, of this number, led nowhere: the host has no way there. */
+  sendUnreachable(sequence: number): void {
+    const ip = Buffer.alloc(ipHeaderBytes(this.#from));
+    if (ip.length === IPV6_HEADER_BYTES) {
+      ip.writeUInt32BE(0x6000_0000, 0);
+      ip.writeUInt16BE(HEADER_BYTES, 4);
+      ip.writeUInt16BE((PROTOCOL.TCP << 8) | QUOTED_TTL, 6);
+      ip.set(this.#to.address, 8);
+      ip.set(this.#from, 24);
+    } else {
+      ip.writeUInt16BE(0x4500, 0);
+      ip.writeUInt16BE(ip.length + HEADER_BYTES, 2);
+      ip.writeUInt16BE((QUOTED_TTL << 8) | PROTOCOL.TCP, 8);
+      ip.set(this.#to.address, 12);
+      ip.set(this.#from, 16);
+      ip.writeUInt16BE(~fold(sumOf(ip, 0, ip.length)) & 0xffff, 10);
+    }
+    const tcp = Buffer.alloc(8);
+    tcp.writeUInt16BE(this.#ports & 0xffff, 0);
+    tcp.writeUInt16BE(this.#ports >>> 16, 2);
+    tcp.writeInt32BE(sequence, 4);
+    sendUnreachable(this.#writer, this.#from, this.#to, 'host', Buffer.concat([ip, tcp]));
   }
 
   #begin(segment: OutSegment, optionBytes: number): number {
