@@ -1,5 +1,6 @@
 /** Where guests may go through the host: to the Internet, and beyond that where the operator lets them. */
 import { BlockList, isIP } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { AppError } from '../../contracts/errors.ts';
 import { formatAddress } from './packet.ts';
 
@@ -26,6 +27,9 @@ const PRIVATE = [
 /** Never: groups, broadcast and reserved addresses have no connections. */
 const NEVER = ['224.0.0.0/3', 'ff00::/8'] as const;
 
+/** How long the host's own addresses are believed to be the same. */
+const OWN_ADDRESSES_MS = 10_000;
+
 export interface NatPolicyOptions {
   /** Private networks that guests may reach, as CIDR; `private` stands for all of them. */
   readonly allow: readonly string[];
@@ -51,38 +55,64 @@ export function natPolicy(allowed: readonly string[]): NatPolicyOptions {
 
 export class NatPolicy {
   readonly hostLoopback: boolean;
-  readonly #denied = new BlockList();
-  readonly #never = new BlockList();
-  readonly #allowed = new BlockList();
+  readonly #denied = new Subnets();
+  readonly #never = new Subnets();
+  readonly #allowed = new Subnets();
+  readonly #allowsPrivate: boolean;
+  #own: ReadonlySet<string> = new Set();
+  #ownUntilMs = 0;
 
   /** Throws AppError `invalid_input`. */
   constructor({ allow, hostLoopback }: NatPolicyOptions) {
     this.hostLoopback = hostLoopback;
-    for (const subnet of NEVER) addSubnet(this.#never, subnet);
-    if (allow.includes('private')) addSubnet(this.#denied, '0.0.0.0/8');
-    else for (const subnet of PRIVATE) addSubnet(this.#denied, subnet);
-    for (const subnet of allow) if (subnet !== 'private') addSubnet(this.#allowed, subnet);
+    for (const subnet of NEVER) this.#never.add(subnet);
+    this.#allowsPrivate = allow.includes('private');
+    if (this.#allowsPrivate) this.#denied.add('0.0.0.0/8');
+    else for (const subnet of PRIVATE) this.#denied.add(subnet);
+    for (const subnet of allow) if (subnet !== 'private') this.#allowed.add(subnet);
   }
 
   /** The address that the host's socket connects to; undefined where guests must not go. */
   route(destination: Uint8Array): string | undefined {
     const address = formatAddress(destination);
-    const family = destination.length === 4 ? 'ipv4' : 'ipv6';
-    if (this.#never.check(address, family)) return undefined;
-    if (this.#denied.check(address, family) && !this.#allowed.check(address, family)) return undefined;
-    return address;
+    if (this.#never.has(address)) return undefined;
+    const isInside = this.#denied.has(address) || this.#isHost(address);
+    return isInside && !this.#allowed.has(address) ? undefined : address;
+  }
+
+  /** The host's services are not the Internet's, whatever their address: a firewall before the host may keep others out. */
+  #isHost(address: string): boolean {
+    if (this.#allowsPrivate) return false;
+    const now = performance.now();
+    if (now >= this.#ownUntilMs) {
+      const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+      this.#own = new Set(addresses.map((one) => one.address));
+      this.#ownUntilMs = now + OWN_ADDRESSES_MS;
+    }
+    return this.#own.has(address);
   }
 }
 
-function addSubnet(list: BlockList, text: string): void {
-  const [address = '', prefix = ''] = text.split('/');
-  const family = isIP(address);
-  const bits = Number(prefix);
-  if (family === 0 || !/^\d{1,3}$/.test(prefix) || bits > (family === 4 ? 32 : 128)) {
-    throw new AppError('invalid_input', `"${text}" is not a network`, {
-      field: 'nat_allow',
-      remedy: 'write it as 10.0.0.0/8 or fd00::/8, or `private` for all private networks',
-    });
+/** Networks of both families, apart: BlockList takes an IPv4 address for an IPv6 one too (`::ffff:…`), which is never meant here. */
+class Subnets {
+  readonly #ipv4 = new BlockList();
+  readonly #ipv6 = new BlockList();
+
+  add(text: string): void {
+    const [address = '', prefix = ''] = text.split('/');
+    const family = isIP(address);
+    const bits = Number(prefix);
+    if (family === 0 || !/^\d{1,3}$/.test(prefix) || bits > (family === 4 ? 32 : 128)) {
+      throw new AppError('invalid_input', `"${text}" is not a network`, {
+        field: 'nat_allow',
+        remedy: 'write it as 10.0.0.0/8 or fd00::/8, or `private` for all private networks',
+      });
+    }
+    if (family === 4) this.#ipv4.addSubnet(address, bits, 'ipv4');
+    else this.#ipv6.addSubnet(address, bits, 'ipv6');
   }
-  list.addSubnet(address, bits, family === 4 ? 'ipv4' : 'ipv6');
+
+  has(address: string): boolean {
+    return address.includes(':') ? this.#ipv6.check(address, 'ipv6') : this.#ipv4.check(address, 'ipv4');
+  }
 }
