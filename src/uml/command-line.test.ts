@@ -98,6 +98,7 @@ describe('the command line of UML', () => {
       execSwitch: '-e',
     });
     expect([...parse('eth1=mcast eth0=slirp').eths.keys()]).toEqual([0, 1]);
+    expect(parse('tty_log_fd=3').ttyLogFd).toBe(3);
     expect(parse('hostfs=/srv').hostfs).toEqual({ root: '/srv', append: false });
     expect(parse('hostfs=/srv,append').hostfs).toEqual({ root: '/srv', append: true });
     expect(parse('console=ttyS0').guest).toEqual(['console=ttyS0']);
@@ -124,6 +125,7 @@ describe('the command line of UML', () => {
     ['vec0:transport=tap', /vector device/],
     ['xterm=gnome-terminal', /lacks a part/],
     ['hostfs=', /names no folder/],
+    ['tty_log_fd=log', /no descriptor/],
     ['hostfs=/srv,all', /setting all/],
     ['mem=lots', /no size/],
   ])('refuses %s with a reason', (text, reason) => {

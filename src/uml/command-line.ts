@@ -22,6 +22,8 @@ export interface UmlCommandLine {
   /** Of `mconsole=notify:PATH`. */
   readonly notifyPath: string | undefined;
   readonly initrd: string | undefined;
+  /** Of `tty_log_fd=N`: the descriptor that what is on all lines is logged to. */
+  readonly ttyLogFd: number | undefined;
   /** Of `hostfs=ROOT[,append]`: a folder that the guest can mount; with `append` every write is at the end of its file. */
   readonly hostfs: { readonly root: string; readonly append: boolean } | undefined;
   /** Of `xterm=PROGRAM,TITLE SWITCH,EXEC SWITCH`. */
@@ -49,7 +51,6 @@ const UNSUPPORTED = [
   'virtio_uml.device=',
   'time-travel',
   'tty_log_dir=',
-  'tty_log_fd=',
   'ncpus=',
   'jail',
   'honeypot',
@@ -69,7 +70,7 @@ interface Draft {
   root: string | undefined;
 }
 
-const VALUES = ['mem', 'umid', 'uml_dir', 'initrd', 'xterm', 'hostfs'] as const;
+const VALUES = ['mem', 'umid', 'uml_dir', 'initrd', 'xterm', 'hostfs', 'tty_log_fd'] as const;
 
 /** Throws AppError `invalid_input` with the word at fault. */
 export function parseCommandLine(words: readonly string[]): UmlCommandLine {
@@ -99,12 +100,22 @@ export function parseCommandLine(words: readonly string[]): UmlCommandLine {
     umlDir: values.get('uml_dir'),
     notifyPath: values.get('notify'),
     initrd: values.get('initrd'),
+    ttyLogFd: values.has('tty_log_fd') ? descriptor(values.get('tty_log_fd')!) : undefined,
     hostfs: values.has('hostfs') ? hostfsOf(values.get('hostfs')!) : undefined,
     xterm: values.has('xterm') ? xtermOf(values.get('xterm')!) : undefined,
     noReboot: values.has('noreboot'),
     guest,
     warnings: draft.warnings,
   };
+}
+
+function descriptor(value: string): number {
+  if (/^\d{1,9}$/.test(value)) return Number(value);
+  throw wrong(
+    `tty_log_fd=${value}`,
+    'is no descriptor',
+    'write tty_log_fd=3, and open it as in: umlaut linux ... 3>FILE',
+  );
 }
 
 function hostfsOf(value: string): { readonly root: string; readonly append: boolean } {

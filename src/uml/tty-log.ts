@@ -96,3 +96,33 @@ export function* ttyRecords(log: Uint8Array): Generator<TtyRecord> {
     at = end;
   }
 }
+
+/** Writes a log: the records of several terminals, in the order in which things happen. */
+export class TtyLogger {
+  readonly #write: (record: Uint8Array) => void;
+  readonly #open = new Set<string>();
+
+  constructor(write: (record: Uint8Array) => void) {
+    this.#write = write;
+  }
+
+  /** `direction`: shown by the guest, or typed by a user. */
+  bytes(console: string, direction: 'shown' | 'typed', bytes: Uint8Array): void {
+    if (!this.#open.has(console)) {
+      this.#open.add(console);
+      // The terminal of whoever opened it, of which there is none.
+      this.#record(console, OPERATION.OPEN, 0, new Uint8Array(4));
+    }
+    this.#record(console, OPERATION.WRITE, direction === 'typed' ? DIRECTION.READ : DIRECTION.WRITE, bytes);
+  }
+
+  /** Closes all terminals. */
+  end(): void {
+    for (const console of this.#open) this.#record(console, OPERATION.CLOSE, 0, new Uint8Array(0));
+    this.#open.clear();
+  }
+
+  #record(console: string, operation: number, direction: number, data: Uint8Array): void {
+    this.#write(encodeTtyRecord({ operation, tty: ttyNumber(console), direction, time: Date.now(), data }));
+  }
+}

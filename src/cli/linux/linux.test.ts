@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { beforeEach, expect, onTestFinished, test } from 'vitest';
 import { umlMconsole, until } from '../../../test/support/mconsole-client.ts';
 import { DatagramSocket } from '../../mconsole/socket/datagram-socket.ts';
+import { DIRECTION, OPERATION, ttyName, ttyRecords } from '../../uml/tty-log.ts';
 import { parseCommandLine } from '../../uml/command-line.ts';
 import { linesOf, machineConfig } from './plan.ts';
 
@@ -44,19 +45,19 @@ interface Run {
   readonly ended: Promise<number | null>;
 }
 
-/** `umlaut linux` in the folder, with its serial console on standard input and output. */
-function start(words: string): Run {
+/** `umlaut linux` in the folder, with its serial console on standard input and output; `log` is its descriptor 3. */
+function start(words: string, log?: number): Run {
   const args = ['linux', '--kernel', 'kernel', 'mem=8M', 'con0=null', 'ssl0=fd:0,fd:1', ...words.split(' ')];
   const child = spawn(process.execPath, [MAIN, ...args.filter((word) => word !== '')], {
     cwd: folder,
     env: { ...process.env, UMLAUT_UML_DIR: path.join(folder, '.uml') },
-    stdio: ['pipe', 'pipe', 'pipe'],
+    stdio: ['pipe', 'pipe', 'pipe', log],
   });
   onTestFinished(() => void child.kill('SIGKILL'));
   const ended = new Promise<number | null>((resolve) => void child.once('close', resolve));
   const run: Run = { child, stdout: '', stderr: '', ended };
-  child.stdout.on('data', (bytes: Buffer) => (run.stdout += bytes.toString()));
-  child.stderr.on('data', (bytes: Buffer) => (run.stderr += bytes.toString()));
+  child.stdout!.on('data', (bytes: Buffer) => (run.stdout += bytes.toString()));
+  child.stderr!.on('data', (bytes: Buffer) => (run.stderr += bytes.toString()));
   return run;
 }
 
@@ -70,6 +71,21 @@ test('runs on standard input and output until it powers off; its folder goes', a
   run.child.stdin!.write('abcq');
   expect({ status: await run.ended, stdout: run.stdout }).toEqual({ status: 0, stdout: '>abc' });
   expect(fs.readdirSync(path.join(folder, '.uml'))).toEqual([]);
+});
+
+test('logs what is shown and typed to a descriptor, in records of UML', async () => {
+  const log = fs.openSync(path.join(folder, 'log'), 'w');
+  const run = start('tty_log_fd=3', log);
+  fs.closeSync(log);
+  await prompt(run);
+  run.child.stdin!.write('abcq');
+  expect(await run.ended).toBe(0);
+  const records = [...ttyRecords(fs.readFileSync(path.join(folder, 'log')))];
+  const text = (to: number): string =>
+    Buffer.concat(records.filter(({ direction }) => direction === to).map(({ data }) => data)).toString();
+  expect(records.map(({ tty }) => ttyName(tty)).every((name) => name === 'ttyS0')).toBe(true);
+  expect([records[0]?.operation, records.at(-1)?.operation]).toEqual([OPERATION.OPEN, OPERATION.CLOSE]);
+  expect([text(DIRECTION.WRITE), text(DIRECTION.READ)]).toEqual(['>abc', 'abcq']);
 });
 
 test('answers uml_mconsole, and halts by it', async () => {
@@ -127,6 +143,7 @@ test('refuses what it cannot do', async () => {
     ['ubd0=missing', /missing/],
     ['hostfs=/nonexistent', /nonexistent/],
     ['ssl5=fd:1', /no ssl5/],
+    ['tty_log_fd=77', /77 is not open/],
     ['con1=tty:/nonexistent', /no \/nonexistent/],
     ['ssl1=fd:0', /two lines would read descriptor 0/],
     ['ssl1=fd:99', /99 is not open/],

@@ -1,10 +1,12 @@
 /** Runs one machine in the foreground on UML's command line. */
-import { readFileSync } from 'node:fs';
+import { fstatSync, readFileSync, writeSync } from 'node:fs';
 import { CompileService } from '../../engine/jit/compile-service.ts';
+import { AppError } from '../../contracts/errors.ts';
 import type { FromMachine, MachineWorkerData } from '../../contracts/ports.ts';
 import { kernelVersion } from '../../engine/boot/kernel-version.ts';
 import { NOTIFY, notifyText } from '../../mconsole/wire/notify.ts';
 import { releaseUmid, type UmidFolder } from '../../mconsole/socket/umid-folder.ts';
+import { TtyLogger } from '../../uml/tty-log.ts';
 import { parseCommandLine, type UmlCommandLine } from '../../uml/command-line.ts';
 import { ConsoleHub } from '../../vmm/index.ts';
 import { panicMessage } from '../../vmm/instance/panic-message.ts';
@@ -65,8 +67,10 @@ async function runWithCards(
 ): Promise<number> {
   const { config } = data;
   let console: ForegroundConsole | undefined;
+  const ttyLog = line.ttyLogFd === undefined ? undefined : openTtyLog(line.ttyLogFd, io);
   const take = (message: FromMachine): void => {
     foreground.take(message);
+    if (message.type === 'console-output') ttyLog?.bytes(message.console, 'shown', message.bytes);
     // Not within the machine's own call, which goes on to run it.
     if (message.type === 'rebooted' && line.noReboot) setImmediate(() => host.halt());
     if (message.type === 'panicked') console?.notify(NOTIFY.PANIC, notifyText(panicMessage(consoles) ?? ''));
@@ -75,7 +79,10 @@ async function runWithCards(
   };
   const host = new MachineHost(data, readFileSync, take, new CompileService().connect());
   const consoles = new ConsoleHub({
-    input: (name, bytes) => void host.input(name, bytes),
+    input: (name, bytes) => {
+      host.input(name, bytes);
+      ttyLog?.bytes(name, 'typed', bytes);
+    },
     taken: (name, bytes) => host.outputTaken(name, bytes),
     resize: (name, { columns, rows }) => host.resize(name, columns, rows),
   });
@@ -101,7 +108,31 @@ async function runWithCards(
   } finally {
     ignoreSignals();
     foreground.close();
+    ttyLog?.end();
     await host.close();
     await console?.close();
   }
+}
+
+/** AppError `invalid_input` when the descriptor is not open. What cannot be written is told once, and the guest runs on. */
+function openTtyLog(fd: number, io: Io): TtyLogger {
+  try {
+    fstatSync(fd);
+  } catch (cause) {
+    throw new AppError('invalid_input', `the descriptor ${fd} is not open`, {
+      field: 'tty_log_fd',
+      remedy: `open it when you start the command, as in: umlaut linux ... ${fd}>FILE`,
+      cause,
+    });
+  }
+  let failed = false;
+  return new TtyLogger((record) => {
+    if (failed) return;
+    try {
+      for (let done = 0; done < record.length; ) done += writeSync(fd, record, done);
+    } catch (error) {
+      failed = true;
+      io.stderr.write(`umlaut: the log of terminals ends here: ${String(error)}\r\n`);
+    }
+  });
 }

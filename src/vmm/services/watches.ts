@@ -5,7 +5,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { TraceKind, TraceRecord } from '../../contracts/ports.ts';
 import type { Store, VmRow } from '../../db/index.ts';
 import { asciicast } from '../../uml/asciicast.ts';
-import { DIRECTION, encodeTtyRecord, OPERATION, ttyName, ttyNumber, ttyRecords } from '../../uml/tty-log.ts';
+import { TtyLogger, ttyName, ttyRecords } from '../../uml/tty-log.ts';
 import type { EventLog } from '../events.ts';
 import type { Home } from '../home.ts';
 import type { Log } from '../ports.ts';
@@ -28,7 +28,7 @@ interface WatchDeps {
 interface Watched {
   readonly trace: BoundedLog;
   readonly tty: BoundedLog;
-  readonly consoles: Set<string>;
+  readonly ttys: TtyLogger;
   waiting: TraceRecord[];
   dropped: number;
   timer: NodeJS.Timeout | undefined;
@@ -66,8 +66,7 @@ export class Watches {
     const watched = this.#watched.get(vmId);
     if (watched === undefined) return;
     this.#watched.delete(vmId);
-    for (const console of watched.consoles)
-      this.#writeTty(vmId, watched, console, OPERATION.CLOSE, 0, new Uint8Array(0));
+    watched.ttys.end();
     this.#tell(vmId, watched);
     watched.trace.close();
     watched.tty.close();
@@ -89,13 +88,7 @@ export class Watches {
   console(vmId: string, console: string, direction: 'shown' | 'typed', bytes: Uint8Array): void {
     if (!this.#ttys.has(vmId)) return;
     const watched = this.#open(vmId);
-    if (!watched.consoles.has(console)) {
-      watched.consoles.add(console);
-      // The terminal of whoever opened it, of which there is none.
-      this.#writeTty(vmId, watched, console, OPERATION.OPEN, 0, new Uint8Array(4));
-    }
-    const to = direction === 'typed' ? DIRECTION.READ : DIRECTION.WRITE;
-    this.#writeTty(vmId, watched, console, OPERATION.WRITE, to, bytes);
+    watched.ttys.bytes(console, direction, bytes);
   }
 
   /** JSON lines, the oldest first. */
@@ -125,30 +118,18 @@ export class Watches {
   }
 
   #open(vmId: string): Watched {
-    let watched = this.#watched.get(vmId);
-    if (watched === undefined) {
-      const log = (kind: 'trace' | 'tty') => new BoundedLog(this.#file(vmId, kind), LOG_BYTES_MAX);
-      const logs = { trace: log('trace'), tty: log('tty') };
-      watched = { ...logs, consoles: new Set(), waiting: [], dropped: 0, timer: undefined, failed: false };
-      this.#watched.set(vmId, watched);
-    }
+    const known = this.#watched.get(vmId);
+    if (known !== undefined) return known;
+    const log = (kind: 'trace' | 'tty') => new BoundedLog(this.#file(vmId, kind), LOG_BYTES_MAX);
+    const [trace, tty] = [log('trace'), log('tty')];
+    const ttys = new TtyLogger((record) => this.#write(vmId, watched, () => tty.append(record)));
+    const watched: Watched = { trace, tty, ttys, waiting: [], dropped: 0, timer: undefined, failed: false };
+    this.#watched.set(vmId, watched);
     return watched;
   }
 
   #file(vmId: string, kind: 'trace' | 'tty'): string {
     return this.#deps.home.file('vms', vmId, kind === 'trace' ? 'trace.jsonl' : 'tty.log');
-  }
-
-  #writeTty(
-    vmId: string,
-    watched: Watched,
-    console: string,
-    operation: number,
-    direction: number,
-    data: Uint8Array,
-  ): void {
-    const record = { operation, tty: ttyNumber(console), direction, time: Date.now(), data };
-    this.#write(vmId, watched, () => watched.tty.append(encodeTtyRecord(record)));
   }
 
   /** A full disk must not stop the guest that is watched; that something is missing is told once. */
