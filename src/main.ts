@@ -9,6 +9,7 @@ import { type Logger, pino } from 'pino';
 import { buildApi } from './api/index.ts';
 import { AppError, systemErrorCode } from './contracts/errors.ts';
 import { openDatabase, Store } from './db/index.ts';
+import { THREAD_LIMITS } from './engine/v8.ts';
 import { KERNEL_VERSION_BYTES, kernelVersion } from './engine/boot/kernel-version.ts';
 import { buildDefaultImage, type Image, ImageStore } from './images/index.ts';
 import { VmSockets } from './mconsole/socket/vm-sockets.ts';
@@ -34,8 +35,6 @@ const MACHINE_WORKER = new URL(
   `./vmm/machine-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`,
   import.meta.url,
 );
-/** A machine's thread has its guest's memory outside of V8's heap; inside it needs little. */
-const MACHINE_HEAP_MIB = 512;
 
 export interface DaemonOptions {
   /** State folder; made when missing. */
@@ -236,7 +235,7 @@ const machineWorker: MachineFactory = (data) => {
     name: data.config.name,
     workerData: { ...data, compiler },
     transferList: [compiler],
-    resourceLimits: { maxOldGenerationSizeMb: MACHINE_HEAP_MIB },
+    resourceLimits: THREAD_LIMITS,
   });
 };
 

@@ -37,6 +37,8 @@ export interface BootOptions {
   /** False: interpreter alone. */
   readonly jit: boolean;
   readonly jitThreshold?: number | undefined;
+  /** Bytes of WebAssembly that compiled code may have. */
+  readonly jitCode?: number | undefined;
   readonly jitStats?: boolean | undefined;
   /** File for the statistics, as JSON. */
   readonly stats?: string | undefined;
@@ -91,6 +93,7 @@ export function registerBoot(program: Command, io: Io = processIo()): void {
     )
     .option('--no-jit', 'interpret everything')
     .option('--jit-threshold <count>', 'executions of a block before it is compiled', parseCount)
+    .option('--jit-code <size>', 'room for compiled code, as WebAssembly', parseBytes)
     .option('--jit-stats', 'tell at the end what was compiled')
     .option('--stats <file>', 'write instructions, seconds and memory as JSON at the end')
     .addHelpText(
@@ -182,6 +185,7 @@ function machineConfig(options: BootOptions, nics: readonly NicConfig[]): Machin
     shares: options.share.map(shareConfig),
     debugExitPort: options.debugExit,
     jitThreshold: options.jit ? options.jitThreshold : 0,
+    jitCodeBytes: options.jitCode,
   };
 }
 
@@ -200,8 +204,13 @@ function writeStats(file: string, host: MachineHost): void {
 }
 
 function jitReport(host: MachineHost): string {
-  const { regions, modules, moduleBytes, guestInstructions, compileMs } = host.jitStats;
-  return `\numlaut: compiled ${regions} regions of ${guestInstructions} guest instructions into ${modules} modules, ${moduleBytes} bytes, in ${Math.round(compileMs)} ms\n`;
+  const { regions, modules, moduleBytes, guestInstructions, compileMs, ...now } = host.jitStats;
+  return [
+    '',
+    `umlaut: compiled ${regions} regions of ${guestInstructions} guest instructions into ${modules} modules, ${moduleBytes} bytes, in ${Math.round(compileMs)} ms`,
+    `umlaut: ${now.residentRegions} regions are there, in modules of ${now.residentBytes} bytes; ${now.evictedRegions} had to go`,
+    '',
+  ].join('\n');
 }
 
 /** Prints how a run has ended, unless it is as it should be; gives the exit status. */

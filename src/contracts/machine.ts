@@ -21,6 +21,8 @@ export interface MachineConfig {
   readonly trace?: readonly TraceKind[] | undefined;
   /** Executions of a block before it is compiled; 0 = interpreter alone. The engine's own figure by default. */
   readonly jitThreshold?: number | undefined;
+  /** Bytes of WebAssembly that compiled code may have; beyond that the least used goes. The engine's own figure by default. */
+  readonly jitCodeBytes?: number | undefined;
   /** I/O port of an isa-debug-exit device, if wanted. */
   readonly debugExitPort?: number | undefined;
 }

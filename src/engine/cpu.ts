@@ -58,6 +58,11 @@ export interface JitStats {
   readonly guestInstructions: number;
   /** Time spent on compiling, without what V8 does in the background. */
   readonly compileMs: number;
+  /** Regions that went because the room for compiled code was spent. */
+  readonly evictedRegions: number;
+  /** Regions that are there now, and bytes of the modules that hold them. */
+  readonly residentRegions: number;
+  readonly residentBytes: number;
 }
 
 export interface Cpu {

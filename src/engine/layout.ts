@@ -270,6 +270,8 @@ export const BLOCK = {
   PAGE2_NEXT: 36,
   /** u32: header of the block whose compiled region covers this one's bytes and dies with it, 0 = none */
   OWNER: 40,
+  /** u32: not 0: the block's compiled region has been entered since the code cache last looked */
+  USED: 44,
   NO_PAGE: 0xffffffff,
 } as const;
 

@@ -7,6 +7,7 @@ import { FetchFault } from './decode/code-bytes.ts';
 import { BlockDecoder } from './decode/index.ts';
 import { buildInterpreter } from './interp/build.ts';
 import { LocalBackend, RemoteBackend } from './jit/backend.ts';
+import { CodeCache } from './jit/code-cache.ts';
 import { Jit } from './jit/jit.ts';
 import { exportedFunctions } from './wasm/module-reader.ts';
 import { setTracePoints } from './trace-points.ts';
@@ -20,16 +21,16 @@ export interface CpuOptions {
   readonly tlbEntries?: number;
   /** Executions of a block before its region is compiled; 0 = interpreter alone. Default JIT_THRESHOLD. */
   readonly jitThreshold?: number | undefined;
-  /** Bytes of WebAssembly that compiled regions may have before all are dropped. Default JIT_CODE_BYTES. */
-  readonly jitCodeBytes?: number;
+  /** Bytes of WebAssembly that compiled regions may have; beyond that the least used go. Default JIT_CODE_BYTES. */
+  readonly jitCodeBytes?: number | undefined;
   /** A port of a `CompileService`, which compiles beside the guest; without it the guest waits. */
   readonly compiler?: MessagePort | undefined;
   /** Instructions of a decoded block at most. With 1 and no compiler `run` can stop behind every instruction. */
   readonly blockInstructions?: number;
 }
 
-/** V8's machine code is several times as large. */
-const JIT_CODE_BYTES = 24 << 20;
+/** Of WebAssembly; V8's machine code takes as much again, or twice that. A boot and a mixed load need some 15 MB. */
+const JIT_CODE_BYTES = 12 << 20;
 
 /** Lower, and a kernel's boot compiles more than it wins; higher, and short programs stay interpreted. */
 const JIT_THRESHOLD = 8000;
@@ -79,7 +80,6 @@ class Vcpu implements Cpu {
   readonly #view: DataView;
   readonly #decoder: BlockDecoder;
   readonly #jit: Jit;
-  readonly #jitCodeBytes: number;
   /** Somebody asked the present `run` to return. */
   #interrupted = false;
 
@@ -90,13 +90,13 @@ class Vcpu implements Cpu {
     const core = new WebAssembly.Instance(engine.core, { env: { memory, ...this.#imports(hooks) } });
     this.#core = core.exports as unknown as CoreExports;
     const threshold = options.jitThreshold ?? JIT_THRESHOLD;
-    this.#jitCodeBytes = options.jitCodeBytes ?? JIT_CODE_BYTES;
     this.#decoder = new BlockDecoder(memory, map, threshold, options.blockInstructions);
     const backend = [
       memory.buffer,
       exportedFunctions(engine.coreBytes),
       { map, tlbEntries, threshold },
     ] as const;
+    const cache = new CodeCache(memory, this.#core, options.jitCodeBytes ?? JIT_CODE_BYTES, threshold);
     this.#jit = new Jit(
       memory,
       map,
@@ -105,9 +105,10 @@ class Vcpu implements Cpu {
       options.compiler === undefined
         ? new LocalBackend(...backend)
         : new RemoteBackend(options.compiler, ...backend),
+      cache,
     );
     const interpreter = new WebAssembly.Instance(engine.interpreter, {
-      env: { memory, regions: this.#jit.table },
+      env: { memory, regions: cache.table },
       core: core.exports as Record<string, WebAssembly.ImportValue>,
     });
     this.#run = interpreter.exports.run as () => number;
@@ -231,7 +232,6 @@ class Vcpu implements Cpu {
       }
       if (reason === EXIT.HOT) {
         this.#noteHot();
-        if (this.#jit.codeBytes > this.#jitCodeBytes) this.#flushBlocks();
         continue;
       }
       if (reason !== EXIT.BUDGET || this.#interrupted || this.#u64(STATE.ICOUNT) >= limit) return reason;

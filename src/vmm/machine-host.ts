@@ -118,7 +118,11 @@ export class MachineHost {
       releaseMemory,
       debugExitPort: config.debugExitPort,
       createCpu: (memory, map, hooks) =>
-        createCpu(memory, map, hooks, { jitThreshold: config.jitThreshold, compiler: this.#compiler }),
+        createCpu(memory, map, hooks, {
+          jitThreshold: config.jitThreshold,
+          jitCodeBytes: config.jitCodeBytes,
+          compiler: this.#compiler,
+        }),
       onReboot: () => {
         this.#tracer.rebooted();
         this.#post({ type: 'rebooted' });

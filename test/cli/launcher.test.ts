@@ -61,6 +61,21 @@ describe.each([
     expect({ stderr, status }).toEqual({ stderr: 'to stderr', status: 4 });
   });
 
+  it('starts the Node with flags that it knows, and without its cache of code', () => {
+    const launcher = install('.', 'node_modules');
+    put(
+      'src/cli/main.ts',
+      'process.stdout.write(JSON.stringify([process.execArgv, process.env.NODE_DISABLE_COMPILE_CACHE]));',
+    );
+    const { stdout } = spawnSync(process.execPath, [...flags, launcher], { encoding: 'utf8' });
+    const [started, cacheIsOff] = JSON.parse(stdout) as [string[], string];
+    expect(started).toContain('--max-semi-space-size=1');
+    expect(cacheIsOff).toBe('1');
+    const known = spawnSync(process.execPath, ['--v8-options'], { encoding: 'utf8' }).stdout;
+    expect(known).toContain('--max-semi-space-size');
+    expect(known).toContain('--expose-gc');
+  });
+
   it('runs the JavaScript of an installed package, found through the link of the command', () => {
     const launcher = install('node_modules/umlaut', 'node_modules');
     put('node_modules/umlaut/dist/cli/main.js', REPORT);

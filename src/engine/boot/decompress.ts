@@ -42,3 +42,12 @@ export function decompress(packed: Uint8Array, maxBytes: number): Uint8Array | u
     });
   }
 }
+
+/** Smaller ones may lie in a buffer that others use too. */
+const RELEASE_BYTES_MIN = 1 << 20;
+
+/** Gives the memory of an unpacked kernel back at once: a garbage collection may be far away. */
+export function release(unpacked: Uint8Array): void {
+  const { buffer } = unpacked;
+  if (buffer instanceof ArrayBuffer && buffer.byteLength >= RELEASE_BYTES_MIN) buffer.transfer(0);
+}

@@ -6,7 +6,7 @@
  */
 import type { EntryState } from '../cpu.ts';
 import type { GuestMemory } from '../machine/guest-memory.ts';
-import { decompress } from './decompress.ts';
+import { decompress, release } from './decompress.ts';
 import { isElf, parseElf } from './elf.ts';
 import { BootError, mebibytes } from './errors.ts';
 import type { KernelSource } from './kernel-source.ts';
@@ -128,12 +128,17 @@ function loadUnpacked(memory: GuestMemory, image: Image): number | undefined {
   const length = image.header.getUint32(HEADER.PAYLOAD_LENGTH, true);
   if (length === 0) return undefined;
   const vmlinux = decompress(image.body.subarray(offset, offset + length), image.initSize * 2);
-  if (vmlinux === undefined || !isElf(vmlinux)) return undefined;
-  const elf = parseElf(vmlinux);
-  // A kernel that is not linked at the preferred address has to be relocated by its own code.
-  if (elf.bits !== 64 || elf.segments[0]?.physical !== image.loadAddress) return undefined;
-  loadElf(memory, vmlinux, elf);
-  return elf.entry;
+  if (vmlinux === undefined) return undefined;
+  try {
+    if (!isElf(vmlinux)) return undefined;
+    const elf = parseElf(vmlinux);
+    // A kernel that is not linked at the preferred address has to be relocated by its own code.
+    if (elf.bits !== 64 || elf.segments[0]?.physical !== image.loadAddress) return undefined;
+    loadElf(memory, vmlinux, elf);
+    return elf.entry;
+  } finally {
+    release(vmlinux);
+  }
 }
 
 function loadPacked(memory: GuestMemory, image: Image): number {

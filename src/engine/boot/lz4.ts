@@ -7,7 +7,8 @@ const BLOCK_BYTES = 8 << 20;
 /** Unpacks a frame; throws RangeError on damaged data or more than `maxBytes` of output. */
 export function unpackLz4Legacy(packed: Uint8Array, maxBytes: number): Uint8Array {
   const view = new DataView(packed.buffer, packed.byteOffset, packed.byteLength);
-  const blocks: Uint8Array[] = [];
+  // More than it takes: pages that are not written to take no memory.
+  const out = new Uint8Array(maxBytes + BLOCK_BYTES);
   let total = 0;
   let at = 4;
   while (at + 4 <= packed.length) {
@@ -17,24 +18,15 @@ export function unpackLz4Legacy(packed: Uint8Array, maxBytes: number): Uint8Arra
     // The kernel's build adds the unpacked size after the last block.
     if (at + length > packed.length && at === packed.length) break;
     if (at + length > packed.length) throw new RangeError('an LZ4 block reaches beyond the end');
-    const block = unpackBlock(packed.subarray(at, at + length));
-    total += block.length;
+    total += unpackBlock(packed.subarray(at, at + length), out.subarray(total, total + BLOCK_BYTES));
     if (total > maxBytes) throw new RangeError('LZ4 data unpacks to more than the kernel declares');
-    blocks.push(block);
     at += length;
   }
-  const out = new Uint8Array(total);
-  let offset = 0;
-  for (const block of blocks) {
-    out.set(block, offset);
-    offset += block.length;
-  }
-  return out;
+  return out.subarray(0, total);
 }
 
-/** One block (lz4_Block_format.md): sequences of literals and a match. */
-function unpackBlock(packed: Uint8Array): Uint8Array {
-  const out = new Uint8Array(BLOCK_BYTES);
+/** One block (lz4_Block_format.md): sequences of literals and a match. Gives the bytes that it unpacks to. */
+function unpackBlock(packed: Uint8Array, out: Uint8Array): number {
   let to = 0;
   let at = 0;
   const longLength = (start: number): number => {
@@ -69,5 +61,5 @@ function unpackBlock(packed: Uint8Array): Uint8Array {
     }
     to += length;
   }
-  return out.subarray(0, to);
+  return to;
 }

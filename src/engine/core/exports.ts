@@ -99,6 +99,8 @@ export interface BlockExports {
    * For DMA by devices; guest stores arrive here by themselves. Returns the number of blocks killed.
    */
   invalidateRange(ramOffset: number, length: number): number;
+  /** Takes a header that guards a region's bytes out of all lists. */
+  forgetGuard(header: number): void;
   /** Forgets all blocks (the arena is full or the machine was reset) and re-enables fast stores. */
   flushBlocks(): void;
   /** Address of the jump cache slot of a RIP: the low 32 bits' rip ^ rip >> 12 choose in the half of rip's sign. */

@@ -97,6 +97,7 @@ export class BlockDecoder {
     view.setUint32(at + BLOCK.PAGE2, page2 < 0 ? BLOCK.NO_PAGE : page2 >>> 12, true);
     view.setUint32(at + BLOCK.PAGE2_NEXT, 0, true);
     view.setUint32(at + BLOCK.OWNER, 0, true);
+    view.setUint32(at + BLOCK.USED, 0, true);
   }
 
   /** Decodes instructions until the block ends; returns how many. */

@@ -10,6 +10,7 @@ import {
   type Introduction,
   type RemoteAnswer,
 } from './backend.ts';
+import { modulesDropped } from '../v8.ts';
 import { type CompileRequest, Translator } from './translator.ts';
 
 const take = <T>(port: MessagePort): T | undefined =>
@@ -36,7 +37,10 @@ function serve(port: MessagePort): void {
   let translator: Translator;
   const work = (): void => {
     for (let more = take<CompileRequest>(port); more !== undefined; more = take(port)) waiting.push(more);
-    port.postMessage(compileBatch(translator, waiting));
+    const answer = compileBatch(translator, waiting);
+    port.postMessage(answer);
+    // From here on the module belongs to the VM.
+    modulesDropped(answer.compiled?.bytes ?? 0);
     if (waiting.length > 0) setImmediate(work);
   };
   port.once('message', ({ buffer, signatures, options }: Introduction) => {

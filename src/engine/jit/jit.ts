@@ -9,8 +9,8 @@ import type { CoreExports } from '../core/exports.ts';
 import type { JitStats } from '../cpu.ts';
 import type { BlockDecoder } from '../decode/index.ts';
 import { BLOCK, type MemoryMap, MODE, PLACEMENT, UOP } from '../layout.ts';
-import { uopNumber } from '../uops/index.ts';
 import { BATCH, type CompiledModule, type CompilerBackend } from './backend.ts';
+import type { CodeCache, InstalledRegion } from './code-cache.ts';
 import { MAX_PAGES } from './code-reader.ts';
 import type { CompileRequest, TranslatedRegion } from './translator.ts';
 
@@ -18,9 +18,6 @@ import type { CompileRequest, TranslatedRegion } from './translator.ts';
 const GUARD_MODE = 0x8000_0000;
 /** A heat that is not reached again: the block is compiled, or cannot be. */
 const NEVER = 0x7fff_ffff;
-const TABLE_GROWTH = 256;
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** The place that a region begins at. */
 export type RegionEntry = Pick<CompileRequest, 'rip' | 'linear' | 'paging'> & {
@@ -29,14 +26,6 @@ export type RegionEntry = Pick<CompileRequest, 'rip' | 'linear' | 'paging'> & {
 };
 
 export class Jit {
-  readonly table = new WebAssembly.Table({ element: 'anyfunc', initial: TABLE_GROWTH });
-  readonly stats: Mutable<JitStats> = {
-    regions: 0,
-    modules: 0,
-    moduleBytes: 0,
-    guestInstructions: 0,
-    compileMs: 0,
-  };
   readonly #core: CoreExports;
   readonly #imports: WebAssembly.Imports;
   readonly #ram: Uint8Array;
@@ -47,9 +36,12 @@ export class Jit {
   #requests = 0;
   /** How often all blocks were forgotten. */
   #epoch = 0;
-  /** Bytes of the modules since `clear`. */
-  codeBytes = 0;
-  #used = 0;
+  readonly #cache: CodeCache;
+  #regions = 0;
+  #modules = 0;
+  #moduleBytes = 0;
+  #guestInstructions = 0;
+  #compileMs = 0;
 
   constructor(
     memory: WebAssembly.Memory,
@@ -57,10 +49,12 @@ export class Jit {
     core: CoreExports,
     decoder: BlockDecoder,
     backend: CompilerBackend,
+    cache: CodeCache,
   ) {
     this.#core = core;
+    this.#cache = cache;
     this.#imports = {
-      env: { memory, regions: this.table },
+      env: { memory, regions: cache.table },
       core: core as unknown as Record<string, WebAssembly.ImportValue>,
     };
     this.#ram = new Uint8Array(memory.buffer, map.ram, map.ramBytes);
@@ -69,11 +63,22 @@ export class Jit {
     this.#backend = backend;
   }
 
+  get stats(): JitStats {
+    return {
+      regions: this.#regions,
+      modules: this.#modules,
+      moduleBytes: this.#moduleBytes,
+      guestInstructions: this.#guestInstructions,
+      compileMs: this.#compileMs,
+      evictedRegions: this.#cache.evicted,
+      residentRegions: this.#cache.regions,
+      residentBytes: this.#cache.bytes,
+    };
+  }
+
   /** All blocks have been forgotten: so are the regions. */
   clear(): void {
-    for (let n = 0; n < this.#used; n++) this.table.set(n, null);
-    this.#used = 0;
-    this.codeBytes = 0;
+    this.#cache.clear();
     this.#epoch += 1;
     this.#backend.clear();
   }
@@ -100,21 +105,26 @@ export class Jit {
     for (const module of this.#backend.collect()) this.#install(module);
   }
 
-  /** Puts the functions of a module into the table and hooks them to their blocks. */
+  /** Puts the functions of a module in their places. */
   #install({ module, bytes, regions, ms }: CompiledModule): void {
-    this.stats.compileMs += ms;
+    this.#compileMs += ms;
     const started = performance.now();
-    const live = regions.filter((region) => this.#isCurrent(region));
-    if (live.length > 0) {
+    const live = regions.map((region) => (this.#isCurrent(region) ? this.#guard(region) : undefined));
+    if (live.some((guards) => guards !== undefined)) {
       const instance = new WebAssembly.Instance(module, this.#imports);
-      regions.forEach((region, n) => {
-        if (live.includes(region)) this.#hook(region, instance.exports[String(n)]);
+      const installed = regions.flatMap((region, n): InstalledRegion[] => {
+        const guards = live[n];
+        if (guards === undefined) return [];
+        this.#writePlacement(region);
+        this.#guestInstructions += region.instructions;
+        return [{ code: instance.exports[String(n)], header: region.request.header, guards }];
       });
-      this.stats.modules += 1;
-      this.stats.moduleBytes += bytes;
-      this.codeBytes += bytes;
+      this.#cache.add(bytes, installed);
+      this.#regions += installed.length;
+      this.#modules += 1;
+      this.#moduleBytes += bytes;
     }
-    this.stats.compileMs += performance.now() - started;
+    this.#compileMs += performance.now() - started;
   }
 
   /** The block is still there, and the code is what the region was made from. */
@@ -126,26 +136,12 @@ export class Jit {
     );
   }
 
-  #hook(region: TranslatedRegion, code: unknown): void {
-    const { header } = region.request;
-    if (!this.#guard(region)) return;
-    this.#writePlacement(region);
-    if (this.#used >= this.table.length) this.table.grow(TABLE_GROWTH);
-    this.table.set(this.#used, code);
-    const uop = header + BLOCK.SIZE;
-    this.#view.setUint32(uop + UOP.LINK, this.#used, true);
-    this.#view.setUint16(uop + UOP.OP, uopNumber('region'), true);
-    this.#used += 1;
-    this.stats.regions += 1;
-    this.stats.guestInstructions += region.instructions;
-  }
-
-  /** Headers for the bytes that the region was made from; false when there is no room for them. */
-  #guard({ request, ranges }: TranslatedRegion): boolean {
+  /** Makes headers for the bytes that the region was made from; undefined when there is no room for them. */
+  #guard({ request, ranges }: TranslatedRegion): number[] | undefined {
     const size = BLOCK.SIZE + UOP.SIZE;
     const first = this.#decoder.allocate(ranges.length * size);
-    if (first === undefined) return false;
-    ranges.forEach(({ ramOffset, bytes }, n) => {
+    if (first === undefined) return undefined;
+    return ranges.map(({ ramOffset, bytes }, n) => {
       const at = first + n * size;
       const view = this.#view;
       for (let i = 0; i < size; i += 4) view.setUint32(at + i, 0, true);
@@ -155,8 +151,8 @@ export class Jit {
       view.setUint32(at + BLOCK.PAGE2, BLOCK.NO_PAGE, true);
       view.setUint32(at + BLOCK.OWNER, request.header, true);
       this.#core.insertBlock(at);
+      return at;
     });
-    return true;
   }
 
   /** The record of where the region's pages are: not looked at yet. */

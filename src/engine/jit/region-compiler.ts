@@ -2,7 +2,7 @@
  * Compiles a region to one WebAssembly function () → i32 (RESULT): registers are loaded, blocks follow in
  * structured control flow, and every way out ends in one epilogue that writes the registers back.
  */
-import { CPU, JUMP_CACHE, PLACEMENT, STATE, UOP } from '../layout.ts';
+import { BLOCK, CPU, JUMP_CACHE, PLACEMENT, STATE, UOP } from '../layout.ts';
 import { uopDefinitions, uopNumber } from '../uops/index.ts';
 import { type CoreFunction, declareScratch, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
@@ -31,6 +31,8 @@ export interface RegionSource {
   readonly graph: FlowGraph;
   /** undefined where all code is in the entry's page. */
   readonly placement: Placement | undefined;
+  /** Address of the entry block's header. */
+  readonly header: number;
 }
 
 export function compileRegion(
@@ -80,6 +82,7 @@ class RegionCompiler implements ControlSink {
     this.#stateField(STATE.PAGE, 'i64');
     w.set(frame.page);
     if (source.placement !== undefined) this.#checkPlacement(source.placement, frame.page, coreFunction);
+    this.#markUsed(source.header);
     this.#prologue(frame);
     this.#frame = { ...frame, exit: w.block(), exitAtSite: w.block() };
     this.#e = new JitEmitter(
@@ -140,6 +143,13 @@ class RegionCompiler implements ControlSink {
     w.op('return');
     w.end();
     w.end();
+  }
+
+  /** Keeps the region in the code cache. */
+  #markUsed(header: number): void {
+    this.#w.i32(0);
+    this.#w.i32(1);
+    this.#w.memory('i32.store', header + BLOCK.USED);
   }
 
   #prologue(frame: Omit<RegionFrame, 'exit' | 'exitAtSite'>): void {

@@ -115,7 +115,10 @@ export class Translator {
     const { tlbEntries } = this.#options;
     const regions = this.#pending.map(({ request, graph }, n) => {
       const placement = graph.pages.size > 1 ? placementOf(request) : undefined;
-      const region = compileRegion({ graph, placement }, coreFunction, { tlbEntries, regionType });
+      const region = compileRegion({ graph, placement, header: request.header }, coreFunction, {
+        tlbEntries,
+        regionType,
+      });
       module.addFunction(String(n), region);
       return this.#describe(request, graph);
     });

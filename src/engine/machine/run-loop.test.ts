@@ -8,7 +8,16 @@ import { RunLoop } from './run-loop.ts';
 /** A CPU that runs what `step` says, and counts. */
 class FakeCpu implements Cpu {
   setTracePoints(): void {}
-  readonly jitStats = { regions: 0, modules: 0, moduleBytes: 0, guestInstructions: 0, compileMs: 0 };
+  readonly jitStats = {
+    regions: 0,
+    modules: 0,
+    moduleBytes: 0,
+    guestInstructions: 0,
+    compileMs: 0,
+    evictedRegions: 0,
+    residentRegions: 0,
+    residentBytes: 0,
+  };
   instructions = 0;
   halted = false;
   interruptible = true;

@@ -267,6 +267,12 @@ function kill(header: usize): void {
   recomputePage(page2);
 }
 
+/** Kills a block that guarded the bytes of a region that has been dropped; the region's own block stays. */
+export function forgetGuard(header: usize): void {
+  store<u32>(header, 0, BLOCK_OWNER);
+  kill(header);
+}
+
 /** Kills the blocks with a byte in `first` to `last` of a page. */
 function invalidateInPage(page: u32, first: u32, last: u32): i32 {
   const heads = pageBlocks + ((<usize>page) << 3);

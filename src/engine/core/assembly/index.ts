@@ -17,6 +17,7 @@ export {
 } from './mmu';
 export {
   blockAt,
+  forgetGuard,
   checkPlacement,
   findBlock,
   flushBlocks,
