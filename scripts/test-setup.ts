@@ -26,6 +26,7 @@ const TOOLS = [
   ['screen', 'screen'],
   ['socat', 'socat'],
   ['telnet', 'telnet'],
+  ['vde_plug', 'vdeplug'],
   ['vde_switch', 'vde2'],
   ['xterm', 'xterm'],
   ['Xvfb', 'xvfb'],

@@ -58,7 +58,7 @@ describe('networks', () => {
     const api = await startHarness();
     const body = { name: 'public', subnet: '10.9.0.0/24', shared: true, uml_socket: true };
     const made = (await api.post('/v1/networks', body).expect(201)).body;
-    expect(made.uml_socket).toBe(`${api.home}/networks/${made.id}.ctl`);
+    expect(made.uml_socket).toBe(`${api.home}/networks/${made.id}/ctl`);
     expect(api.fabric.networks.get(made.id)!.options.umlSocket).toBe(made.uml_socket);
     const a = await api.tokenOf('user', 'a');
     const nics = [{ network: 'public' }];

@@ -1,4 +1,5 @@
 /** Stock generic kernels of Debian with the modules that a test wants, in an initial RAM disk with busybox. */
+import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -20,7 +21,11 @@ const MODULES = [
   '9p',
   'i6300esb',
   'pvpanic-mmio',
+  'virtio_net',
+  'isofs',
 ];
+/** A cache of other modules is none. */
+const CACHE_KEY = createHash('sha256').update(MODULES.join()).digest('hex').slice(0, 8);
 
 export interface DebianKernel {
   readonly kernel: string;
@@ -40,7 +45,7 @@ export async function debianKernel(suite: 'bookworm' | 'trixie'): Promise<Debian
 }
 
 async function cachedKernel(suite: string): Promise<DebianKernel> {
-  const folder = join(CACHE, suite);
+  const folder = join(CACHE, `${suite}-${CACHE_KEY}`);
   if (!existsSync(folder)) await download(suite, folder);
   const order = readFileSync(join(folder, 'order'), 'utf8').trim().split('\n');
   return { kernel: join(folder, 'vmlinuz'), modules: order.map((name) => join(folder, name)) };

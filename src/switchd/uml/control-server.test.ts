@@ -7,7 +7,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { abstractName, answerTo, openControl, UmlClient } from '../testing/uml-client.ts';
 import { encodeRequest } from './control-request.ts';
 import { UmlSwitch, type UmlSwitchEvent } from './control-server.ts';
-import { connectSocket, libc, openDatagramSocket, unixAddress } from './libc.ts';
+import { FrameTransfer } from './frame-slots.ts';
+import { connectSocket, Epoll, EPOLLIN, libc, openDatagramSocket, unixAddress } from './libc.ts';
 
 let folder: string;
 let path: string;
@@ -96,6 +97,65 @@ test('an answer of version 1 is the same', async () => {
   a.send(frame(ALL, 1, 'old'));
   expect(text(b.receive())).toBe('old');
 });
+
+test('a request of version 0 makes a port that gets frames, and no answer', async () => {
+  const name = abstractName();
+  const old = Buffer.alloc(120);
+  old.set(encodeRequest(name).subarray(12, 122), 10);
+  const fd = openDatagramSocket(unixAddress(name));
+  const control = await openControl(path);
+  const answered = answerTo(control);
+  control.write(old);
+  const a = await joined();
+  while ((await ethernet.ports()).length < 2) await new Promise((resolve) => setImmediate(resolve));
+  a.send(frame(ALL, 1, 'to the old'));
+  const epoll = new Epoll();
+  epoll.add(fd, EPOLLIN);
+  const transfer = new FrameTransfer();
+  epoll.wait(3000, () => undefined);
+  expect(transfer.receive(fd)).toBe(1);
+  const { bytes, offset, length } = transfer.arena.select(0);
+  expect(text(bytes.subarray(offset, offset + length))).toBe('to the old');
+  epoll.close();
+  libc().close(fd);
+  control.destroy();
+  expect(await answered).toBeUndefined();
+});
+
+test('requests of any bytes and any length leave the switch as it is', async () => {
+  let state = 1;
+  const random = (below: number): number => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fff_ffff;
+    return (state >>> 8) % below;
+  };
+  const good = Buffer.from(encodeRequest(abstractName()));
+  const controls = [];
+  for (let round = 0; round < 300; round++) {
+    const request = Buffer.from(good.subarray(0, 1 + random(good.length)));
+    for (let change = random(6); change > 0; change--) request[random(request.length)] = random(256);
+    const control = await openControl(path);
+    control.write(round % 50 === 0 ? Buffer.alloc(5000, round) : request);
+    controls.push(control);
+  }
+  const [a, b] = [await joined(), await joined()];
+  for (const control of controls) control.destroy();
+  await until(() => disconnects() >= controls.length);
+  a.send(frame(ALL, 1, 'still here'));
+  expect(text(b.receive())).toBe('still here');
+  expect(await ethernet.ports()).toHaveLength(2);
+});
+
+test.each([14, 60, 1514, 1515, 1518, 1522])(
+  'a datagram of %i bytes comes out as uml_switch has it',
+  async (length) => {
+    const [a, b] = [await joined(), await joined()];
+    for (const short of [0, 1, 13]) a.send(frame(ALL, 1, '').subarray(0, short));
+    a.send(frame(ALL, 1, '', length));
+    expect(b.receive()?.length).toBe(Math.min(length, 1514));
+    expect(b.receive(0)).toBeUndefined();
+    expect((await ethernet.ports())[0]!.drops.runt).toBeGreaterThanOrEqual(2);
+  },
+);
 
 test('one more byte closes the port, and all its stations are forgotten', async () => {
   const [a, b, c] = [await joined(), await joined(), await joined()];

@@ -152,12 +152,12 @@ export class UmlSwitch {
     if (request.kind === 'refused') return this.#refuse(socket, request.why);
     if (request.kind === 'unknown-version')
       return this.#emit({ type: 'unknown-version', version: request.version });
-    if (request.version === 0) return this.#refuse(socket, 'version 0, whose clients get no answer');
     try {
       const name = await this.#data.request({ type: 'join', portId, name: request.name });
       if (socket.destroyed) return;
       socket.setTimeout(0);
-      socket.write(unixAddress(name as Uint8Array));
+      // Clients of version 0 expect no answer: they get frames, and know of no socket to send to.
+      if (request.version !== 0) socket.write(unixAddress(name as Uint8Array));
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       this.#refuse(socket, `${printableName(request.name)}: ${reason}`);

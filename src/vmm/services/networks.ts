@@ -1,4 +1,6 @@
 /** Networks: records in the database, life in the switch. */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
 import type { Readable } from 'node:stream';
 import type {
   CaptureQuery,
@@ -154,6 +156,7 @@ export class Networks {
         events.append({ type: 'network.deleted', tenant, resource, data: { name } });
       });
       await fabric.deleteNetwork(id);
+      fs.rmSync(this.#deps.home.file('networks', id), { recursive: true, force: true });
     });
   }
 
@@ -265,6 +268,8 @@ export class Networks {
   }
 
   #options(row: Omit<NetworkRow, 'seq'>): NetworkOptions {
+    const umlSocket = this.#umlSocket(row) ?? undefined;
+    if (umlSocket !== undefined) fs.mkdirSync(path.dirname(umlSocket), { recursive: true, mode: 0o700 });
     const { lease_seconds: leaseSeconds, ...settings } = settingsOf(row);
     return {
       id: row.id,
@@ -280,7 +285,7 @@ export class Networks {
       uplink: settings.uplink,
       services: settings.services,
       nat: this.#deps.nat,
-      umlSocket: this.#umlSocket(row) ?? undefined,
+      umlSocket,
       reservations: this.addresses.reservations(row.id),
     };
   }
@@ -289,8 +294,10 @@ export class Networks {
     return (await this.#deps.fabric.uplink(id)) ?? null;
   }
 
+  /** In a folder of its own: vde_plug and QEMU are told that, User-mode Linux the socket in it. */
   #umlSocket(row: Omit<NetworkRow, 'seq'>): string | null {
-    return settingsOf(row).uml_socket === true ? this.#deps.home.file('networks', `${row.id}.ctl`) : null;
+    if (settingsOf(row).uml_socket !== true) return null;
+    return this.#deps.home.file('networks', row.id, 'ctl');
   }
 
   /** Whose VMs are on a network is no other tenant's business. */
