@@ -11,9 +11,9 @@ const PRINTK_TIME = /^\[ *\d+\.\d{6}\] /gm;
 /** The reply is complete when the guest has printed nothing for so long … */
 const SETTLED_MS = 200;
 /** … or when it has not begun to print at all … */
-const SILENT_MS = 1000;
+const SILENT_MS = 4000;
 /** … and in any case then. */
-const COLLECT_MS_MAX = 2000;
+const COLLECT_MS_MAX = 6000;
 const REPLY_BYTES_MAX = 64 * 1024;
 
 /** The letter to send, or what is wrong with it. */
