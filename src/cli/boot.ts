@@ -8,9 +8,11 @@ import { AppError, type ErrorCode, toAppError } from '../contracts/errors.ts';
 import type { MachineConfig, NicConfig } from '../contracts/machine.ts';
 import type { FromMachine, MachineEnd } from '../contracts/ports.ts';
 import { BootError } from '../engine/boot/errors.ts';
+import { Profiler } from '../engine/profiler.ts';
 import { MachineHost } from '../vmm/machine-host.ts';
 import { plugNics } from './boot-network.ts';
 import { type BootDisk, type BootNic, parseCount, parseDisk, parseNic, parsePort } from './boot-options.ts';
+import { parseSystemMap, profileReport } from './boot-profile.ts';
 import { attachConsole } from './boot-terminal.ts';
 import { EXIT } from './exit-code.ts';
 import { type Io, processIo } from './io.ts';
@@ -40,6 +42,10 @@ export interface BootOptions {
   /** Bytes of WebAssembly that compiled code may have. */
   readonly jitCode?: number | undefined;
   readonly jitStats?: boolean | undefined;
+  /** File for the profile, true for stderr. */
+  readonly profile?: string | boolean | undefined;
+  /** The kernel's symbols. */
+  readonly systemMap?: string | undefined;
   /** File for the statistics, as JSON. */
   readonly stats?: string | undefined;
 }
@@ -95,6 +101,8 @@ export function registerBoot(program: Command, io: Io = processIo()): void {
     .option('--jit-threshold <count>', 'executions of a block before it is compiled', parseCount)
     .option('--jit-code <size>', 'room for compiled code, as WebAssembly', parseBytes)
     .option('--jit-stats', 'tell at the end what was compiled')
+    .option('--profile [file]', 'tell at the end where the guest spent its instructions')
+    .option('--system-map <file>', 'System.map of the guest kernel: the profile names its functions')
     .option('--stats <file>', 'write instructions, seconds and memory as JSON at the end')
     .addHelpText(
       'after',
@@ -159,13 +167,22 @@ async function runMachine(
   };
   const config = machineConfig(options, nics);
   const compiler = options.jit ? new CompileService().connect() : undefined;
-  const host = new MachineHost({ config, nicRings }, readFileSync, post, compiler);
+  const symbols = parseSystemMap(
+    options.systemMap === undefined ? '' : readFileSync(options.systemMap, 'latin1'),
+  );
+  const profiler = options.profile === undefined ? undefined : new Profiler();
+  const host = new MachineHost({ config, nicRings }, readFileSync, post, compiler, profiler);
   const detach = attachConsole(host, CONSOLE, io);
   try {
     const end = await host.run();
     await host.close();
     if (options.stats !== undefined) writeStats(options.stats, host);
     if (options.jitStats) io.stderr.write(jitReport(host));
+    if (profiler !== undefined) {
+      const report = profileReport(profiler.places, symbols);
+      if (typeof options.profile === 'string') writeFileSync(options.profile, report);
+      else io.stderr.write(`\n${report}`);
+    }
     return exitStatus(end, io);
   } finally {
     detach();
@@ -208,6 +225,7 @@ function jitReport(host: MachineHost): string {
   return [
     '',
     `umlaut: compiled ${regions} regions of ${guestInstructions} guest instructions into ${modules} modules, ${moduleBytes} bytes, in ${Math.round(compileMs)} ms`,
+    `umlaut: ${((100 * now.compiledInstructions) / Math.max(1, now.instructions)).toFixed(1)} % of ${now.instructions} instructions were retired by compiled code; it was left ${now.leftForCode} times for a spent slice or code that is not compiled, ${now.leftForFault} for faults, ${now.leftForSystem} for devices and halts`,
     `umlaut: ${now.residentRegions} regions are there, in modules of ${now.residentBytes} bytes; ${now.evictedRegions} had to go`,
     '',
   ].join('\n');

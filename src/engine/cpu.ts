@@ -63,6 +63,16 @@ export interface JitStats {
   /** Regions that are there now, and bytes of the modules that hold them. */
   readonly residentRegions: number;
   readonly residentBytes: number;
+  /** Retired instructions, and those of them that compiled regions have retired. */
+  readonly instructions: number;
+  readonly compiledInstructions: number;
+  /**
+   * Why compiled code was left: the slice was spent or what comes next is not compiled; a fault; an instruction that the
+   * run loop has to see (device, halt).
+   */
+  readonly leftForCode: number;
+  readonly leftForFault: number;
+  readonly leftForSystem: number;
 }
 
 export interface Cpu {

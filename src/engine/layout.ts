@@ -152,7 +152,10 @@ export const STATE = {
   /** How many trace points there are, and the RAM offsets of their instructions (u32 each). */
   TRACE_COUNT: 0x5bc,
   TRACE_POINTS: 0x5c0,
-  SIZE: 0x600,
+  /** Instructions that compiled regions have retired, and how often they came back with each RESULT (i64 each). */
+  JIT_INSTRUCTIONS: 0x600,
+  JIT_RETURNS: 0x608,
+  SIZE: 0x640,
 } as const;
 
 /** Most trace points at a time. */

@@ -7,6 +7,7 @@ import { FetchFault } from './decode/code-bytes.ts';
 import { BlockDecoder } from './decode/index.ts';
 import { buildInterpreter } from './interp/build.ts';
 import { LocalBackend, RemoteBackend } from './jit/backend.ts';
+import type { Profiler } from './profiler.ts';
 import { CodeCache } from './jit/code-cache.ts';
 import { Jit } from './jit/jit.ts';
 import { exportedFunctions } from './wasm/module-reader.ts';
@@ -27,6 +28,8 @@ export interface CpuOptions {
   readonly compiler?: MessagePort | undefined;
   /** Instructions of a decoded block at most. With 1 and no compiler `run` can stop behind every instruction. */
   readonly blockInstructions?: number;
+  /** Hears where the CPU is whenever it is left. */
+  readonly profiler?: Profiler | undefined;
 }
 
 /** Of WebAssembly; V8's machine code takes as much again, or twice that. A boot and a mixed load need some 15 MB. */
@@ -80,12 +83,14 @@ class Vcpu implements Cpu {
   readonly #view: DataView;
   readonly #decoder: BlockDecoder;
   readonly #jit: Jit;
+  readonly #profiler: Profiler | undefined;
   /** Somebody asked the present `run` to return. */
   #interrupted = false;
 
   constructor(memory: WebAssembly.Memory, map: MemoryMap, hooks: CpuHooks, options: CpuOptions) {
     const tlbEntries = options.tlbEntries ?? TLB.ENTRIES;
     const engine = compile(tlbEntries);
+    this.#profiler = options.profiler;
     this.#view = new DataView(memory.buffer);
     const core = new WebAssembly.Instance(engine.core, { env: { memory, ...this.#imports(hooks) } });
     this.#core = core.exports as unknown as CoreExports;
@@ -209,6 +214,15 @@ class Vcpu implements Cpu {
   }
 
   run(instructions: number): number {
+    const profiler = this.#profiler;
+    if (profiler === undefined) return this.#runSlice(instructions);
+    const before = this.instructions;
+    const reason = this.#runSlice(instructions);
+    profiler.sample(this.#u64(STATE.RIP), this.instructions - before);
+    return reason;
+  }
+
+  #runSlice(instructions: number): number {
     this.#jit.collect();
     this.#interrupted = false;
     const limit = this.#u64(STATE.ICOUNT) + BigInt(Math.max(1, Math.floor(instructions)));

@@ -13,6 +13,7 @@ import type {
 import type { CharPort, NicPort } from '../engine/backends.ts';
 import type { JitStats } from '../engine/cpu.ts';
 import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
+import type { Profiler } from '../engine/profiler.ts';
 import { createCpu } from '../engine/vcpu.ts';
 import { Inspector } from '../inspect/index.ts';
 import type { DiskFailure } from '../storage/index.ts';
@@ -41,6 +42,7 @@ export class MachineHost {
   readonly #data: MachineWorkerData;
   readonly #post: (message: FromMachine) => void;
   readonly #compiler: MessagePort | undefined;
+  readonly #profiler: Profiler | undefined;
   readonly #devices: MachineDevices;
   readonly #consoles = new Map<ConsoleName, ConsoleQueue>();
   readonly #machine: Machine;
@@ -55,6 +57,7 @@ export class MachineHost {
    * Opens everything and makes the machine.
    * @param readFile reads the kernel and initrd
    * @param compiler a port of a `CompileService`
+   * @param profiler hears where the guest is
    * @throws AppError as `openDisk`, `not_found` for a missing kernel, `memory_exhausted`
    */
   constructor(
@@ -62,8 +65,10 @@ export class MachineHost {
     readFile: (path: string) => Uint8Array,
     post: (message: FromMachine) => void,
     compiler?: MessagePort,
+    profiler?: Profiler,
   ) {
     this.#data = data;
+    this.#profiler = profiler;
     this.#compiler = compiler;
     this.#post = post;
     const { config } = data;
@@ -122,6 +127,7 @@ export class MachineHost {
           jitThreshold: config.jitThreshold,
           jitCodeBytes: config.jitCodeBytes,
           compiler: this.#compiler,
+          profiler: this.#profiler,
         }),
       onReboot: () => {
         this.#tracer.rebooted();

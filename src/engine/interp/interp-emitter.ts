@@ -304,6 +304,28 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.op('i32.eqz');
   }
 
+  /** Counts what a region has retired, and why it has come back. */
+  #noteReturn(result: number): void {
+    const { w } = this;
+    const slot = this.i32[3]!;
+    this.setState(STATE.JIT_INSTRUCTIONS, 'i64', () => {
+      this.state(STATE.JIT_INSTRUCTIONS, 'i64');
+      this.state(STATE.ICOUNT, 'i64');
+      w.op('i64.add');
+      w.get(this.#frame.icount);
+      w.op('i64.sub');
+    });
+    w.get(result);
+    w.i32(3);
+    w.op('i32.shl');
+    w.tee(slot);
+    w.get(slot);
+    w.memory('i64.load', CPU + STATE.JIT_RETURNS);
+    w.i64(1n);
+    w.op('i64.add');
+    w.memory('i64.store', CPU + STATE.JIT_RETURNS);
+  }
+
   enterRegion(): void {
     const { w } = this;
     const result = this.i32[4];
@@ -312,6 +334,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.memory('i32.load', UOP.LINK);
     w.callIndirect(this.#frame.regionType);
     w.set(result);
+    this.#noteReturn(result);
     this.state(STATE.ICOUNT, 'i64');
     w.set(this.#frame.icount);
     w.get(result);

@@ -8,9 +8,10 @@
 import type { CoreExports } from '../core/exports.ts';
 import type { JitStats } from '../cpu.ts';
 import type { BlockDecoder } from '../decode/index.ts';
-import { BLOCK, type MemoryMap, MODE, PLACEMENT, UOP } from '../layout.ts';
+import { BLOCK, CPU, type MemoryMap, MODE, PLACEMENT, STATE, UOP } from '../layout.ts';
 import { BATCH, type CompiledModule, type CompilerBackend } from './backend.ts';
 import type { CodeCache, InstalledRegion } from './code-cache.ts';
+import { RESULT } from './jit-emitter.ts';
 import { MAX_PAGES } from './code-reader.ts';
 import type { CompileRequest, TranslatedRegion } from './translator.ts';
 
@@ -64,6 +65,8 @@ export class Jit {
   }
 
   get stats(): JitStats {
+    const count = (offset: number): number => Number(this.#view.getBigUint64(CPU + offset, true));
+    const returns = (result: number): number => count(STATE.JIT_RETURNS + result * 8);
     return {
       regions: this.#regions,
       modules: this.#modules,
@@ -73,6 +76,11 @@ export class Jit {
       evictedRegions: this.#cache.evicted,
       residentRegions: this.#cache.regions,
       residentBytes: this.#cache.bytes,
+      instructions: count(STATE.ICOUNT),
+      compiledInstructions: count(STATE.JIT_INSTRUCTIONS),
+      leftForCode: returns(RESULT.LOOKUP),
+      leftForFault: returns(RESULT.FAULT) + returns(RESULT.STACK_FAULT),
+      leftForSystem: returns(RESULT.LEAVE),
     };
   }
 

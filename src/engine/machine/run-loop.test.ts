@@ -17,6 +17,11 @@ class FakeCpu implements Cpu {
     evictedRegions: 0,
     residentRegions: 0,
     residentBytes: 0,
+    instructions: 0,
+    compiledInstructions: 0,
+    leftForCode: 0,
+    leftForFault: 0,
+    leftForSystem: 0,
   };
   instructions = 0;
   halted = false;
