@@ -5,12 +5,13 @@
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
 import { Ipv6Claims } from '../src/switchd/fabric/guard-ipv6.ts';
 import type { Port } from '../src/switchd/fabric/port.ts';
+import { Pump } from '../src/switchd/fabric/pump.ts';
 import { Segment } from '../src/switchd/fabric/segment.ts';
 import { type PortSettings, startSwitch } from '../src/switchd/index.ts';
 import { createPortRings, openNicPort, openSwitchPort, type RingNicPort } from '../src/switchd/port-rings.ts';
 import { checkPort } from '../src/switchd/port-settings.ts';
 import { RingConsumer } from '../src/switchd/ring/consumer.ts';
-import { ringViews } from '../src/switchd/ring/layout.ts';
+import { RING_BYTES_MIN, ringViews } from '../src/switchd/ring/layout.ts';
 import { parseMac, parseSubnet } from '../src/switchd/wire/address.ts';
 
 const MACS = ['02:00:00:00:00:01', '02:00:00:00:00:02'] as const;
@@ -46,7 +47,7 @@ interface Lab {
   readonly receiver: RingConsumer;
 }
 
-const SUBNET = parseSubnet('10.77.0.0/24')!;
+const SUBNET = parseSubnet('10.77.0.0/16')!;
 
 /** Two ports of a segment, both with these settings. */
 function lab(settings: (index: 0 | 1) => PortSettings): Lab {
@@ -182,7 +183,68 @@ async function acrossThreads(frameBytes: number, frames: number): Promise<number
   return frames / seconds;
 }
 
+/** Frames that each port sends before it looks for answers. */
+const CROWD_BATCH = 64;
+
+interface Crowd {
+  /** Of processor time. */
+  readonly framesPerSecond: number;
+  /** What the port that got least got of what the one that got most got. */
+  readonly fairness: number;
+}
+
+/** Ports that all send to their neighbor at once, through the switch's own rounds. */
+async function crowd(count: number, frames: number): Promise<Crowd> {
+  const segment = new Segment({ hub: false, vlans: true });
+  const pump = new Pump();
+  const surroundings = { subnet: SUBNET, ipv6Prefix: undefined, claims: new Ipv6Claims() };
+  const macOf = (index: number): Uint8Array => Uint8Array.of(2, 0, 0, 0, index >> 8, index & 255);
+  const members = Array.from({ length: count }, (_, index) => {
+    const memory = createPortRings(RING_BYTES_MIN);
+    const { input, output } = openSwitchPort(memory);
+    const addresses = [`10.77.${10 + (index >> 8)}.${index & 255}`];
+    const { rules } = checkPort({ protection: {}, addresses }, macOf(index), surroundings);
+    const port = segment.add(`p${index}`, output, rules)!;
+    const frame = testFrame(64);
+    frame.set([...macOf((index + 1) % count), ...macOf(index)]);
+    frame.set([10, 77, 10 + (index >> 8), index & 255], 26);
+    pump.add({ port, segment, input, onCorrupt: fail, open: true });
+    const mac = macOf(index);
+    segment.macTable.learn((1 << 16) | (mac[5]! << 8) | mac[4]!, 2, port.slot, performance.now() / 1000);
+    const receiver = new RingConsumer(ringViews(memory, 'switch'));
+    return { sender: openNicPort(memory), pieces: [frame], receiver, received: 0 };
+  });
+  const start = cpuSeconds();
+  let received = 0;
+  while (received < frames) {
+    for (const { sender, pieces } of members) for (let i = 0; i < CROWD_BATCH; i++) sender.send(pieces);
+    await new Promise((resolve) => setImmediate(resolve));
+    for (const member of members) {
+      while (member.receiver.next()) member.received++;
+      member.receiver.release();
+    }
+    received = members.reduce((sum, member) => sum + member.received, 0);
+  }
+  const counts = members.map((member) => member.received);
+  return {
+    framesPerSecond: received / (cpuSeconds() - start),
+    fairness: Math.min(...counts) / Math.max(...counts),
+  };
+}
+
+function fail(error: Error): never {
+  throw error;
+}
+
 async function main(): Promise<void> {
+  for (const ports of [2, 50, 500]) {
+    await crowd(ports, 200_000); // until the code is optimized
+    const { framesPerSecond, fairness } = await crowd(ports, 1_000_000);
+    const share = `the least served got ${(100 * fairness).toFixed(0)} % of the most served`;
+    console.log(
+      `${ports} ports, all talking, 64 B: ${(framesPerSecond / 1e6).toFixed(2)} M frames/s; ${share}`,
+    );
+  }
   const million = (perSecond: number): string => `${(perSecond / 1e6).toFixed(2)} M frames/s`;
   for (const bytes of [64, 1514]) {
     for (const [what, settings] of VARIANTS) {

@@ -39,7 +39,9 @@ export class UmlClient {
   /** The switch's data socket. */
   readonly peer: Uint8Array;
   readonly #fd: number;
-  readonly #transfer = new FrameTransfer();
+  /** One for all: its memory is the C library's, and would stay. */
+  static #shared: FrameTransfer | undefined;
+  readonly #transfer: FrameTransfer;
   readonly #epoll = new Epoll();
   #inbox: Uint8Array[] = [];
 
@@ -47,6 +49,8 @@ export class UmlClient {
     this.control = control;
     this.peer = peer;
     this.#fd = fd;
+    UmlClient.#shared ??= new FrameTransfer();
+    this.#transfer = UmlClient.#shared;
     this.#epoll.add(fd, EPOLLIN);
     connectSocket(fd, peer);
   }
