@@ -26,6 +26,7 @@ import { Networks } from './services/networks.ts';
 import { Nics } from './services/nics.ts';
 import { Rebases } from './services/rebases.ts';
 import { Shares } from './services/shares.ts';
+import { SnapshotUses } from './services/snapshot-uses.ts';
 import { Snapshots } from './services/snapshots.ts';
 import { Watches } from './services/watches.ts';
 import { Supervisor } from './services/supervisor.ts';
@@ -77,6 +78,7 @@ export interface Services {
   readonly lineage: Lineage;
   readonly rebases: Rebases;
   readonly snapshots: Snapshots;
+  readonly snapshotUses: SnapshotUses;
   readonly tokens: Tokens;
   readonly tickets: Tickets;
   readonly idempotency: Idempotency;
@@ -142,7 +144,7 @@ export class Manager {
     const lineageDeps = { store, home, library, events, operations, supervisor, disks, images, log };
     const rebases = new Rebases({ ...lineageDeps, merges });
     const lineage = new Lineage(lineageDeps);
-    const snapshots = new Snapshots({
+    const snapshotDeps = {
       store,
       home,
       nics,
@@ -155,7 +157,9 @@ export class Manager {
       vms,
       merges,
       log,
-    });
+    };
+    const snapshots = new Snapshots(snapshotDeps);
+    const snapshotUses = new SnapshotUses({ ...snapshotDeps, snapshots });
     const stores = new BackupStores(store, home, log);
     const backups = new Backups({
       store,
@@ -195,6 +199,7 @@ export class Manager {
       lineage,
       rebases,
       snapshots,
+      snapshotUses,
       tokens: new Tokens(store, events),
       tickets: new Tickets(),
       idempotency: new Idempotency(store),

@@ -78,7 +78,7 @@ export const snapshotRoutes: RouteGroup = (app, services) => {
 };
 
 /** What snapshots are for. */
-function installUses(app: Api, { snapshots }: Parameters<RouteGroup>[1]): void {
+function installUses(app: Api, { snapshotUses }: Parameters<RouteGroup>[1]): void {
   app.route({
     ...address('rollbackSnapshot'),
     schema: {
@@ -91,7 +91,7 @@ function installUses(app: Api, { snapshots }: Parameters<RouteGroup>[1]): void {
     },
     handler: async (request, reply) => {
       const { vm, snapshot } = request.params;
-      return accepted(reply, snapshots.rollback(principalOf(request), vm, snapshot, request.body));
+      return accepted(reply, snapshotUses.rollback(principalOf(request), vm, snapshot, request.body));
     },
   });
 
@@ -107,7 +107,7 @@ function installUses(app: Api, { snapshots }: Parameters<RouteGroup>[1]): void {
     },
     handler: async (request, reply) => {
       const { vm: ref, snapshot } = request.params;
-      const vm = await snapshots.clone(principalOf(request), ref, snapshot, request.body);
+      const vm = await snapshotUses.clone(principalOf(request), ref, snapshot, request.body);
       reply.code(201).header('location', `/v1/vms/${vm.id}`);
       return withEtag(reply, vm);
     },

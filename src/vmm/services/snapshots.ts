@@ -4,25 +4,21 @@ import {
   LAYERS_MAX,
   type Operation,
   type Page,
-  type SnapshotClone,
   type SnapshotCreate,
-  type SnapshotRollback,
-  type Vm,
   type VmSnapshot,
 } from '../../contracts/api/index.ts';
 import { AppError, toAppError } from '../../contracts/errors.ts';
 import type { JobContext, JobPayloads, Jobs } from '../../contracts/jobs.ts';
 import type { LayersFrozen } from '../../contracts/ports.ts';
 import type { DiskRow, LayerRow, SnapshotDiskRow, VmRow, VmSnapshotRow } from '../../db/index.ts';
-import { createLayers, layerFacts } from '../../storage/index.ts';
 import { iso, mayRead, notFound, type Principal, pageOfRows, tenantFilter } from '../access.ts';
 import type { Admission } from '../admission.ts';
 import { madeUpName, newId } from '../ids.ts';
-import type { Instance } from '../instance/instance.ts';
 import type { MachineLink } from '../instance/machine-link.ts';
 import type { Disks } from './disks.ts';
 import { layerFile, newLayerFile } from './layer-files.ts';
 import type { LayerMergeDeps, LayerMerges } from './layer-merges.ts';
+import { makeTops, type NewTop, newTopRow } from './layer-tops.ts';
 import { nameTaken } from './networks.ts';
 import type { Nics } from './nics.ts';
 import type { Vms } from './vms.ts';
@@ -36,18 +32,9 @@ export interface SnapshotDeps extends LayerMergeDeps {
 }
 
 /** `vm_snapshots.config`: what a clone needs beside the columns. */
-interface SnapshotConfig {
+export interface SnapshotConfig {
   readonly networks: readonly string[];
   readonly debugExitPort: number | null;
-}
-
-/** A disk whose top is frozen, and the empty layer that is put over it. */
-interface NewTop {
-  readonly disk: DiskRow;
-  readonly below: LayerRow;
-  readonly id: string;
-  readonly file: string;
-  readonly mtime: number;
 }
 
 export class Snapshots {
@@ -69,7 +56,7 @@ export class Snapshots {
   }
 
   get(who: Principal, vmRef: string, ref: string): VmSnapshot {
-    return this.#views([this.#find(who, vmRef, ref)])[0]!;
+    return this.#views([this.find(who, vmRef, ref)])[0]!;
   }
 
   /**
@@ -96,59 +83,10 @@ export class Snapshots {
     return this.#views([this.#row(id)])[0]!;
   }
 
-  /** Disks go back to what they were, what they have become is lost. A VM that runs is halted if `force` says so, and started again. */
-  rollback(who: Principal, vmRef: string, ref: string, { force }: SnapshotRollback): Operation {
-    const { operations, supervisor } = this.#deps;
-    const snapshot = this.#find(who, vmRef, ref);
-    this.#requireAvailable(snapshot);
-    const instance = supervisor.get(snapshot.vm_id);
-    if (instance.hasMachine && !force) {
-      throw new AppError('conflict', `the VM is ${instance.state}; its disks cannot go back under it`, {
-        field: 'state',
-        remedy: 'halt it first, or have it halted and started again with force',
-      });
-    }
-    const resources = [
-      { type: 'vm', id: snapshot.vm_id },
-      { type: 'snapshot', id: snapshot.id },
-    ] as const;
-    return operations.run({ kind: 'snapshot.rollback', tenant: snapshot.tenant, resources }, async () => {
-      const restart = instance.hasMachine;
-      if (restart) await instance.halt();
-      await instance.exclusive(() => this.#rollBack(snapshot.id, instance));
-      if (restart) await instance.start();
-    });
-  }
-
-  /** A new VM with the disks of a snapshot. They share all data until one of them is written to. */
-  async clone(who: Principal, vmRef: string, ref: string, body: SnapshotClone): Promise<Vm> {
-    const { store, admission, supervisor, vms } = this.#deps;
-    const snapshot = this.#find(who, vmRef, ref);
-    this.#requireAvailable(snapshot);
-    const memoryBytes = body.memory_bytes ?? snapshot.memory_bytes;
-    admission.checkBounds(memoryBytes);
-    const name = body.name ?? madeUpName();
-    const { tenant } = who.role === 'admin' ? snapshot : who;
-    if (store.vms.byName(name).some((vm) => vm.tenant === tenant)) throw nameTaken('VM', name);
-    const id = newId('vm');
-    const files: string[] = [];
-    try {
-      fs.mkdirSync(this.#deps.home.file('vms', id), { mode: 0o700 });
-      store.transaction(() => this.#insertClone(id, tenant, name, memoryBytes, snapshot, body, files));
-    } catch (error) {
-      for (const file of files) fs.rmSync(file, { force: true });
-      fs.rmdirSync(this.#deps.home.file('vms', id));
-      throw error;
-    }
-    supervisor.add(id);
-    if (body.start) vms.start(who, id);
-    return vms.get(who, id);
-  }
-
   /** Its layers are merged where nothing else needs them, while machines run on. */
   delete(who: Principal, vmRef: string, ref: string, bytesPerSecond?: number): Promise<Operation> {
     const { operations, store } = this.#deps;
-    const snapshot = this.#find(who, vmRef, ref);
+    const snapshot = this.find(who, vmRef, ref);
     if (operations.openOn('snapshot.delete', snapshot.id).length > 0) {
       throw new AppError('locked', 'the snapshot is being deleted', { remedy: 'wait for that operation' });
     }
@@ -213,7 +151,7 @@ export class Snapshots {
   #record(id: string, name: string, vmId: string, tops: readonly NewTop[], running: boolean): void {
     const { store } = this.#deps;
     try {
-      this.#makeTops(tops);
+      makeTops(this.#deps, tops);
       store.transaction(() => {
         const vm = this.#vmRow(vmId);
         if (store.snapshots.byName(vmId, name) !== undefined) throw nameTaken('snapshot', name);
@@ -225,17 +163,6 @@ export class Snapshots {
       for (const { file } of tops) fs.rmSync(file, { force: true });
       throw error;
     }
-  }
-
-  /** All of them or none. */
-  #makeTops(tops: readonly Pick<NewTop, 'below' | 'file' | 'mtime'>[]): void {
-    createLayers(
-      tops.map(({ below, file, mtime }) => {
-        const belowFile = layerFile(this.#deps, below);
-        const { sizeBytes } = layerFacts(belowFile, below.parent_id === null);
-        return { file, below: belowFile, mtime, sizeBytes };
-      }),
-    );
   }
 
   #putOver({ disk, below, id, file, mtime }: NewTop): void {
@@ -325,100 +252,6 @@ export class Snapshots {
     events.append({ type: 'snapshot.created', tenant, resource, data: { name, vm_id } });
   }
 
-  async #rollBack(id: string, instance: Instance): Promise<void> {
-    const { store, events, merges } = this.#deps;
-    if (instance.hasMachine) throw new AppError('conflict', 'the VM was started again', { field: 'state' });
-    const snapshot = this.#row(id);
-    this.#requireAvailable(snapshot);
-    await merges.release(snapshot.vm_id);
-    const tops = this.#planRollback(snapshot);
-    try {
-      this.#makeTops(tops);
-      store.transaction(() => {
-        for (const top of tops) {
-          store.layers.insert(newTopRow(top.id, top.below, this.#deps.home.relative(top.file)));
-          store.disks.setLayer(top.disk.id, top.id);
-        }
-        const resource = { type: 'snapshot', id } as const;
-        const data = { name: snapshot.name, vm_id: snapshot.vm_id };
-        events.append({ type: 'snapshot.rolled_back', tenant: snapshot.tenant, resource, data });
-      });
-    } catch (error) {
-      for (const { file } of tops) fs.rmSync(file, { force: true });
-      throw error;
-    }
-    merges.collect();
-  }
-
-  /** Disks that the VM did not have then stay as they are. */
-  #planRollback(snapshot: VmSnapshotRow): NewTop[] {
-    const { store, home } = this.#deps;
-    return store.snapshots.disks([snapshot.id]).map((row) => {
-      const disk = row.disk_id === null ? undefined : store.disks.get(row.disk_id);
-      if (disk?.vm_id !== snapshot.vm_id) {
-        throw new AppError('conflict', `the disk that was ${row.device} is no longer a disk of the VM`, {
-          field: 'snapshot',
-          remedy: 'attach it again, or make a new VM of the snapshot with clone',
-        });
-      }
-      const id = newId('layer');
-      const below = store.layers.get(row.layer_id)!;
-      return { disk, below, id, file: newLayerFile(home, id), mtime: this.#mtimeOf(below) };
-    });
-  }
-
-  /** As the layers over it have it in their headers. */
-  #mtimeOf(layer: LayerRow): number {
-    return layer.mtime ?? layerFacts(layerFile(this.#deps, layer), layer.parent_id === null).mtime;
-  }
-
-  #insertClone(
-    id: string,
-    tenant: string,
-    name: string,
-    memoryBytes: number,
-    snapshot: VmSnapshotRow,
-    body: SnapshotClone,
-    files: string[],
-  ): void {
-    const { store, vms } = this.#deps;
-    const config = JSON.parse(snapshot.config) as SnapshotConfig;
-    vms.insert({
-      id,
-      tenant,
-      name,
-      imageId: snapshot.image_id,
-      memoryBytes,
-      append: snapshot.append,
-      autostart: body.autostart ?? 'last-state',
-      debugExitPort: config.debugExitPort,
-      labels: body.labels ?? {},
-      nics: this.#deps.nics.planAgain(id, tenant, config.networks),
-    });
-    for (const row of store.snapshots.disks([snapshot.id])) this.#cloneDisk(id, tenant, row, files);
-  }
-
-  #cloneDisk(vmId: string, tenant: string, row: SnapshotDiskRow, files: string[]): void {
-    const { store, disks, home } = this.#deps;
-    const below = store.layers.get(row.layer_id)!;
-    const file = newLayerFile(home, newId('layer'));
-    files.push(file);
-    this.#makeTops([{ below, file, mtime: this.#mtimeOf(below) }]);
-    disks.record({
-      id: newId('disk'),
-      tenant,
-      name: `${vmId}-${row.device}`,
-      vmId,
-      device: row.device,
-      readOnly: row.read_only === 1,
-      ownedByVm: true,
-      kind: 'cow',
-      path: home.relative(file),
-      sizeBytes: below.size_bytes,
-      parentLayerId: below.id,
-    });
-  }
-
   async #delete(
     { snapshotId, bytesPerSecond }: JobPayloads['snapshot.delete'],
     context: JobContext,
@@ -441,7 +274,8 @@ export class Snapshots {
     merges.collect();
   }
 
-  #find(who: Principal, vmRef: string, ref: string): VmSnapshotRow {
+  /** `not_found` for those that are being made. */
+  find(who: Principal, vmRef: string, ref: string): VmSnapshotRow {
     const vm = this.#deps.vms.find(who, vmRef);
     const { snapshots } = this.#deps.store;
     const row = snapshots.get(ref) ?? snapshots.byName(vm.id, ref);
@@ -449,10 +283,6 @@ export class Snapshots {
       throw notFound('snapshot', ref);
     }
     return row;
-  }
-
-  #requireAvailable({ state }: VmSnapshotRow): void {
-    if (state !== 'available') throw new AppError('locked', `the snapshot is ${state}`);
   }
 
   #row(id: string): VmSnapshotRow {
@@ -506,22 +336,5 @@ function snapshotDisk(snapshotId: string, disk: DiskRow, layer: LayerRow): Snaps
     disk_id: disk.id,
     layer_id: layer.id,
     read_only: disk.read_only,
-  };
-}
-
-function newTopRow(
-  id: string,
-  below: LayerRow,
-  file: string,
-): Parameters<SnapshotDeps['store']['layers']['insert']>[0] {
-  return {
-    id,
-    kind: 'cow',
-    parent_id: below.id,
-    origin_id: null,
-    image_id: null,
-    path: file,
-    size_bytes: below.size_bytes,
-    created_at: Date.now(),
   };
 }

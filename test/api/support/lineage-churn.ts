@@ -56,7 +56,7 @@ const daemon = await startDaemon({
   parts: { createWorker: farm.factory, library, fabric: new FakeSwitch() },
 });
 const { services } = daemon;
-const { vms, disks, snapshots, rebases, operations } = services;
+const { vms, disks, snapshots, snapshotUses, rebases, operations } = services;
 /** A second look at the database, beside the daemon's. */
 const store = new Store(
   openDatabase(path.join(home, 'db.sqlite'), path.join(import.meta.dirname, '../../../migrations')),
@@ -208,12 +208,12 @@ async function act(): Promise<void> {
     guest = false;
     await setTimeout(2);
     journal({ t: 'rollback-begun', name });
-    const status = await ended(snapshots.rollback(SYSTEM, 'web', name, { force: true }));
+    const status = await ended(snapshotUses.rollback(SYSTEM, 'web', name, { force: true }));
     if (status !== 'succeeded') fail(`the rollback ${status}`);
     journal({ t: 'rollback-done', name });
     guest = true;
   } else if (choice === 8) {
-    const clone = await snapshots.clone(SYSTEM, 'web', name, { start: false });
+    const clone = await snapshotUses.clone(SYSTEM, 'web', name, { start: false });
     await vms.delete(SYSTEM, clone.id, false);
   } else {
     const image = [undefined, 'default', 'other'][random(3)];
