@@ -4,7 +4,6 @@ import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import * as path from 'node:path';
 import { threadId } from 'node:worker_threads';
 import { AppError } from '../../contracts/errors.ts';
-import { syncFolder } from '../durable.ts';
 import { errnoOf, fileError } from '../errors.ts';
 import { damaged } from './damaged.ts';
 import type { ObjectStore, StoredObject } from './objects.ts';
@@ -41,7 +40,7 @@ export class DirectoryObjects implements ObjectStore {
         await handle.close();
       }
       await rename(draft, file);
-      syncFolder(path.dirname(file));
+      await syncNames(path.dirname(file));
     } catch (error) {
       await rm(draft, { force: true });
       throw fileError(error, 'destination', `cannot write ${file}`);
@@ -102,7 +101,7 @@ export class DirectoryObjects implements ObjectStore {
     const file = path.join(this.#folder, name);
     try {
       await rm(file, { force: true });
-      syncFolder(path.dirname(file));
+      await syncNames(path.dirname(file));
     } catch (error) {
       throw fileError(error, 'destination', `cannot remove ${file}`);
     }
@@ -133,6 +132,16 @@ export class DirectoryObjects implements ObjectStore {
 }
 
 let nextDraft = 0;
+
+/** As `syncFolder`, without holding up the hashing and compressing of this thread. */
+async function syncNames(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
 
 function readError(error: unknown, file: string): AppError {
   if (error instanceof AppError) return error;

@@ -27,7 +27,7 @@ import { PackBuilder } from './pack.ts';
 import type { BackupStore } from './store.ts';
 
 /** Packs on their way to the store while the next is being filled. */
-const PUTS_MAX = 2;
+const PUTS_MAX = 4;
 
 export interface SessionDisk {
   readonly device: string;
