@@ -11,7 +11,7 @@ import { skipTest } from '../support/tools.ts';
 
 const MINUTE_MS = 60_000;
 const MIB = 1024 * 1024;
-const FLOOD_MIB = 1024;
+const FLOOD_MIB = Number(process.env.UMLAUT_FLOOD_MIB ?? 1024);
 /** Of buffers, and what the daemon's heap grows by itself. */
 const GROWTH_BYTES_MAX = 96 * MIB;
 
