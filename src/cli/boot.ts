@@ -1,7 +1,7 @@
 /** `umlaut boot`: one machine in the foreground, without a daemon. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { ShareCreateInput } from '../contracts/api/index.ts';
 import { CompileService } from '../engine/jit/compile-service.ts';
 import { AppError, type ErrorCode, toAppError } from '../contracts/errors.ts';
@@ -41,6 +41,8 @@ export interface BootOptions {
   readonly jitThreshold?: number | undefined;
   /** Bytes of WebAssembly that compiled code may have. */
   readonly jitCode?: number | undefined;
+  /** Entries of each bank of the CPU's TLB. */
+  readonly tlbEntries?: string | undefined;
   readonly jitStats?: boolean | undefined;
   /** File for the profile, true for stderr. */
   readonly profile?: string | boolean | undefined;
@@ -100,6 +102,9 @@ export function registerBoot(program: Command, io: Io = processIo()): void {
     .option('--no-jit', 'interpret everything')
     .option('--jit-threshold <count>', 'executions of a block before it is compiled', parseCount)
     .option('--jit-code <size>', 'room for compiled code, as WebAssembly', parseBytes)
+    .addOption(
+      new Option('--tlb-entries <count>', "size of the CPU's TLB").choices(['16', '64', '256', '1024']),
+    )
     .option('--jit-stats', 'tell at the end what was compiled')
     .option('--profile [file]', 'tell at the end where the guest spent its instructions')
     .option('--system-map <file>', 'System.map of the guest kernel: the profile names its functions')
@@ -203,6 +208,7 @@ function machineConfig(options: BootOptions, nics: readonly NicConfig[]): Machin
     debugExitPort: options.debugExit,
     jitThreshold: options.jit ? options.jitThreshold : 0,
     jitCodeBytes: options.jitCode,
+    tlbEntries: options.tlbEntries === undefined ? undefined : Number(options.tlbEntries),
   };
 }
 

@@ -23,6 +23,8 @@ export interface MachineConfig {
   readonly jitThreshold?: number | undefined;
   /** Bytes of WebAssembly that compiled code may have; beyond that the least used goes. The engine's own figure by default. */
   readonly jitCodeBytes?: number | undefined;
+  /** Entries of each bank of the CPU's TLB, a power of two. The engine's own figure by default. */
+  readonly tlbEntries?: number | undefined;
   /** I/O port of an isa-debug-exit device, if wanted. */
   readonly debugExitPort?: number | undefined;
 }

@@ -19,7 +19,7 @@ export class ExecutionAddressError extends Error {}
 
 export interface CpuOptions {
   /** Entries of each TLB bank, a power of two up to TLB.ENTRIES. */
-  readonly tlbEntries?: number;
+  readonly tlbEntries?: number | undefined;
   /** Executions of a block before its region is compiled; 0 = interpreter alone. Default JIT_THRESHOLD. */
   readonly jitThreshold?: number | undefined;
   /** Bytes of WebAssembly that compiled regions may have; beyond that the least used go. Default JIT_CODE_BYTES. */

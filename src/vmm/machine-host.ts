@@ -126,6 +126,7 @@ export class MachineHost {
         createCpu(memory, map, hooks, {
           jitThreshold: config.jitThreshold,
           jitCodeBytes: config.jitCodeBytes,
+          tlbEntries: config.tlbEntries,
           compiler: this.#compiler,
           profiler: this.#profiler,
         }),
