@@ -111,6 +111,7 @@ class Vcpu implements Cpu {
         ? new LocalBackend(...backend)
         : new RemoteBackend(options.compiler, ...backend),
       cache,
+      threshold,
     );
     const interpreter = new WebAssembly.Instance(engine.interpreter, {
       env: { memory, regions: cache.table },

@@ -17,10 +17,17 @@ export interface CompiledModule {
   readonly ms: number;
 }
 
+/** What became of requests. */
+export interface Compilation {
+  readonly modules: readonly CompiledModule[];
+  /** To be asked again if their blocks are hot once more. */
+  readonly deferred: readonly CompileRequest[];
+}
+
 export interface CompilerBackend {
   request(request: CompileRequest): void;
-  /** What has been compiled since the last call. */
-  collect(): readonly CompiledModule[];
+  /** What has come of the requests since the last call. */
+  collect(): Compilation;
   /** Forgets what was requested. */
   clear(): void;
 }
@@ -40,6 +47,7 @@ export function compilePending(translator: Translator, started: number): Compile
 /** Compiles in the thread that asks, when it collects. */
 export class LocalBackend implements CompilerBackend {
   readonly #translator: Translator;
+  #deferred: CompileRequest[] = [];
   #ms = 0;
 
   constructor(
@@ -52,18 +60,20 @@ export class LocalBackend implements CompilerBackend {
 
   request(request: CompileRequest): void {
     const started = performance.now();
-    this.#translator.add(request);
+    if (this.#translator.add(request) === 'deferred') this.#deferred.push(request);
     this.#ms += performance.now() - started;
   }
 
-  collect(): readonly CompiledModule[] {
+  collect(): Compilation {
     const module = compilePending(this.#translator, performance.now() - this.#ms);
-    if (module === undefined) return [];
+    const compilation = { modules: module === undefined ? [] : [module], deferred: this.#deferred };
     this.#ms = 0;
-    return [module];
+    this.#deferred = [];
+    return compilation;
   }
 
   clear(): void {
+    this.#deferred = [];
     this.#translator.clear();
   }
 }
@@ -92,15 +102,18 @@ export class RemoteBackend implements CompilerBackend {
     this.#port.postMessage(request);
   }
 
-  collect(): readonly CompiledModule[] {
+  collect(): Compilation {
     const modules: CompiledModule[] = [];
+    const deferred: CompileRequest[] = [];
     while (this.#waiting > 0) {
       const received = receiveMessageOnPort(this.#port) as { message: RemoteAnswer } | undefined;
       if (received === undefined) break;
-      this.#waiting -= received.message.answered;
-      if (received.message.compiled !== undefined) modules.push(received.message.compiled);
+      const { answered, compiled } = received.message;
+      this.#waiting -= answered;
+      if (compiled !== undefined) modules.push(compiled);
+      deferred.push(...received.message.deferred);
     }
-    return modules;
+    return { modules, deferred };
   }
 
   clear(): void {
@@ -119,4 +132,5 @@ export interface Introduction {
 export interface RemoteAnswer {
   readonly answered: number;
   readonly compiled: CompiledModule | undefined;
+  readonly deferred: readonly CompileRequest[];
 }

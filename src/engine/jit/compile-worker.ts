@@ -21,15 +21,16 @@ function compileBatch(translator: Translator, waiting: CompileRequest[]): Remote
   const started = performance.now();
   const batch = waiting.splice(-BATCH);
   let compiled: CompiledModule | undefined;
+  let deferred: CompileRequest[] = [];
   try {
-    for (const request of batch) translator.add(request);
+    deferred = batch.filter((request) => translator.add(request) === 'deferred');
     compiled = compilePending(translator, started);
   } catch (error) {
     // The guest goes on in the interpreter.
     translator.clear();
     process.emitWarning(error as Error);
   }
-  return { answered: batch.length, compiled };
+  return { answered: batch.length, compiled, deferred };
 }
 
 function serve(port: MessagePort): void {

@@ -33,6 +33,8 @@ export class Jit {
   readonly #view: DataView;
   readonly #decoder: BlockDecoder;
   readonly #backend: CompilerBackend;
+  /** Executions of a block before it is hot. */
+  readonly #threshold: number;
   /** Requests since the last look at what has been compiled. */
   #requests = 0;
   /** How often all blocks were forgotten. */
@@ -51,7 +53,9 @@ export class Jit {
     decoder: BlockDecoder,
     backend: CompilerBackend,
     cache: CodeCache,
+    threshold: number,
   ) {
+    this.#threshold = threshold;
     this.#core = core;
     this.#cache = cache;
     this.#imports = {
@@ -110,7 +114,13 @@ export class Jit {
   /** Installs what has been compiled. */
   collect(): void {
     this.#requests = 0;
-    for (const module of this.#backend.collect()) this.#install(module);
+    const { modules, deferred } = this.#backend.collect();
+    for (const module of modules) this.#install(module);
+    for (const request of deferred) this.#countAnew(request);
+  }
+
+  #countAnew({ header, epoch }: CompileRequest): void {
+    if (epoch === this.#epoch) this.#view.setUint32(header + BLOCK.HEAT, this.#threshold, true);
   }
 
   /** Puts the functions of a module in their places. */

@@ -49,6 +49,9 @@ export interface Translation {
   readonly regions: readonly TranslatedRegion[];
 }
 
+/** What became of a request: a place in the next module, or to be asked again if the block is hot once more. */
+export type Verdict = 'taken' | 'deferred';
+
 export interface TranslatorOptions {
   readonly map: MemoryMap;
   readonly tlbEntries: number;
@@ -74,6 +77,9 @@ export class Translator {
   readonly #view: DataView;
   readonly #ram: Uint8Array;
   readonly #walker: PageWalker;
+  /** Places in regions that have not been deferred yet, of one epoch. */
+  readonly #covered = new Set<number>();
+  #epoch = 0;
   readonly #pending: { readonly request: CompileRequest; readonly graph: FlowGraph }[] = [];
 
   constructor(
@@ -98,10 +104,31 @@ export class Translator {
     this.#pending.length = 0;
   }
 
-  /** Finds the region of a block; nothing comes of it where there is no code that can be compiled. */
-  add(request: CompileRequest): void {
-    const graph = buildFlowGraph(this.#source(request), request.ramOffset & 4095, request.paging.mode);
+  /**
+   * Finds the region of a block; nothing comes of it where there is no code that can be compiled.
+   *
+   * The blocks of a loop become hot together, and the region of the first has them all. So a block that is part of
+   * another region is deferred once: if it is hot again, control gets to it by a way of its own.
+   */
+  add(request: CompileRequest): Verdict {
+    if (request.epoch !== this.#epoch) {
+      this.#epoch = request.epoch;
+      this.#covered.clear();
+    }
+    const { mode } = request.paging;
+    if (this.#covered.delete(placeKey(request.ramOffset, mode))) return 'deferred';
+    const graph = buildFlowGraph(this.#source(request), request.ramOffset & 4095, mode);
     if (graph.instructions > 0) this.#pending.push({ request, graph });
+    this.#cover(graph, mode);
+    return 'taken';
+  }
+
+  #cover(graph: FlowGraph, mode: number): void {
+    for (const node of graph.nodes.values()) {
+      if (node.kind !== 'code' || node.start === graph.start) continue;
+      const page = graph.pages.get(pageOf(node.start))!;
+      this.#covered.add(placeKey(page.ramOffset + (node.start & 4095), mode));
+    }
   }
 
   /** Writes the pending regions as one module: most of a module's cost does not depend on its size. */
@@ -200,6 +227,9 @@ export class Translator {
     return 0;
   }
 }
+
+/** Modes have fewer than 16 bits. */
+const placeKey = (ramOffset: number, mode: number): number => ramOffset * 65536 + mode;
 
 function placementOf({ placement, linear }: CompileRequest): { record: number; generation: number } {
   const isHigh = BigInt.asUintN(64, linear) >> 63n !== 0n;
