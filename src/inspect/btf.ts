@@ -52,7 +52,8 @@ export class KernelTypes {
   readonly #at: Uint32Array;
   readonly #structs = new Map<string, number>();
   readonly #enums = new Map<string, number>();
-  readonly #fields = new Map<string, Member | undefined>();
+  /** What was looked for before, by struct and field. */
+  readonly #fields = new Map<string, Map<string, Member | undefined>>();
 
   /** @param bytes the section .BTF. Throws InspectError. */
   constructor(bytes: Buffer) {
@@ -108,17 +109,26 @@ export class KernelTypes {
   }
 
   #find(struct: string, path: string): Member | undefined {
-    const key = `${struct}.${path}`;
-    if (!this.#fields.has(key)) {
-      let found: Member | undefined = { offset: 0, type: this.#structs.get(struct) ?? 0 };
-      for (const name of path.split('.')) {
-        const inner: Member | undefined = found === undefined ? undefined : this.#member(found.type, name, 0);
-        found =
-          inner === undefined ? undefined : { type: inner.type, offset: (found?.offset ?? 0) + inner.offset };
-      }
-      this.#fields.set(key, found);
+    let fields = this.#fields.get(struct);
+    if (fields === undefined) {
+      fields = new Map();
+      this.#fields.set(struct, fields);
     }
-    return this.#fields.get(key);
+    const known = fields.get(path);
+    if (known !== undefined || fields.has(path)) return known;
+    const found = this.#search(struct, path);
+    fields.set(path, found);
+    return found;
+  }
+
+  #search(struct: string, path: string): Member | undefined {
+    let found: Member | undefined = { offset: 0, type: this.#structs.get(struct) ?? 0 };
+    for (const name of path.split('.')) {
+      const inner: Member | undefined = found === undefined ? undefined : this.#member(found.type, name, 0);
+      found =
+        inner === undefined ? undefined : { type: inner.type, offset: (found?.offset ?? 0) + inner.offset };
+    }
+    return found;
   }
 
   /** A member of a struct, or of one without a name within it. */

@@ -9,12 +9,17 @@ const FRAME = 0x000f_ffff_ffff_f000n;
 /** Levels from the top: the shift of the index, and the bytes that an entry covers. */
 const SHIFTS = [39n, 30n, 21n, 12n] as const;
 const STRING_BYTES_MAX = 64 * 1024;
+const LARGE_KNOWN_MAX = 65_536;
+/** Of a string at a time: a divisor of a page. */
+const PIECE_BYTES = 256;
 
 export class LinearMemory {
   readonly #ram: Buffer;
   readonly #machine: MachineInspection;
   /** Physical address of the top-level table. */
   readonly #top: number;
+  /** Physical pages of linear ones that large pages map: the kernel's image and its map of all memory, which stay. */
+  readonly #large = new Map<number, number>();
 
   /** @param cr3 of the address space */
   constructor(machine: MachineInspection, cr3: bigint) {
@@ -26,6 +31,9 @@ export class LinearMemory {
 
   /** Guest physical address; undefined where nothing is mapped. */
   physical(linear: bigint): number | undefined {
+    const page = Number(linear >> 12n);
+    const known = this.#large.get(page);
+    if (known !== undefined) return known + Number(linear & 4095n);
     let table = this.#top;
     for (const shift of SHIFTS) {
       const at = this.#machine.ramOffset(table + Number((linear >> shift) & 511n) * 8, 8);
@@ -35,7 +43,10 @@ export class LinearMemory {
       const isPage = shift === 12n || ((entry & LARGE) !== 0n && shift < 39n);
       if (isPage) {
         const within = (1n << shift) - 1n;
-        return Number((entry & FRAME & ~within) | (linear & within));
+        const physical = Number((entry & FRAME & ~within) | (linear & within));
+        if (shift > 12n && this.#large.size < LARGE_KNOWN_MAX)
+          this.#large.set(page, physical - (physical % PAGE));
+        return physical;
       }
       table = Number(entry & FRAME);
     }
@@ -65,20 +76,23 @@ export class LinearMemory {
     return bytes;
   }
 
-  u8(linear: bigint): number {
-    return this.read(linear, 1).readUInt8(0);
-  }
-  u16(linear: bigint): number {
-    return this.read(linear, 2).readUInt16LE(0);
-  }
   u32(linear: bigint): number {
-    return this.read(linear, 4).readUInt32LE(0);
+    return this.#ram.readUInt32LE(this.#place(linear, 4));
   }
   i32(linear: bigint): number {
-    return this.read(linear, 4).readInt32LE(0);
+    return this.#ram.readInt32LE(this.#place(linear, 4));
   }
   u64(linear: bigint): bigint {
-    return this.read(linear, 8).readBigUInt64LE(0);
+    return this.#ram.readBigUInt64LE(this.#place(linear, 8));
+  }
+
+  /** RAM offset of a field, which is aligned and so in one page. */
+  #place(linear: bigint, length: number): number {
+    const physical =
+      Number(linear & 4095n) + length > PAGE ? undefined : this.physical(BigInt.asUintN(64, linear));
+    const offset = physical === undefined ? -1 : this.#machine.ramOffset(physical, length);
+    if (offset < 0) throw new InspectError(`nothing is mapped at 0x${linear.toString(16)}`);
+    return offset;
   }
 
   /** Bytes up to a NUL, or to what is not mapped. */
@@ -86,7 +100,10 @@ export class LinearMemory {
     const pieces: Buffer[] = [];
     for (let done = 0; done < bytesMax; ) {
       const at = linear + BigInt(done);
-      const piece = this.readSome(at, Math.min(bytesMax - done, PAGE - Number(at & 4095n)));
+      const piece = this.readSome(
+        at,
+        Math.min(bytesMax - done, PIECE_BYTES - (Number(at & 4095n) % PIECE_BYTES)),
+      );
       const end = piece.indexOf(0);
       pieces.push(end < 0 ? piece : piece.subarray(0, end));
       if (end >= 0 || piece.length === 0) break;

@@ -55,10 +55,18 @@ export class Task {
     const signal = this.#kernel.u64('task_struct', 'signal', this.address);
     return this.#kernel.i32('signal_struct', 'nr_threads', signal);
   }
+  get uid(): number {
+    return this.#kernel.u32('cred', 'uid', this.#cred);
+  }
+  get euid(): number {
+    return this.#kernel.u32('cred', 'euid', this.#cred);
+  }
   /** Real, effective, saved and file system id. */
   ids(kind: 'uid' | 'gid'): number[] {
-    const cred = this.#kernel.u64('task_struct', 'cred', this.address);
-    return ['', 'e', 's', 'fs'].map((which) => this.#kernel.u32('cred', `${which}${kind}`, cred));
+    return ['', 'e', 's', 'fs'].map((which) => this.#kernel.u32('cred', `${which}${kind}`, this.#cred));
+  }
+  get #cred(): bigint {
+    return this.#kernel.u64('task_struct', 'cred', this.address);
   }
   /** Saved stack pointer of one that does not run now. */
   get stackPointer(): bigint {

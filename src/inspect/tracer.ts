@@ -111,7 +111,7 @@ export class Tracer {
   #reached(kernel: LinuxKernel, kind: TraceKind): void {
     try {
       const task = currentTask(kernel);
-      const [uid = 0, euid = 0] = task.ids('uid');
+      const { uid, euid } = task;
       const who = { pid: task.tgid, ppid: task.parent.tgid, uid, euid, comm: task.comm };
       this.#onRecord({ time: Date.now(), kind, ...who, ...POINTS[kind].read(kernel, task) });
     } catch (error) {
