@@ -254,6 +254,19 @@ describe('firewalls', () => {
     ]);
   });
 
+  it('stay with a VM that is restored from a backup', async () => {
+    const api = await startHarness();
+    await api.post('/v1/firewalls', { name: 'web', rules: [ssh] }).expect(201);
+    const limits = { tx: { bits_per_second: 1e6 } };
+    await api.runVm('web-1', { nics: [{ firewalls: ['web'], limits }] });
+    await api.operate('/v1/vms/web-1/backups', { name: 'b' });
+    await api.operate('/v1/backups/b/restore', { name: 'web-2' });
+    const [was, now] = [(await api.vm('web-1')).nics[0]!, (await api.vm('web-2')).nics[0]!];
+    expect(now).toMatchObject({ network: 'default', firewalls: ['web'], limits });
+    expect(now.mac).not.toBe(was.mac);
+    expect(now.addresses).not.toEqual(was.addresses);
+  });
+
   it('are of their tenant, and their rules are checked', async () => {
     const api = await startHarness();
     const [a, b] = [await api.tokenOf('user', 'a'), await api.tokenOf('user', 'b')];

@@ -245,7 +245,7 @@ export class Backups {
   ): void {
     const { store } = this.#deps;
     const config: BackupConfig = {
-      networks: store.vms.nicsOf(vm.id).map((nic) => nic.network_name),
+      ...this.#deps.nics.saved(vm.id),
       debugExitPort: vm.debug_exit_port,
     };
     const now = Date.now();

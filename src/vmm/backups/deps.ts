@@ -6,7 +6,7 @@ import type { HostPaths } from '../host-paths.ts';
 import type { Operations } from '../operations.ts';
 import type { Log } from '../ports.ts';
 import type { Disks } from '../services/disks.ts';
-import type { Nics } from '../services/nics.ts';
+import type { Nics, SavedNics } from '../services/nics.ts';
 import type { Supervisor } from '../services/supervisor.ts';
 import type { Vms } from '../services/vms.ts';
 import type { BackupStores } from './stores.ts';
@@ -28,7 +28,6 @@ export interface BackupDeps {
 }
 
 /** `backups.config`: what a restore needs beside the columns. */
-export interface BackupConfig {
-  readonly networks: readonly string[];
+export interface BackupConfig extends SavedNics {
   readonly debugExitPort: number | null;
 }

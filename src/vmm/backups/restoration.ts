@@ -127,7 +127,7 @@ export class BackupRestoration {
       autostart: payload.autostart ?? 'last-state',
       debugExitPort: config.debugExitPort,
       labels: payload.labels ?? {},
-      nics: payload.isolated === true ? [] : nics.planAgain(vmId, tenant, config.networks),
+      nics: payload.isolated === true ? [] : nics.planAgain(vmId, tenant, config),
     });
   }
 

@@ -25,6 +25,13 @@ export interface NewNic {
   readonly settings: NicSettings;
 }
 
+/** Of a VM, for another one that is made after it. */
+export interface SavedNics {
+  readonly networks: readonly string[];
+  /** Missing in what an earlier version or another daemon has written. */
+  readonly cards?: readonly { readonly network: string; readonly settings: NicSettings }[];
+}
+
 export class Nics {
   readonly #deps: NicDeps;
 
@@ -64,17 +71,33 @@ export class Nics {
    * For a VM made after another one. A network may have been deleted since: its card is left out, as on a machine moved
    * to another place.
    */
-  planAgain(vmId: string, tenant: string, networks: readonly string[]): NewNic[] {
+  planAgain(vmId: string, tenant: string, { networks, cards }: SavedNics): NewNic[] {
     const who = { ...SYSTEM, role: 'user', tenant } as const;
     const made: NewNic[] = [];
-    for (const network of networks) {
+    for (const { network, settings } of cards ?? networks.map((name) => ({ network: name, settings: {} }))) {
       try {
-        made.push(this.plan(who, vmId, `eth${made.length}`, { network }));
+        const planned = this.plan(who, vmId, `eth${made.length}`, { network });
+        made.push({ ...planned, settings: this.#withoutDeleted(settings) });
       } catch (error) {
         if (!(error instanceof AppError && error.code === 'not_found')) throw error;
       }
     }
     return made;
+  }
+
+  /** What another VM's cards are made of: VLANs, limits, protection and firewalls stay, addresses do not. */
+  saved(vmId: string): Required<SavedNics> {
+    const cards = this.#deps.store.vms.nicsOf(vmId).map((nic) => ({
+      network: nic.network_name,
+      settings: settingsOf(nic),
+    }));
+    return { networks: cards.map(({ network }) => network), cards };
+  }
+
+  #withoutDeleted({ firewalls, ...settings }: NicSettings): NicSettings {
+    if (firewalls === undefined) return settings;
+    const there = new Set(this.#deps.store.firewalls.all(firewalls).map(({ id }) => id));
+    return { ...settings, firewalls: firewalls.filter((id) => there.has(id)) };
   }
 
   /** Writes a network card down, with its addresses. `already_exists` for a MAC or IP address that another has. */

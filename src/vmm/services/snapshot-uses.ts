@@ -135,7 +135,7 @@ export class SnapshotUses {
       autostart: body.autostart ?? 'last-state',
       debugExitPort: config.debugExitPort,
       labels: body.labels ?? {},
-      nics: this.#deps.nics.planAgain(id, tenant, config.networks),
+      nics: this.#deps.nics.planAgain(id, tenant, config),
     });
     for (const row of store.snapshots.disks([snapshot.id])) this.#cloneDisk(id, tenant, row, files);
   }

@@ -20,7 +20,7 @@ import { layerFile, newLayerFile } from './layer-files.ts';
 import type { LayerMergeDeps, LayerMerges } from './layer-merges.ts';
 import { makeTops, type NewTop, newTopRow } from './layer-tops.ts';
 import { nameTaken } from './networks.ts';
-import type { Nics } from './nics.ts';
+import type { Nics, SavedNics } from './nics.ts';
 import type { Vms } from './vms.ts';
 
 export interface SnapshotDeps extends LayerMergeDeps {
@@ -32,8 +32,7 @@ export interface SnapshotDeps extends LayerMergeDeps {
 }
 
 /** `vm_snapshots.config`: what a clone needs beside the columns. */
-export interface SnapshotConfig {
-  readonly networks: readonly string[];
+export interface SnapshotConfig extends SavedNics {
   readonly debugExitPort: number | null;
 }
 
@@ -174,7 +173,7 @@ export class Snapshots {
 
   #newRow(id: string, name: string, vm: VmRow, running: boolean): Omit<VmSnapshotRow, 'seq' | 'vm_name'> {
     const config: SnapshotConfig = {
-      networks: this.#deps.store.vms.nicsOf(vm.id).map((nic) => nic.network_name),
+      ...this.#deps.nics.saved(vm.id),
       debugExitPort: vm.debug_exit_port,
     };
     const now = Date.now();
