@@ -123,7 +123,9 @@ function shift(i: Instruction, count: number | undefined): void {
     return;
   }
   const masked = count & (width === 64 ? 63 : 31);
-  if (masked !== 0) i.modify(width, (r) => i.emit(`${name}${width}.ri`, r, ZERO, masked));
+  // By more than 1 OF is not defined, which is cheaper.
+  const form = masked === 1 || name === 'rcl' || name === 'rcr' ? 'ri' : 'rn';
+  if (masked !== 0) i.modify(width, (r) => i.emit(`${name}${width}.${form}`, r, ZERO, masked));
   else i.modify(width, (r) => i.emit(`mov${width}.rr`, r, r));
 }
 for (const low of [0, 1]) {

@@ -22,82 +22,114 @@ const constant = (e: Emitter, value: number): Push => {
   return () => e.w.i64(BigInt(value));
 };
 
-type Shift = (e: Emitter, width: Width) => void;
+/** A shift or rotate of VALUE by COUNT, which is not 0. */
+interface Shift {
+  /** A rotate changes CF and OF only. */
+  readonly rotates: boolean;
+  /** Computes RESULT. */
+  result(e: Emitter, width: Width): void;
+  /** Pushes CF, the last bit shifted out, as i32. */
+  carry(e: Emitter, width: Width): void;
+  /** Pushes CF ^ OF, where the count is 1. */
+  overflow(e: Emitter, width: Width): void;
+}
 
-/** Each computes RESULT from VALUE and COUNT (not 0) and sets the flags. */
 const SHIFTS: Readonly<Record<string, Shift>> = {
-  shl(e, width) {
-    const { w } = e;
-    w.get(e.i64[VALUE]);
-    w.get(e.i64[COUNT]);
-    w.op('i64.shl');
-    w.set(e.i64[RESULT]);
-    // CF is the last bit shifted out; with more than `width` places it is 0.
-    const cf = (): void => {
-      if (width === 64) {
-        bit(e, e.i64[VALUE], () => {
-          w.i64(64n);
-          w.get(e.i64[COUNT]);
-          w.op('i64.sub');
-        });
-      } else bit(e, e.i64[RESULT], constant(e, width));
-    };
-    flagsShift(e, width, cf, () => bit(e, e.i64[RESULT], constant(e, width - 1)), e.i64[RESULT]);
+  shl: {
+    rotates: false,
+    result(e) {
+      e.w.get(e.i64[VALUE]);
+      e.w.get(e.i64[COUNT]);
+      e.w.op('i64.shl');
+      e.w.set(e.i64[RESULT]);
+    },
+    carry(e, width) {
+      // With more than `width` places it is 0.
+      if (width !== 64) {
+        bit(e, e.i64[RESULT], constant(e, width));
+        return;
+      }
+      bit(e, e.i64[VALUE], () => {
+        e.w.i64(64n);
+        e.w.get(e.i64[COUNT]);
+        e.w.op('i64.sub');
+      });
+    },
+    overflow: (e, width) => bit(e, e.i64[RESULT], constant(e, width - 1)),
   },
-  shr(e, width) {
-    const { w } = e;
-    w.get(e.i64[VALUE]);
-    w.get(e.i64[COUNT]);
-    w.op('i64.shr_u');
-    w.set(e.i64[RESULT]);
-    const cf = (): void => lastOut(e);
-    flagsShift(
-      e,
-      width,
-      cf,
-      () => {
-        cf();
-        bit(e, e.i64[VALUE], constant(e, width - 1));
-        w.op('i32.xor');
-      },
-      e.i64[RESULT],
-    );
+  shr: {
+    rotates: false,
+    result(e) {
+      e.w.get(e.i64[VALUE]);
+      e.w.get(e.i64[COUNT]);
+      e.w.op('i64.shr_u');
+      e.w.set(e.i64[RESULT]);
+    },
+    carry: lastOut,
+    overflow(e, width) {
+      lastOut(e);
+      bit(e, e.i64[VALUE], constant(e, width - 1));
+      e.w.op('i32.xor');
+    },
   },
-  sar(e, width) {
-    const { w } = e;
-    signExtend(e, width, () => w.get(e.i64[VALUE]));
-    w.set(e.i64[VALUE]);
-    w.get(e.i64[VALUE]);
-    w.get(e.i64[COUNT]);
-    w.op('i64.shr_s');
-    w.set(e.i64[RESULT]);
-    const cf = (): void => {
-      // an arithmetic shift: beyond the width the sign keeps coming out
-      w.get(e.i64[VALUE]);
-      w.get(e.i64[COUNT]);
-      w.i64(1n);
-      w.op('i64.sub');
-      w.op('i64.shr_s');
-      w.op('i32.wrap_i64');
-      w.i32(1);
-      w.op('i32.and');
-    };
-    flagsShift(e, width, cf, cf, e.i64[RESULT]);
+  sar: {
+    rotates: false,
+    result(e, width) {
+      signExtend(e, width, () => e.w.get(e.i64[VALUE]));
+      e.w.set(e.i64[VALUE]);
+      e.w.get(e.i64[VALUE]);
+      e.w.get(e.i64[COUNT]);
+      e.w.op('i64.shr_s');
+      e.w.set(e.i64[RESULT]);
+    },
+    carry: arithmeticLastOut,
+    overflow: arithmeticLastOut,
   },
-  rol(e, width) {
-    rotate(e, width, 'left');
-    const low = (): void => bit(e, e.i64[RESULT], constant(e, 0));
-    flagsRotate(e, low, () => bit(e, e.i64[RESULT], constant(e, width - 1)));
+  rol: {
+    rotates: true,
+    result: (e, width) => rotate(e, width, 'left'),
+    carry: (e) => bit(e, e.i64[RESULT], constant(e, 0)),
+    overflow: (e, width) => bit(e, e.i64[RESULT], constant(e, width - 1)),
   },
-  ror(e, width) {
-    rotate(e, width, 'right');
-    const high = (): void => bit(e, e.i64[RESULT], constant(e, width - 1));
-    flagsRotate(e, high, () => bit(e, e.i64[RESULT], constant(e, width - 2)));
+  ror: {
+    rotates: true,
+    result: (e, width) => rotate(e, width, 'right'),
+    carry: (e, width) => bit(e, e.i64[RESULT], constant(e, width - 1)),
     // CF = MSB and OF = MSB ^ next bit, so CF ^ OF = the next bit.
+    overflow: (e, width) => bit(e, e.i64[RESULT], constant(e, width - 2)),
   },
-  rcl: (e, width) => throughCarry(e, width, 'rotateCarryLeft'),
-  rcr: (e, width) => throughCarry(e, width, 'rotateCarryRight'),
 };
+
+/** The last bit that SAR moves out: beyond the width the sign keeps coming. */
+function arithmeticLastOut(e: Emitter): void {
+  const { w } = e;
+  w.get(e.i64[VALUE]);
+  w.get(e.i64[COUNT]);
+  w.i64(1n);
+  w.op('i64.sub');
+  w.op('i64.shr_s');
+  w.op('i32.wrap_i64');
+  w.i32(1);
+  w.op('i32.and');
+}
+
+/** Shifts with all flags as for a count of 1. */
+function shiftWithOverflow(e: Emitter, width: Width, shift: Shift): void {
+  const carry = (): void => shift.carry(e, width);
+  const overflow = (): void => shift.overflow(e, width);
+  shift.result(e, width);
+  if (shift.rotates) flagsRotate(e, carry, overflow);
+  else flagsShift(e, width, carry, overflow, e.i64[RESULT]);
+}
+
+/** Shifts by more than 1, where OF is not defined: it stays, or is clear. */
+function shiftWithoutOverflow(e: Emitter, width: Width, shift: Shift): void {
+  shift.result(e, width);
+  shift.carry(e, width);
+  e.w.set(e.i32[0]);
+  if (!shift.rotates) e.flags.logic(width, e.i64[RESULT]);
+  e.flags.setCarry(e.i32[0]);
+}
 
 /** Pushes bit COUNT - 1 of VALUE: the last bit that a right shift moves out. */
 function lastOut(e: Emitter): void {
@@ -147,31 +179,51 @@ function maskCount(e: Emitter, width: Width): void {
   e.w.op('i64.and');
 }
 
-for (const [name, shift] of Object.entries(SHIFTS)) {
-  for (const width of WIDTHS) {
-    // By an immediate, which the decoder has masked and found not 0.
-    defineUop(`${name}${width}.ri`, (e) => {
-      e.reg('a', width);
-      e.w.set(e.i64[VALUE]);
-      e.imm();
-      e.w.set(e.i64[COUNT]);
-      shift(e, width);
-      e.setReg('a', width, () => e.w.get(e.i64[RESULT]));
-    });
-    defineUop(`${name}${width}.rc`, (e) => {
-      e.reg('a', width);
-      e.w.tee(e.i64[VALUE]);
-      e.w.set(e.i64[RESULT]);
-      e.fixed(RCX, 8);
-      maskCount(e, width);
-      e.w.tee(e.i64[COUNT]);
-      e.w.i64(0n);
-      e.w.op('i64.ne');
-      e.w.if();
-      e.flags.conditionally(() => shift(e, width));
-      e.w.end();
-      e.setReg('a', width, () => e.w.get(e.i64[RESULT]));
-    });
+type Operation = (e: Emitter, width: Width) => void;
+
+/** By an immediate, which the decoder has masked and found not 0. */
+function defineImmediate(name: string, width: Width, operate: Operation): void {
+  defineUop(name, (e) => {
+    e.reg('a', width);
+    e.w.set(e.i64[VALUE]);
+    e.imm();
+    e.w.set(e.i64[COUNT]);
+    operate(e, width);
+    e.setReg('a', width, () => e.w.get(e.i64[RESULT]));
+  });
+}
+
+/** By CL. */
+function defineCounted(name: string, width: Width, operate: Operation): void {
+  defineUop(name, (e) => {
+    e.reg('a', width);
+    e.w.tee(e.i64[VALUE]);
+    e.w.set(e.i64[RESULT]);
+    e.fixed(RCX, 8);
+    maskCount(e, width);
+    e.w.tee(e.i64[COUNT]);
+    e.w.i64(0n);
+    e.w.op('i64.ne');
+    e.w.if();
+    e.flags.conditionally(() => operate(e, width));
+    e.w.end();
+    e.setReg('a', width, () => e.w.get(e.i64[RESULT]));
+  });
+}
+
+for (const width of WIDTHS) {
+  for (const [name, shift] of Object.entries(SHIFTS)) {
+    const byOne: Operation = (e) => shiftWithOverflow(e, width, shift);
+    defineImmediate(`${name}${width}.ri`, width, byOne);
+    defineImmediate(`${name}${width}.rn`, width, (e) => shiftWithoutOverflow(e, width, shift));
+    defineCounted(`${name}${width}.rc`, width, byOne);
+  }
+  for (const [name, core] of [
+    ['rcl', 'rotateCarryLeft'],
+    ['rcr', 'rotateCarryRight'],
+  ] as const) {
+    defineImmediate(`${name}${width}.ri`, width, (e) => throughCarry(e, width, core));
+    defineCounted(`${name}${width}.rc`, width, (e) => throughCarry(e, width, core));
   }
 }
 
