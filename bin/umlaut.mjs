@@ -12,7 +12,7 @@ const NODE_MAJOR = 26;
  * What Node and V8 are started with; src/engine/v8.ts has what they are told later. Measured with the Node that package.json names.
  * A small young generation: V8 would let it grow to 64 MB, and a guest leaves next to no garbage.
  */
-const NODE_FLAGS = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1'];
+const NODE_FLAGS = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=4'];
 /**
  * glibc keeps what V8's compilers have freed, in an arena for each thread, unless it is told to give it back.
  * Node's cache of compiled JavaScript is off: with code from it the decoder made wrong micro-ops.

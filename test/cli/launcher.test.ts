@@ -69,7 +69,7 @@ describe.each([
     );
     const { stdout } = spawnSync(process.execPath, [...flags, launcher], { encoding: 'utf8' });
     const [started, cacheIsOff] = JSON.parse(stdout) as [string[], string];
-    expect(started).toContain('--max-semi-space-size=1');
+    expect(started).toContain('--max-semi-space-size=4');
     expect(cacheIsOff).toBe('1');
     const known = spawnSync(process.execPath, ['--v8-options'], { encoding: 'utf8' }).stdout;
     expect(known).toContain('--max-semi-space-size');

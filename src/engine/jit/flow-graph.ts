@@ -15,7 +15,7 @@ import {
 } from './code-reader.ts';
 
 /** Instructions in a region, copies counted. */
-const MAX_INSTRUCTIONS = 400;
+const MAX_INSTRUCTIONS = 200;
 /** Instructions of a function that is copied to where it is called, and how deep such copies nest. */
 const MAX_COPIED = 32;
 const MAX_DEPTH = 6;
