@@ -16,6 +16,8 @@ import {
 
 /** Instructions in a region, copies counted. */
 const MAX_INSTRUCTIONS = 200;
+/** The same for a region of which more goes straight on from its entry: long loop bodies without a branch. */
+const MAX_STRAIGHT = 1000;
 /** Instructions of a function that is copied to where it is called, and how deep such copies nest. */
 const MAX_COPIED = 32;
 const MAX_DEPTH = 6;
@@ -146,7 +148,8 @@ class GraphBuilder {
   /** Takes the instructions from `start` straight on; where else control can go is added to the work. */
   #follow(of: FunctionCopy, start: number): void {
     let at = start;
-    while (!of.instructions.has(at) && this.#instructions < MAX_INSTRUCTIONS) {
+    const most = this.#instructions === 0 ? MAX_STRAIGHT : MAX_INSTRUCTIONS;
+    while (!of.instructions.has(at) && this.#instructions < most) {
       const instruction = this.#code.at(at);
       if (instruction === undefined) return;
       of.instructions.add(at);
