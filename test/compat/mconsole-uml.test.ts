@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
 import { cpioArchive } from '../../src/images/cpio.ts';
 import { umlMconsole, until } from '../support/mconsole-client.ts';
-import { imageObstacle, testImage } from '../support/test-image.ts';
+import { requireTestImage } from '../support/test-image.ts';
 import { requireTool, skipTest } from '../support/tools.ts';
 
 const LAUNCHER = fileURLToPath(new URL('../../bin/umlaut.mjs', import.meta.url));
@@ -180,11 +180,7 @@ test(
   'a machine of ours answers as User Mode Linux does',
   async () => {
     const uml = requireTool('linux.uml', 'user-mode-linux');
-    const image = await testImage().catch((error: unknown) => {
-      const obstacle = imageObstacle(error);
-      if (obstacle === undefined) throw error;
-      return skipTest(obstacle);
-    });
+    const image = await requireTestImage();
     const ask = async (name: string, command: string, args: readonly string[]): Promise<unknown[]> => {
       const { folder, words } = prepare();
       for (const file of ['root_fs', 'other', 'other2'])

@@ -1,36 +1,14 @@
 /** Disks under a guest that runs: what it discards, a full host disk, and limits. */
-import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { ConsoleSession } from '../support/console-session.ts';
-import { Daemon } from '../support/daemon.ts';
+import { useImageDaemon } from '../support/e2e-daemon.ts';
 import { resizeFileSystem, smallFileSystem } from '../support/storage.ts';
-import { imageObstacle } from '../support/test-image.ts';
-import { skipTest } from '../support/tools.ts';
 
 const MINUTE_MS = 60_000;
 const MIB = 1024 * 1024;
 
-let home: string;
-let daemon: Daemon;
-let obstacle: string | undefined;
-
-beforeAll(async () => {
-  home = fs.mkdtempSync(path.join(os.tmpdir(), 'umlaut-disks-'));
-  daemon = await Daemon.start(home);
-  try {
-    await daemon.importTestImage();
-  } catch (error) {
-    obstacle = imageObstacle(error);
-    if (obstacle === undefined) throw error;
-  }
-}, 10 * MINUTE_MS);
-
-afterAll(async () => {
-  await daemon?.stop();
-  fs.rmSync(home, { recursive: true, force: true });
-}, MINUTE_MS);
+const daemon = useImageDaemon();
 
 async function allocated(disk: string): Promise<number> {
   return (await daemon.client.getDisk(disk)).allocated_bytes;
@@ -49,15 +27,12 @@ async function bootWith(name: string, disks: readonly string[]): Promise<Console
     nics: [],
     disks: disks.map((disk) => ({ disk })),
   });
-  const session = await daemon.boot(name);
-  await session.check('dmesg -n 1');
-  return session;
+  return daemon.boot(name);
 }
 
 test(
   'fstrim in the guest makes the files of its disks on the host smaller',
   async () => {
-    if (obstacle !== undefined) skipTest(obstacle);
     const { client } = daemon;
     await client.createDisk({ name: 'trimmed', size_bytes: 96 * MIB });
     const session = await bootWith('trim', ['trimmed']);
@@ -97,9 +72,8 @@ test(
 test(
   'a full host disk is an error in the guest, or stops the VM until there is space',
   async () => {
-    if (obstacle !== undefined) skipTest(obstacle);
     const { client } = daemon;
-    const folder = smallFileSystem('8m', path.join(home, 'disks'));
+    const folder = smallFileSystem('8m', path.join(daemon.home, 'disks'));
     await client.createDisk({ name: 'reports', size_bytes: 24 * MIB });
     await client.createDisk({ name: 'pauses', size_bytes: 24 * MIB, on_error: 'pause' });
     const session = await bootWith('full', ['reports', 'pauses']);
@@ -141,7 +115,6 @@ test(
 test(
   'a limit that is set on a running VM slows the guest down, and goes when it is taken away',
   async () => {
-    if (obstacle !== undefined) skipTest(obstacle);
     const { client } = daemon;
     await client.createDisk({ name: 'limited', size_bytes: 16 * MIB });
     const session = await bootWith('slow', ['limited']);

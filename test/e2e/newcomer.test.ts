@@ -2,46 +2,18 @@
  * What a newcomer does first, against the running daemon over HTTP and WebSocket, in this order.
  * Each test goes on from where the one before left off.
  */
-import * as fs from 'node:fs';
-import * as os from 'node:os';
-import * as path from 'node:path';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { ConsoleSession } from '../support/console-session.ts';
-import { Daemon } from '../support/daemon.ts';
-import { imageObstacle } from '../support/test-image.ts';
-import { skipTest } from '../support/tools.ts';
+import { useImageDaemon } from '../support/e2e-daemon.ts';
 
 const MINUTE_MS = 60_000;
 const MEMORY_BYTES = 128 * 1024 * 1024;
 const SECOND_DISK_BYTES = 16 * 1024 * 1024;
 const HAS_ADDRESS = 'until ip -4 addr show dev eth0 | grep -q inet; do usleep 200000; done';
 
-let home: string;
-let daemon: Daemon;
+const daemon = useImageDaemon();
 let alpha: ConsoleSession;
 let beta: ConsoleSession;
-/** Why there is no image to boot. */
-let obstacle: string | undefined;
-
-beforeAll(async () => {
-  home = fs.mkdtempSync(path.join(os.tmpdir(), 'umlaut-e2e-'));
-  daemon = await Daemon.start(home);
-  try {
-    await daemon.importTestImage();
-  } catch (error) {
-    obstacle = imageObstacle(error);
-    if (obstacle === undefined) throw error;
-  }
-}, 10 * MINUTE_MS);
-
-beforeEach(() => {
-  if (obstacle !== undefined) skipTest(obstacle);
-});
-
-afterAll(async () => {
-  await daemon?.stop();
-  fs.rmSync(home, { recursive: true, force: true });
-}, MINUTE_MS);
 
 async function halt(vm: string, session: ConsoleSession): Promise<void> {
   session.close();
@@ -173,7 +145,7 @@ describe('a newcomer', () => {
       beta.close();
       const before = await inventory();
       await daemon.stop();
-      await daemon.startAgain();
+      await daemon.start();
       await expectEverything(before);
     },
     5 * MINUTE_MS,
@@ -184,7 +156,7 @@ describe('a newcomer', () => {
     async () => {
       const before = await inventory();
       await daemon.kill();
-      await daemon.startAgain();
+      await daemon.start();
       await expectEverything(before);
       expect(await daemon.client.mconsole('alpha', 'config ubd1=data')).toMatchObject({ ok: true });
       alpha = await daemon.boot('alpha');

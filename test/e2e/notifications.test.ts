@@ -1,38 +1,11 @@
 /** What the daemon tells of a guest of the default image: that it is up, that it hangs, that it has panicked. */
-import * as fs from 'node:fs';
-import * as os from 'node:os';
-import * as path from 'node:path';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Event } from '../../src/contracts/api/index.ts';
-import { Daemon } from '../support/daemon.ts';
-import { imageObstacle } from '../support/test-image.ts';
-import { skipTest } from '../support/tools.ts';
+import { useImageDaemon } from '../support/e2e-daemon.ts';
 
 const MINUTE_MS = 60_000;
 
-let home: string;
-let daemon: Daemon;
-let obstacle: string | undefined;
-
-beforeAll(async () => {
-  home = fs.mkdtempSync(path.join(os.tmpdir(), 'umlaut-e2e-'));
-  daemon = await Daemon.start(home);
-  try {
-    await daemon.importTestImage();
-  } catch (error) {
-    obstacle = imageObstacle(error);
-    if (obstacle === undefined) throw error;
-  }
-}, 10 * MINUTE_MS);
-
-beforeEach(() => {
-  if (obstacle !== undefined) skipTest(obstacle);
-});
-
-afterAll(async () => {
-  await daemon?.stop();
-  fs.rmSync(home, { recursive: true, force: true });
-}, MINUTE_MS);
+const daemon = useImageDaemon();
 
 test(
   'a login prompt, a hang and a panic are events',

@@ -3,16 +3,12 @@
  * its root file system, and numbered blocks on a second disk. What the copy has of both must fit together.
  */
 import { execFile } from 'node:child_process';
-import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { findTool } from '../../src/images/tools.ts';
 import type { ConsoleSession } from '../support/console-session.ts';
-import { Daemon } from '../support/daemon.ts';
-import { imageObstacle } from '../support/test-image.ts';
-import { skipTest } from '../support/tools.ts';
+import { useImageDaemon } from '../support/e2e-daemon.ts';
 
 const run = promisify(execFile);
 const MINUTE_MS = 60_000;
@@ -35,30 +31,7 @@ done
 `;
 const READER = `for s in $(seq 0 ${SLOTS - 1}); do dd if=/dev/vdb bs=4096 skip=$((s * 256)) count=1 2>/dev/null | tr -d ' '; echo; done`;
 
-let home: string;
-let daemon: Daemon;
-let obstacle: string | undefined;
-
-beforeAll(async () => {
-  home = fs.mkdtempSync(path.join(os.tmpdir(), 'umlaut-backup-'));
-  daemon = await Daemon.start(home);
-  try {
-    await daemon.importTestImage();
-  } catch (error) {
-    obstacle = imageObstacle(error);
-    if (obstacle === undefined) throw error;
-  }
-}, 10 * MINUTE_MS);
-
-afterAll(async () => {
-  await daemon?.stop();
-  fs.rmSync(home, { recursive: true, force: true });
-}, MINUTE_MS);
-
-/** Kernel messages (a link that comes up late) must not get between the lines that are read from the console. */
-async function quietKernel(session: ConsoleSession): Promise<void> {
-  await session.run('dmesg -n 1');
-}
+const daemon = useImageDaemon();
 
 async function progress(session: ConsoleSession): Promise<number> {
   return Number(await session.check('cat /root/log'));
@@ -74,13 +47,11 @@ function slotsAfter(last: number): number[] {
 test(
   'a backup of a writing guest is consistent to one moment',
   async () => {
-    if (obstacle !== undefined) skipTest(obstacle);
     const { client } = daemon;
     await client.createVm({ name: 'writer', memory_bytes: 128 * MIB });
     await client.createDisk({ name: 'slots', size_bytes: SLOTS * MIB });
     await client.mconsole('writer', 'config ubd1=slots');
     const writer = await daemon.boot('writer');
-    await quietKernel(writer);
     // Data all over, so that the copy takes a while.
     await writer.check('dd if=/dev/urandom of=/tmp/piece bs=65536 count=16');
     await writer.check(
@@ -106,7 +77,6 @@ test(
     await daemon.finish(await client.restoreBackup(backup, { name: 'copy' }));
     await checkFileSystem();
     const copy = await daemon.boot('copy');
-    await quietKernel(copy);
     const last = await progress(copy);
     // The guest shows a number once it is renamed, the disk has it for certain after the sync behind that.
     expect(last).toBeGreaterThanOrEqual(before - 1);
@@ -126,7 +96,7 @@ async function checkFileSystem(): Promise<void> {
   const e2fsck = findTool('e2fsck');
   if (e2fsck === undefined) return;
   const { id } = await daemon.client.getVm('copy');
-  const root = path.join(home, 'vms', id, 'ubd0.img');
+  const root = path.join(daemon.home, 'vms', id, 'ubd0.img');
   await run(e2fsck, ['-y', '-E', 'journal_only', root]);
   await run(e2fsck, ['-f', '-n', root]);
 }

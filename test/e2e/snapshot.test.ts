@@ -1,38 +1,11 @@
 /** A guest whose disks are frozen, merged and rolled back under it while it writes. */
-import * as fs from 'node:fs';
-import * as os from 'node:os';
-import * as path from 'node:path';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
-import { Daemon } from '../support/daemon.ts';
-import { imageObstacle } from '../support/test-image.ts';
-import { skipTest } from '../support/tools.ts';
+import { expect, test } from 'vitest';
+import { useImageDaemon } from '../support/e2e-daemon.ts';
 
 const MINUTE_MS = 60_000;
 const MIB = 1024 * 1024;
 
-let home: string;
-let daemon: Daemon;
-let obstacle: string | undefined;
-
-beforeAll(async () => {
-  home = fs.mkdtempSync(path.join(os.tmpdir(), 'umlaut-snapshot-'));
-  daemon = await Daemon.start(home);
-  try {
-    await daemon.importTestImage();
-  } catch (error) {
-    obstacle = imageObstacle(error);
-    if (obstacle === undefined) throw error;
-  }
-}, 10 * MINUTE_MS);
-
-beforeEach(() => {
-  if (obstacle !== undefined) skipTest(obstacle);
-});
-
-afterAll(async () => {
-  await daemon?.stop();
-  fs.rmSync(home, { recursive: true, force: true });
-}, MINUTE_MS);
+const daemon = useImageDaemon();
 
 test(
   'snapshots of a writing guest are deleted while it runs, and what is left is gone back to',
@@ -42,7 +15,6 @@ test(
     await client.createDisk({ name: 'data', size_bytes: 16 * MIB });
     await client.attachDisk('web', { disk: 'data' });
     const guest = await daemon.boot('web');
-    await guest.check('dmesg -n 1');
     await guest.check('echo first > /root/file && sync');
     await client.createSnapshot('web', { name: 'first' });
     await guest.check('echo second > /root/file && sync');
@@ -63,7 +35,6 @@ test(
 
     await daemon.finish(await client.rollbackSnapshot('web', 'first', { force: true }));
     await guest.login();
-    await guest.check('dmesg -n 1');
     expect(await guest.check('cat /root/file')).toBe('first');
     expect(await guest.run('ls /root/stopped')).toMatchObject({ status: 1 });
     guest.close();

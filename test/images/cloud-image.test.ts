@@ -10,8 +10,8 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Image } from '../../src/images/index.ts';
 import { Daemon } from '../support/daemon.ts';
 import { writePartitioned } from '../support/partition-table.ts';
-import { imageObstacle, TEST_IMAGE_FOLDER, testImage } from '../support/test-image.ts';
-import { requireTool, skipTest } from '../support/tools.ts';
+import { requireTestImage, TEST_IMAGE_FOLDER } from '../support/test-image.ts';
+import { requireTool } from '../support/tools.ts';
 
 const MINUTE_MS = 60_000;
 const MIB = 1024 * 1024;
@@ -67,11 +67,7 @@ function cloudImage({ disk, kernel, initrd }: Image): string {
 test(
   'a cloud image is imported without a kernel and boots with its own',
   async () => {
-    const image = await testImage().catch((error: unknown) => {
-      const obstacle = imageObstacle(error);
-      if (obstacle === undefined) throw error;
-      return skipTest(obstacle);
-    });
+    const image = await requireTestImage();
     const disk = cloudImage(image);
     const { client } = daemon;
     await daemon.finish(await client.importImage({ name: 'cloud', disk }), 'image');

@@ -2,18 +2,16 @@
 import { once } from 'node:events';
 import * as fs from 'node:fs';
 import { connect } from 'node:net';
-import * as os from 'node:os';
-import * as path from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
-import { Daemon } from '../support/daemon.ts';
-import { imageObstacle } from '../support/test-image.ts';
-import { skipTest } from '../support/tools.ts';
+import { expect, test } from 'vitest';
+import { useImageDaemon } from '../support/e2e-daemon.ts';
 
 const MINUTE_MS = 60_000;
 const MIB = 1024 * 1024;
 const FLOOD_MIB = Number(process.env.UMLAUT_FLOOD_MIB ?? 1024);
 /** Of buffers, and what the daemon's heap grows by itself. */
 const GROWTH_BYTES_MAX = 96 * MIB;
+
+const daemon = useImageDaemon();
 
 function residentBytes(pid: number): number {
   const status = fs.readFileSync(`/proc/${pid}/status`, 'utf8');
@@ -23,20 +21,8 @@ function residentBytes(pid: number): number {
 test(
   'a flood takes no memory and stops nobody',
   async () => {
-    const home = fs.mkdtempSync(path.join(os.tmpdir(), 'umlaut-flood-'));
-    const daemon = await Daemon.start(home);
-    onTestFinished(async () => {
-      await daemon.stop();
-      fs.rmSync(home, { recursive: true, force: true });
-    });
-    await daemon.importTestImage().catch((error: unknown) => {
-      const obstacle = imageObstacle(error);
-      if (obstacle === undefined) throw error;
-      return skipTest(obstacle);
-    });
     await daemon.client.createVm({ name: 'web', memory_bytes: 128 * MIB });
     const session = await daemon.boot('web');
-    await session.check('dmesg -n 1');
     await daemon.client.updateConsole('web', 'con1', 'null');
     await session.check('until stty -F /dev/hvc1 raw -echo 2>/dev/null; do usleep 100000; done');
 

@@ -54,13 +54,14 @@ export class ConsoleSession {
     this.#unread = '';
   }
 
-  /** From the login prompt to the shell's. Boots may come before. */
+  /** From the login prompt to the shell's, where the kernel keeps quiet from then on. Boots may come before. */
   async login(): Promise<void> {
     await this.expect(/login: /, BOOT_MS);
     this.send('root\n');
     await this.expect(/[Pp]assword: /);
     this.send(`${ROOT_PASSWORD}\n`);
     await this.expect(/# /);
+    await this.check('dmesg -n 1');
   }
 
   /**

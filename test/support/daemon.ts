@@ -19,30 +19,31 @@ const OUTPUT_TAIL = 8000;
 
 export class Daemon {
   readonly home: string;
-  readonly url: string;
-  readonly #port: number;
   readonly #options: readonly string[];
-  #process: ChildProcess;
+  #port = 0;
+  #process: ChildProcess | undefined;
   #output = '';
 
-  private constructor(home: string, port: number, options: readonly string[]) {
+  /** Of a daemon that does not run yet, with more options of the command. `home` is the caller's to remove. */
+  constructor(home: string, options: readonly string[] = []) {
     this.home = home;
-    this.#port = port;
     this.#options = options;
-    this.url = `http://127.0.0.1:${port}`;
-    this.#process = this.#spawn();
   }
 
-  /** Starts it, with more options of the command, and waits until it answers. `home` is the caller's to remove. */
+  /** A daemon that runs. */
   static async start(home: string, options: readonly string[] = []): Promise<Daemon> {
-    const daemon = new Daemon(home, await freePort(), options);
-    await daemon.#untilReady();
+    const daemon = new Daemon(home, options);
+    await daemon.start();
     return daemon;
   }
 
+  get url(): string {
+    return `http://127.0.0.1:${this.#port}`;
+  }
+
   get pid(): number {
-    // INVARIANT: spawn either sets a pid or emits an error, which `untilReady` reports.
-    return this.#process.pid!;
+    // INVARIANT: asked of a daemon that was started; spawn either sets a pid or emits an error, which `start` reports.
+    return this.#process!.pid!;
   }
 
   /** What it printed, the end of it. */
@@ -111,15 +112,16 @@ export class Daemon {
     await this.#end('SIGKILL');
   }
 
-  /** After `stop` or `kill`: again on the same state folder and port. */
-  async startAgain(): Promise<void> {
+  /** Starts it and waits until it answers; after `stop` or `kill`, on the state folder and port that it had. */
+  async start(): Promise<void> {
+    if (this.#port === 0) this.#port = await freePort();
     this.#process = this.#spawn();
-    await this.#untilReady();
+    await this.#untilReady(this.#process);
   }
 
   async #end(signal: NodeJS.Signals): Promise<void> {
     const child = this.#process;
-    if (child.exitCode !== null || child.signalCode !== null) return;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'exit');
     child.kill(signal);
     await ended;
@@ -147,8 +149,7 @@ export class Daemon {
     return child;
   }
 
-  async #untilReady(): Promise<void> {
-    const child = this.#process;
+  async #untilReady(child: ChildProcess): Promise<void> {
     for (const deadline = Date.now() + START_MS; Date.now() < deadline; await delay(POLL_MS)) {
       if (child.exitCode !== null || child.signalCode !== null) break;
       const response = await fetch(new URL('/v1', this.url)).catch(() => undefined);

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import Database from 'better-sqlite3';
 import { AppError } from '../../src/contracts/errors.ts';
 import { buildDefaultImage, type Image, ImageStore } from '../../src/images/index.ts';
+import { skipTest } from './tools.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const BUILDER = path.join(ROOT, 'src/images');
@@ -26,6 +27,17 @@ export function imageObstacle(error: unknown): string | undefined {
   const isApt = error.code === 'job_failed' && error.message.startsWith('apt-');
   if (error.code !== 'tool_missing' && !isApt) return undefined;
   return `the default image cannot be built here: ${error.message.slice(0, 200)}`;
+}
+
+/** As `testImage`; where this host cannot build it, the current test is skipped. */
+export async function requireTestImage(): Promise<Image> {
+  try {
+    return await testImage();
+  } catch (error) {
+    const obstacle = imageObstacle(error);
+    if (obstacle === undefined) throw error;
+    return skipTest(obstacle);
+  }
 }
 
 /** The folder that `testImage` gives files of, for `--allow-path`. */
