@@ -102,6 +102,23 @@ describe('umlaut vm', () => {
     });
   });
 
+  it('gives network cards transports in place of networks', async () => {
+    const transport = { kind: 'daemon', socket: '/tmp/uml.ctl' } as const;
+    const state = { up: false, detail: 'no such file', path: null };
+    const nic = { ...sampleVm().nics[0]!, network: null, transport, transport_state: state, addresses: [] };
+    const vm = sampleVm({ nics: [nic] });
+    const create = ['vm', 'create', '--nic', 'daemon:/tmp/uml.ctl', '--nic', 'nat:', '--nic', 'lab'];
+    await run(create, { 'POST /v1/vms': [{ status: 201, body: vm }] });
+    expect(daemon?.asked[0]?.body).toMatchObject({
+      nics: [{ transport }, { transport: { kind: 'nat' } }, { network: 'lab' }],
+    });
+    const attach = ['network', 'attach', 'web-1', '--transport', 'tuntap:tap0'];
+    const { stdout } = await run(attach, { 'POST /v1/vms/web-1/nics': [{ status: 200, body: vm }] });
+    expect(daemon?.asked[0]?.body).toEqual({ transport: { kind: 'tuntap', device: 'tap0' } });
+    expect(stdout).toContain('daemon:/tmp/uml.ctl down: no such file');
+    expect((await run(['vm', 'create', '--nic', 'ethertap:x'])).status).toBe(2);
+  });
+
   it('fails when the VM that it has created does not start', async () => {
     const error = { code: 'image_corrupt', detail: 'vmlinuz differs', remedy: 'Import it again.' } as const;
     const { status, stderr } = await run(['vm', 'create', 'web-1', '--start'], {

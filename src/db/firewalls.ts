@@ -30,7 +30,7 @@ export class FirewallTable {
     );
     this.#remove = db.prepare<[string]>('DELETE FROM firewalls WHERE id = ?');
     this.#nics = db.prepare<[string], NicRow>(
-      `SELECT nics.*, networks.name AS network_name FROM nics JOIN networks ON networks.id = nics.network_id
+      `SELECT nics.*, networks.name AS network_name FROM nics LEFT JOIN networks ON networks.id = nics.network_id
         WHERE EXISTS (SELECT 1 FROM json_each(nics.settings, '$.firewalls') AS firewall WHERE firewall.value = ?)
         ORDER BY nics.vm_id, nics.device`,
     );

@@ -80,8 +80,10 @@ export interface NicRow {
   readonly vm_id: string;
   readonly device: string;
   readonly mac: string;
-  readonly network_id: string;
-  readonly network_name: string;
+  /** Null for a card with a transport of its own, which is JSON. */
+  readonly network_id: string | null;
+  readonly network_name: string | null;
+  readonly transport: string | null;
   readonly settings: string;
 }
 

@@ -3,7 +3,7 @@ import type { NicRow, PageQuery, VmRow } from './rows.ts';
 
 const SELECT = 'SELECT vms.*, images.name AS image_name FROM vms JOIN images ON images.id = vms.image_id';
 const SELECT_NIC =
-  'SELECT nics.*, networks.name AS network_name FROM nics JOIN networks ON networks.id = nics.network_id';
+  'SELECT nics.*, networks.name AS network_name FROM nics LEFT JOIN networks ON networks.id = nics.network_id';
 
 export type NewVm = Omit<
   VmRow,
@@ -44,7 +44,7 @@ export class VmTable {
         @debug_exit_port, @labels, @watch, @created_at, @created_at)`,
     );
     this.#insertNic = db.prepare<[Omit<NicRow, 'network_name'>]>(
-      'INSERT INTO nics VALUES (@vm_id, @device, @mac, @network_id, @settings)',
+      'INSERT INTO nics VALUES (@vm_id, @device, @mac, @network_id, @transport, @settings)',
     );
     this.#setNicSettings = db.prepare<[string, string, string]>(
       'UPDATE nics SET settings = ? WHERE vm_id = ? AND device = ?',

@@ -67,6 +67,7 @@ export class Network implements Stations {
   readonly #captures = new Set<Capture>();
   #uml: UmlTrunk | undefined;
   #uplink: Uplink | undefined;
+  #closed: Promise<void> | undefined;
 
   /** Throws AppError `invalid_input`. */
   constructor(options: NetworkOptions, pump: Pump) {
@@ -152,8 +153,13 @@ export class Network implements Stations {
     return this.#nat === undefined ? this.#uplink?.state : { up: true, detail: null, path: null };
   }
 
-  /** Removes the control socket, and ends the uplink. */
-  async close(): Promise<void> {
+  /** Removes the control socket, and ends the uplink. Who closes it meanwhile waits for the same end. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
     await this.#uplink?.close();
     this.#nat?.close();
     this.#metadata.close();

@@ -24,6 +24,7 @@ import { LayerMerges } from './services/layer-merges.ts';
 import { Lineage } from './services/lineage.ts';
 import { Networks } from './services/networks.ts';
 import { Nics } from './services/nics.ts';
+import { PluggedNics } from './services/plugged-nics.ts';
 import { Rebases } from './services/rebases.ts';
 import { Shares } from './services/shares.ts';
 import { SnapshotUses } from './services/snapshot-uses.ts';
@@ -105,6 +106,8 @@ export class Manager {
     const watches = new Watches({ store, events, home, log });
     const addresses = new Addresses({ store, fabric, log });
     const cloudInits = new CloudInits(store, home);
+    const nat = options.nat ?? INTERNET_ONLY;
+    const plugged = new PluggedNics({ store, fabric, nat, log });
     const supervisor = new Supervisor({
       store,
       events,
@@ -115,15 +118,14 @@ export class Manager {
       watches,
       addresses,
       cloudInits,
-      fabric,
+      plugged,
       createWorker,
       log,
     });
-    const portsInUse = (networkId: string): number => supervisor.portsInUse(networkId);
-    const nat = options.nat ?? INTERNET_ONLY;
+    const portsInUse = (networkId: string): number => plugged.countOn(networkId);
     const networks = new Networks({ store, events, fabric, addresses, home, log, nat, portsInUse });
-    const firewalls = new Firewalls({ store, events, fabric });
-    const nics = new Nics({ store, events, networks, firewalls });
+    const firewalls = new Firewalls({ store, events, plugged });
+    const nics = new Nics({ store, events, networks, firewalls, plugged });
     const merges = new LayerMerges({ store, home, library, events, operations, supervisor, log });
     disks.onForgotten = () => merges.collect();
     const vms = new Vms({
@@ -135,6 +137,7 @@ export class Manager {
       images,
       nics,
       addresses,
+      plugged,
       cloudInits,
       disks,
       shares,
@@ -175,7 +178,7 @@ export class Manager {
       stores,
       log,
     });
-    const devices = new Devices({ store, events, nics, fabric, disks, shares, supervisor, vms });
+    const devices = new Devices({ store, events, nics, plugged, disks, shares, supervisor, vms });
     const consoles = new Consoles({ store, events, supervisor, vms, hostPaths });
     this.services = {
       home,

@@ -1,7 +1,7 @@
 /** `umlaut network …` */
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Network, NetworkAddress, NetworkPort, NetworkStation, Nic } from '../../contracts/api/index.ts';
-import { formatTransport, parseTransport, type Transport } from '../../contracts/api/index.ts';
+import { parseTransport, type Transport } from '../../contracts/api/index.ts';
 import { registerCapture } from './network-capture.ts';
 import { CommandContext } from '../context.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
@@ -9,6 +9,7 @@ import type { Io } from '../io.ts';
 import { collect, parseCount } from '../parse.ts';
 import { registerForward } from './forward.ts';
 import { addNicOptions, type NicOptions, nicSettings } from './nic-options.ts';
+import { nicPlace, transportText } from '../nic-text.ts';
 
 export function registerNetwork(program: Command, io: Io): void {
   const network = program.command('network').description('switched networks');
@@ -166,25 +167,36 @@ function registerReservations(network: Command, io: Io): void {
 interface AttachOptions extends NicOptions {
   readonly device?: string;
   readonly mac?: string;
+  readonly transport?: Transport;
+}
+
+function parseNicTransport(text: string): Transport {
+  return parseTransport(text, '--transport');
 }
 
 function registerCards(network: Command, io: Io): void {
   const attach = network
     .command('attach')
     .argument('<vm>')
-    .argument('<network>')
+    .argument('[network]', '`default` when missing, unless it has a transport')
+    .option(
+      '--transport <transport>',
+      'in place of a network: nat, daemon:SOCKET, tuntap:DEVICE, vde:FOLDER, ...',
+      parseNicTransport,
+    )
     .option('--device <device>', 'eth0 to eth7; the first free one when missing')
     .option('--mac <mac>', 'its address; one of its own when missing')
     .description('give a VM a network card; a guest that runs finds it by itself');
   addNicOptions(attach, true).action(
-    async (vm: string, name: string, options: AttachOptions, command: Command) => {
+    async (vm: string, name: string | undefined, options: AttachOptions, command: Command) => {
       const context = new CommandContext(command, io);
-      const { device, mac } = options;
+      const { device, mac, transport } = options;
       // INVARIANT: only `configure` takes settings back, which are null then.
       const settings = nicSettings(options) as Parameters<typeof context.client.attachNic>[1];
       const now = await context.client.attachNic(vm, {
         ...settings,
-        network: name,
+        ...(name !== undefined && { network: name }),
+        ...(transport !== undefined && { transport }),
         ...(device !== undefined && { device }),
         ...(mac !== undefined && { mac }),
       });
@@ -216,7 +228,7 @@ function registerCards(network: Command, io: Io): void {
 }
 
 function nicTable(nics: readonly Nic[]): string {
-  const rows = nics.map(({ device, network, mac, addresses }) => [device, network, mac, addresses.join(' ')]);
+  const rows = nics.map((nic) => [nic.device, nicPlace(nic), nic.mac, nic.addresses.join(' ')]);
   return formatTable(['DEVICE', 'NETWORK', 'MAC', 'ADDRESSES'], rows);
 }
 
@@ -251,8 +263,7 @@ function networkFields(network: Network): string {
 
 function uplinkText({ uplink, uplink_state: state }: Network): string {
   if (uplink === undefined) return 'none';
-  const parts = [formatTransport(uplink), state?.path, state?.up === false && `down: ${state.detail}`];
-  return parts.filter(Boolean).join(' ');
+  return transportText(uplink, state);
 }
 
 function portTable(ports: readonly NetworkPort[]): string {

@@ -1,6 +1,7 @@
 /** `umlaut vm …` */
 import type { Command } from 'commander';
 import {
+  parseTransport,
   type ShareCreateInput,
   type Vm,
   type VmCreateInput,
@@ -14,6 +15,7 @@ import { CommandContext } from '../context.ts';
 import { addDiskSettings, type DiskSettingOptions, diskSettings } from '../disk-settings.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
+import { nicPlace } from '../nic-text.ts';
 import { collect, parseBytes, parseCount, parseLabel } from '../parse.ts';
 import { parseShare } from '../share-options.ts';
 import { parseWatch } from '../watch-options.ts';
@@ -56,7 +58,11 @@ function registerCreate(vm: Command, io: Io): void {
     .option('--memory <size>', 'guest memory, such as 256M', parseBytes)
     .option('--append <text>', "added to the image's kernel command line")
     .option('--disk <disk>', 'attach this disk too; may be repeated', collect)
-    .option('--nic <network>', 'a NIC on this network, "none" for no NIC; may be repeated', collect)
+    .option(
+      '--nic <network>',
+      'a NIC on this network, or with a transport (nat:, daemon:SOCKET, ...), "none" for no NIC; may be repeated',
+      collect,
+    )
     .option(
       '--share <tag=folder[,setting…]>',
       'a folder of the host that the guest can mount; may be repeated',
@@ -109,7 +115,10 @@ function createBody(name: string | undefined, options: CreateOptions): VmCreateI
 }
 
 function nicsOf(names: readonly string[]): NicInput[] {
-  if (!names.includes('none')) return names.map((network) => ({ network }));
+  // No network has a colon in its name.
+  const place = (name: string): NicInput =>
+    name.includes(':') ? { transport: parseTransport(name, '--nic') } : { network: name };
+  if (!names.includes('none')) return names.map(place);
   if (names.length === 1) return [];
   throw new AppError('invalid_input', '"none" is given together with networks', {
     field: '--nic',
@@ -306,7 +315,7 @@ function vmFields(vm: Vm): string {
     fields.push([`share ${share.tag}`, `${share.path}${share.read_only ? ', read-only' : ''}`]);
   }
   for (const nic of vm.nics) {
-    fields.push([nic.device, `${nic.mac} on ${nic.network} ${nic.addresses.join(' ')}`.trimEnd()]);
+    fields.push([nic.device, `${nic.mac} on ${nicPlace(nic)} ${nic.addresses.join(' ')}`.trimEnd()]);
   }
   return formatFields(fields);
 }

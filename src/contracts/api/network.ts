@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { ListQuery, Name, pageOf, Timestamp } from './common.ts';
-import { Transport } from './transport.ts';
+import { Transport, TransportState } from './transport.ts';
 
 const Cidr = z.cidrv4('write it as 10.0.77.0/24');
 
@@ -72,14 +72,7 @@ export const Network = z.object({
   subnet: z.string().meta({ examples: ['10.0.77.0/24'] }),
   ...NetworkSettings.omit({ uml_socket: true }).shape,
   uml_socket: z.string().nullable().meta({ description: 'Path of the control socket' }),
-  uplink_state: z
-    .object({
-      up: z.boolean(),
-      detail: z.string().nullable().meta({ description: 'Why it is down' }),
-      path: z.string().nullable().meta({ description: 'Of the pseudo-terminal of `slip`' }),
-    })
-    .nullable()
-    .meta({ description: 'Null without an uplink, and for tenants' }),
+  uplink_state: TransportState.nullable().meta({ description: 'Null without an uplink, and for tenants' }),
   ports: z.int().meta({ description: 'NICs plugged in now' }),
   leases: z.array(Lease),
   created_at: Timestamp,

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { Ref } from './common.ts';
 import { FirewallRules, NIC_FIREWALLS_MAX } from './firewall.ts';
+import { Transport, TransportState } from './transport.ts';
 
 export const NICS_MAX = 8;
 export const NIC_ADDRESSES_MAX = 16;
@@ -81,14 +82,22 @@ const Addresses = z
 export const Nic = z.object({
   device: z.string().meta({ examples: ['eth0'] }),
   mac: z.string(),
-  network: z.string().meta({ description: "The network's name" }),
+  network: z.string().nullable().meta({ description: "The network's name; null with a transport" }),
+  transport: Transport.optional(),
+  transport_state: TransportState.nullable().optional().meta({
+    description: 'For administrators, of a card with a transport; null while the VM does not run',
+  }),
   addresses: z.array(z.string()).meta({ description: 'Its addresses, whether it uses them or not' }),
   ...NicSettings.shape,
 });
 export type Nic = z.infer<typeof Nic>;
 
 export const NicCreate = NicSettings.extend({
-  network: Ref.default('default'),
+  network: Ref.optional().meta({ description: '`default` when missing, unless it has a transport' }),
+  transport: Transport.optional().meta({
+    description:
+      'Instead of a network: what its cable is joined with. A tenant may use `nat`; the guest is 10.0.2.15 there',
+  }),
   mac: z
     .string()
     .regex(/^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i, 'write it as six hexadecimal bytes, 02:00:00:00:00:01')

@@ -82,6 +82,14 @@ export const Transport = z.discriminatedUnion('kind', [
 export type Transport = z.infer<typeof Transport>;
 export type TransportInput = z.input<typeof Transport>;
 
+/** Of a network's uplink or of a network card. */
+export const TransportState = z.object({
+  up: z.boolean(),
+  detail: z.string().nullable().meta({ description: 'Why it is down' }),
+  path: z.string().nullable().meta({ description: 'Of the pseudo-terminal of `slip`' }),
+});
+export type TransportState = z.infer<typeof TransportState>;
+
 const FORMS =
   'nat, daemon:SOCKET, vde:FOLDER, mcast[:GROUP[:PORT[:TTL]]], ucast:ADDRESS:LOCAL-PORT:REMOTE-PORT, tuntap:DEVICE, pcap:INTERFACE[:FILTER] or slip';
 

@@ -12,7 +12,7 @@ export interface AddressDeps {
   readonly log: Log;
 }
 
-type NewNic = Pick<NicRow, 'vm_id' | 'device' | 'mac' | 'network_id'>;
+type NewNic = Pick<NicRow, 'vm_id' | 'device' | 'mac'>;
 
 export class Addresses {
   readonly #deps: AddressDeps;
@@ -37,9 +37,10 @@ export class Addresses {
     const { store } = this.#deps;
     store.transaction(() => {
       for (const nic of store.vms.allNics()) {
-        if (store.addresses.ofNic(nic.vm_id, nic.device).length > 0) continue;
-        const network = store.networks.get(nic.network_id);
-        if (network !== undefined) this.give(network, nic, []);
+        const { vm_id, device, mac, network_id } = nic;
+        if (network_id === null || store.addresses.ofNic(vm_id, device).length > 0) continue;
+        const network = store.networks.get(network_id);
+        if (network !== undefined) this.give(network, { vm_id, device, mac }, []);
       }
     });
   }

@@ -6,6 +6,7 @@ import type { Store, VmRow } from '../../db/index.ts';
 import { documentsOf, type Instance, seedOf } from '../cloud-init/documents.ts';
 import { isoVolume } from '../cloud-init/iso9660.ts';
 import type { Home } from '../home.ts';
+import { addressesOf, prefixLengthOf } from './nic-row.ts';
 
 /** By which cloud-init finds the disk. */
 const SEED_LABEL = 'cidata';
@@ -57,12 +58,12 @@ export function metadataOf(store: Store, vm: Pick<VmRow, 'id' | 'name'>): Record
   return documentsOf(instanceOf(store, vm), text === undefined ? { seed_disk: false } : parse(text));
 }
 
-function instanceOf({ vms, addresses, networks }: Store, { id, name }: Pick<VmRow, 'id' | 'name'>): Instance {
-  const cards = vms.nicsOf(id).map((nic) => ({
+function instanceOf(store: Store, { id, name }: Pick<VmRow, 'id' | 'name'>): Instance {
+  const cards = store.vms.nicsOf(id).map((nic) => ({
     device: nic.device,
     mac: nic.mac,
-    addresses: addresses.ofNic(id, nic.device).map((row) => row.address),
-    prefixLength: Number(networks.get(nic.network_id)?.subnet.split('/')[1] ?? 24),
+    addresses: addressesOf(store, nic),
+    prefixLength: prefixLengthOf(store, nic),
   }));
   return { id, name, cards };
 }

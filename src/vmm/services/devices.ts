@@ -15,11 +15,11 @@ import { type Principal, SYSTEM } from '../access.ts';
 import type { EventLog } from '../events.ts';
 import type { MachineLink } from '../instance/machine-link.ts';
 import { DETACH_TIMEOUT_MS } from '../machine-devices.ts';
-import { type NetworkSwitch, portIdOf } from '../ports.ts';
 import { settingsOf } from './disk-settings.ts';
 import type { Disks } from './disks.ts';
+import { nicConfig } from './nic-row.ts';
 import type { Nics } from './nics.ts';
-import { portSettings } from './port-settings.ts';
+import type { PluggedNics } from './plugged-nics.ts';
 import type { Shares } from './shares.ts';
 import type { Supervisor } from './supervisor.ts';
 import type { Vms } from './vms.ts';
@@ -33,7 +33,7 @@ export interface DeviceDeps {
   readonly store: Store;
   readonly events: EventLog;
   readonly nics: Nics;
-  readonly fabric: Pick<NetworkSwitch, 'configurePort'>;
+  readonly plugged: PluggedNics;
   readonly disks: Disks;
   readonly shares: Shares;
   readonly supervisor: Supervisor;
@@ -84,7 +84,7 @@ export class Devices {
   }
 
   async attachNic(who: Principal, ref: string, body: AttachNic): Promise<Vm> {
-    const { vms, supervisor, store } = this.#deps;
+    const { vms, supervisor, store, plugged } = this.#deps;
     const { id } = vms.find(who, ref);
     await supervisor.get(id).exclusive(async () => {
       const vm = this.#row(id);
@@ -93,11 +93,10 @@ export class Devices {
       if (link === undefined) return;
       try {
         const nic = this.#nic(id, device);
-        const ring = await supervisor.plugNic(vm, nic);
-        const config = { device, mac: nic.mac, network: nic.network_name };
-        await link.request({ type: 'attach-nic', nic: config, ring });
+        const ring = await plugged.plug(vm, nic, { mayBeLate: false });
+        await link.request({ type: 'attach-nic', nic: nicConfig(nic), ring });
       } catch (error) {
-        supervisor.unplugNic(id, device);
+        plugged.unplug(id, device);
         supervisor.removeNic(vm, device);
         throw error;
       }
@@ -132,15 +131,13 @@ export class Devices {
 
   /** Changes what a network card may do, also while the VM runs. */
   async updateNic(who: Principal, ref: string, device: string, body: NicUpdate): Promise<Vm> {
-    const { vms, supervisor, store, nics, fabric } = this.#deps;
+    const { vms, supervisor, store, nics, plugged } = this.#deps;
     const { id } = vms.find(who, ref);
     await supervisor.get(id).exclusive(async () => {
       const vm = this.#row(id);
       const nic = this.#nic(id, device);
       store.transaction(() => nics.update(who, vm, nic, body));
-      if (this.#link(id) === undefined) return;
-      const settings = portSettings(store, this.#nic(id, device));
-      await fabric.configurePort(nic.network_id, portIdOf(id, device), settings);
+      await plugged.configure(this.#nic(id, device));
     });
     return vms.get(who, id);
   }

@@ -11,14 +11,13 @@ import type { FirewallRow, Store } from '../../db/index.ts';
 import { findOwned, iso, type Principal, pageOfRows, tenantFilter } from '../access.ts';
 import type { EventLog } from '../events.ts';
 import { newId } from '../ids.ts';
-import { type NetworkSwitch, portIdOf } from '../ports.ts';
 import { nameTaken } from './networks.ts';
-import { portSettings } from './port-settings.ts';
+import type { PluggedNics } from './plugged-nics.ts';
 
 export interface FirewallDeps {
   readonly store: Store;
   readonly events: EventLog;
-  readonly fabric: Pick<NetworkSwitch, 'configurePort'>;
+  readonly plugged: PluggedNics;
 }
 
 export class Firewalls {
@@ -86,15 +85,9 @@ export class Firewalls {
   }
 
   async #apply(id: string): Promise<void> {
-    const { store, fabric } = this.#deps;
-    for (const nic of store.firewalls.nics(id)) {
-      const settings = portSettings(store, nic);
-      const changed = fabric.configurePort(nic.network_id, portIdOf(nic.vm_id, nic.device), settings);
-      // A VM that does not run is not plugged in, and gets the rules when it is.
-      await changed.catch((error: unknown) => {
-        if (!(error instanceof AppError && error.code === 'not_found')) throw error;
-      });
-    }
+    const { store, plugged } = this.#deps;
+    // A VM that does not run is not plugged in, and gets the rules when it is.
+    for (const nic of store.firewalls.nics(id)) await plugged.configure(nic);
   }
 
   #requireFreeName(tenant: string, name: string): void {

@@ -30,6 +30,7 @@ import {
 } from '../ports.ts';
 import { SerialQueue } from '../serial-queue.ts';
 import type { Addresses } from './addresses.ts';
+import { switchNetworkOf } from './nic-row.ts';
 
 /** Each tenant has one of its own. */
 export const DEFAULT_NETWORK = { name: 'default', subnet: '10.0.77.0/24' } as const;
@@ -205,7 +206,7 @@ export class Networks {
     const nic = this.#deps.store.vms.nicsOf(vm.id).find((row) => row.device === device);
     if (nic === undefined) throw new AppError('not_found', `the VM has no ${device}`, { field: 'device' });
     const portId = portIdOf(vm.id, device);
-    return this.#deps.fabric.capture(nic.network_id, { ...captureOptions(query), portId });
+    return this.#deps.fabric.capture(switchNetworkOf(nic), { ...captureOptions(query), portId });
   }
 
   addressesOf(who: Principal, ref: string): NetworkAddress[] {

@@ -1,26 +1,30 @@
 /** Network cards of VMs: what is written down of them, and what the switch is told. */
-import type { Nic, NicCreate, NicSettings, NicUpdate } from '../../contracts/api/index.ts';
+import type { Nic, NicCreate, NicSettings, NicUpdate, Transport } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { NetworkRow, NicRow, Store, VmRow } from '../../db/index.ts';
 import { type Principal, SYSTEM } from '../access.ts';
 import type { EventLog } from '../events.ts';
 import { macFor } from '../ids.ts';
 import type { Firewalls } from './firewalls.ts';
-import type { Networks } from './networks.ts';
-import { settingsOf } from './port-settings.ts';
+import { DEFAULT_NETWORK, type Networks } from './networks.ts';
+import { addressesOf, settingsOf, transportOf } from './nic-row.ts';
+import type { PluggedNics } from './plugged-nics.ts';
 
 export interface NicDeps {
   readonly store: Store;
   readonly events: EventLog;
   readonly networks: Networks;
   readonly firewalls: Firewalls;
+  readonly plugged: PluggedNics;
 }
 
 /** A network card to be written down. */
 export interface NewNic {
   readonly device: string;
   readonly mac: string;
-  readonly network: NetworkRow;
+  /** Undefined for a card with a transport. */
+  readonly network: NetworkRow | undefined;
+  readonly transport: Transport | undefined;
   readonly addresses: readonly string[];
   readonly settings: NicSettings;
 }
@@ -29,7 +33,14 @@ export interface NewNic {
 export interface SavedNics {
   readonly networks: readonly string[];
   /** Missing in what an earlier version or another daemon has written. */
-  readonly cards?: readonly { readonly network: string; readonly settings: NicSettings }[];
+  readonly cards?: readonly SavedNic[];
+}
+
+interface SavedNic {
+  /** Null for a card with a transport. */
+  readonly network: string | null;
+  readonly transport?: Transport | undefined;
+  readonly settings: NicSettings;
 }
 
 export class Nics {
@@ -41,9 +52,13 @@ export class Nics {
 
   /** Checks what is wanted. `field` is where it is in the request. */
   plan(who: Principal, vmId: string, device: string, body: NicCreate, field?: string): NewNic {
-    const { network: ref, mac, addresses = [], ...settings } = body;
+    const { network: ref, transport, mac, addresses = [], ...settings } = body;
     const at = (name: string): string => (field === undefined ? name : `${field}.${name}`);
-    const network = this.#deps.networks.find(who, ref, at('network'));
+    if (transport !== undefined) checkTransportNic(who, transport, body, at);
+    const network =
+      transport === undefined
+        ? this.#deps.networks.find(who, ref ?? DEFAULT_NETWORK.name, at('network'))
+        : undefined;
     if (mac !== undefined && (Number.parseInt(mac.slice(0, 2), 16) & 1) === 1) {
       throw new AppError('invalid_input', `${mac} is a group address, not a station's`, {
         field: at('mac'),
@@ -52,7 +67,8 @@ export class Nics {
     }
     requireAllowed(who, network, settings, at);
     const checked = this.#withFirewalls(who, settings, at);
-    return { device, mac: mac?.toLowerCase() ?? macFor(vmId, device), network, addresses, settings: checked };
+    const card = { device, mac: mac?.toLowerCase() ?? macFor(vmId, device) };
+    return { ...card, network, transport, addresses, settings: checked };
   }
 
   /** Firewalls are named by whoever writes, and kept by their ids. */
@@ -74,10 +90,14 @@ export class Nics {
   planAgain(vmId: string, tenant: string, { networks, cards }: SavedNics): NewNic[] {
     const who = { ...SYSTEM, role: 'user', tenant } as const;
     const made: NewNic[] = [];
-    for (const { network, settings } of cards ?? networks.map((name) => ({ network: name, settings: {} }))) {
+    const plain = (network: string): SavedNic => ({ network, settings: {} });
+    for (const { network, transport, settings } of cards ?? networks.map(plain)) {
+      const device = `eth${made.length}`;
       try {
-        const planned = this.plan(who, vmId, `eth${made.length}`, { network });
-        made.push({ ...planned, settings: this.#withoutDeleted(settings) });
+        const kept = { transport, settings: this.#withoutDeleted(settings) };
+        if (network === null) {
+          made.push({ device, mac: macFor(vmId, device), network: undefined, addresses: [], ...kept });
+        } else made.push({ ...this.plan(who, vmId, device, { network }), ...kept });
       } catch (error) {
         if (!(error instanceof AppError && error.code === 'not_found')) throw error;
       }
@@ -89,9 +109,10 @@ export class Nics {
   saved(vmId: string): Required<SavedNics> {
     const cards = this.#deps.store.vms.nicsOf(vmId).map((nic) => ({
       network: nic.network_name,
+      transport: transportOf(nic),
       settings: settingsOf(nic),
     }));
-    return { networks: cards.map(({ network }) => network), cards };
+    return { networks: cards.flatMap(({ network }) => network ?? []), cards };
   }
 
   #withoutDeleted({ firewalls, ...settings }: NicSettings): NicSettings {
@@ -101,7 +122,7 @@ export class Nics {
   }
 
   /** Writes a network card down, with its addresses. `already_exists` for a MAC or IP address that another has. */
-  insert(vmId: string, { device, mac, network, addresses, settings }: NewNic): void {
+  insert(vmId: string, { device, mac, network, transport, addresses, settings }: NewNic): void {
     const { store, networks } = this.#deps;
     if (store.vms.hasMac(mac)) {
       throw new AppError('already_exists', `another network interface has the MAC address ${mac}`, {
@@ -109,22 +130,27 @@ export class Nics {
         remedy: 'leave it out to get one of your own',
       });
     }
-    const nic = { vm_id: vmId, device, mac, network_id: network.id };
-    store.vms.insertNic({ ...nic, settings: JSON.stringify(settings) });
-    networks.addresses.give(network, nic, addresses);
+    const nic = { vm_id: vmId, device, mac };
+    store.vms.insertNic({
+      ...nic,
+      network_id: network?.id ?? null,
+      transport: transport === undefined ? null : JSON.stringify(transport),
+      settings: JSON.stringify(settings),
+    });
+    if (network !== undefined) networks.addresses.give(network, nic, addresses);
   }
 
   /** In the running transaction. */
   update(who: Principal, vm: VmRow, nic: NicRow, body: NicUpdate): void {
     const { store, networks, events } = this.#deps;
     const { addresses, ...changes } = body;
-    // INVARIANT: a network card is on a network, which cannot be deleted before it.
-    const network = store.networks.get(nic.network_id)!;
+    const network = nic.network_id === null ? undefined : store.networks.get(nic.network_id);
+    if (addresses !== undefined && network === undefined) throw noAddresses('addresses');
     requireAllowed(who, network, changes, (name) => name);
     const checked = this.#withFirewalls(who, changes, (name) => name);
     const merged = Object.entries({ ...settingsOf(nic), ...checked }).filter(([, value]) => value != null);
     store.vms.setNicSettings(nic.vm_id, nic.device, JSON.stringify(Object.fromEntries(merged)));
-    if (addresses !== undefined) {
+    if (addresses !== undefined && network !== undefined) {
       networks.addresses.takeBack(nic.vm_id, nic.device);
       networks.addresses.give(network, nic, addresses);
     }
@@ -137,17 +163,18 @@ export class Nics {
     const { store } = this.#deps;
     const addresses = Map.groupBy(store.addresses.ofVms(vmIds), (row) => `${row.vm_id}/${row.device}`);
     const views = new Map<string, Nic[]>();
-    const nics = store.vms.nicsOfAll(vmIds).map((nic) => ({ ...nic, settings: settingsOf(nic) }));
+    const nics = store.vms.nicsOfAll(vmIds).map((nic) => ({ nic, settings: settingsOf(nic) }));
     const ids = nics.flatMap(({ settings }) => settings.firewalls ?? []);
     const names = new Map(store.firewalls.all(ids).map(({ id, name }) => [id, name]));
-    for (const nic of nics) {
-      const { firewalls, ...settings } = nic.settings;
+    for (const { nic, settings: all } of nics) {
+      const { firewalls, ...settings } = all;
       const own = addresses.get(`${nic.vm_id}/${nic.device}`) ?? [];
       const view = {
         device: nic.device,
         mac: nic.mac,
         network: nic.network_name,
-        addresses: own.map((row) => row.address),
+        transport: transportOf(nic),
+        addresses: nic.network_id === null ? addressesOf(store, nic) : own.map((row) => row.address),
         ...settings,
         ...(firewalls && { firewalls: firewalls.map((id) => names.get(id) ?? id) }),
       };
@@ -155,12 +182,58 @@ export class Nics {
     }
     return views;
   }
+
+  /** With what there is to see of transports, which are the host's: an administrator sees it. */
+  async withStates(who: Principal, views: Map<string, Nic[]>): Promise<Map<string, Nic[]>> {
+    const { plugged } = this.#deps;
+    if (who.role !== 'admin') return views;
+    for (const [vmId, nics] of views) {
+      for (const [index, nic] of nics.entries()) {
+        if (nic.transport === undefined) continue;
+        const state = (await plugged.transportState(vmId, nic.device)) ?? null;
+        nics[index] = { ...nic, transport_state: state };
+      }
+    }
+    return views;
+  }
+}
+
+/** A card is on one network or has one transport. All transports but NAT are a device, a socket or a network of the host's. */
+function checkTransportNic(
+  who: Principal,
+  { kind }: Transport,
+  { network, addresses }: NicCreate,
+  at: (name: string) => string,
+): void {
+  if (network !== undefined) {
+    throw new AppError('invalid_input', 'a network card with a transport is on no network', {
+      field: at('transport'),
+      remedy: 'give either network or transport',
+    });
+  }
+  if (addresses !== undefined && addresses.length > 0) throw noAddresses(at('addresses'));
+  if (kind === 'nat' || who.role === 'admin') return;
+  throw new AppError('forbidden', `only an administrator may give a card the transport ${kind}`, {
+    field: at('transport'),
+    remedy: 'use a network, or the transport nat',
+  });
+}
+
+function noAddresses(field: string): AppError {
+  return new AppError(
+    'invalid_input',
+    'a network card with a transport gets its addresses from the other side',
+    {
+      field,
+      remedy: 'leave them out',
+    },
+  );
 }
 
 /** A tenant may not lift its own limits, nor leave its VLAN on another's network. */
 function requireAllowed(
   who: Principal,
-  network: NetworkRow,
+  network: NetworkRow | undefined,
   changes: Omit<NicUpdate, 'addresses'>,
   at: (name: string) => string,
 ): void {
@@ -169,7 +242,7 @@ function requireAllowed(
   const forbidden =
     (isOpened && 'protection') ||
     (changes.limits !== undefined && 'limits') ||
-    (changes.vlan !== undefined && network.tenant !== who.tenant && 'vlan');
+    (changes.vlan !== undefined && network !== undefined && network.tenant !== who.tenant && 'vlan');
   if (forbidden === false) return;
   throw new AppError('forbidden', `only an administrator may set ${forbidden} here`, {
     field: at(forbidden),

@@ -1,14 +1,9 @@
 /** What the switch is told of a network card, from what is written down of it. */
-import type {
-  FirewallRule,
-  NetworkSettings,
-  NicSettings,
-  Protection,
-  RateLimit,
-} from '../../contracts/api/index.ts';
+import type { FirewallRule, Protection, RateLimit } from '../../contracts/api/index.ts';
 import type { NicRow, Store } from '../../db/index.ts';
 import type { PortSettings } from '../ports.ts';
 import { metadataOf } from './cloud-init.ts';
+import { addressesOf, hasServices, settingsOf } from './nic-row.ts';
 
 type SwitchProtection = NonNullable<PortSettings['protection']>;
 
@@ -19,7 +14,7 @@ export function portSettings(store: Store, nic: NicRow): PortSettings {
   // INVARIANT: rules were checked against the schema before they were written.
   const shared = firewalls.flatMap((id) => JSON.parse(sets.get(id)?.rules ?? '[]') as FirewallRule[]);
   return {
-    addresses: store.addresses.ofNic(nic.vm_id, nic.device).map((row) => row.address),
+    addresses: addressesOf(store, nic),
     vlan,
     protection: { ...defaultProtection(store, nic), ...protectionOf(protection) },
     metadata: metadataOf(store, { id: nic.vm_id, name: store.vms.get(nic.vm_id)?.name ?? '' }),
@@ -28,11 +23,9 @@ export function portSettings(store: Store, nic: NicRow): PortSettings {
   };
 }
 
-/** A network without services gets its addresses from elsewhere: whose they are is not known here. */
-function defaultProtection(store: Store, { network_id }: NicRow): Partial<SwitchProtection> {
-  // INVARIANT: a network card is on a network, whose settings were checked before they were written.
-  const settings = JSON.parse(store.networks.get(network_id)!.settings) as NetworkSettings;
-  return settings.services === false ? { arp: false, ipv4: false, ipv6: false } : {};
+/** Where addresses come from elsewhere, whose they are is not known here. */
+function defaultProtection(store: Store, nic: NicRow): Partial<SwitchProtection> {
+  return hasServices(store, nic) ? {} : { arp: false, ipv4: false, ipv6: false };
 }
 
 function protectionOf(protection: Protection | undefined): Partial<SwitchProtection> {
@@ -50,9 +43,4 @@ function rateOf(limit: RateLimit | undefined) {
       burstPackets: limit.burst_packets,
     }
   );
-}
-
-export function settingsOf(nic: NicRow): NicSettings {
-  // INVARIANT: they were checked against the schema before they were written.
-  return JSON.parse(nic.settings) as NicSettings;
 }

@@ -4,7 +4,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { Watch } from '../../contracts/api/index.ts';
 import type { MachineConfig } from '../../contracts/machine.ts';
 import type { MachineWorkerData, TraceRecord } from '../../contracts/ports.ts';
-import type { DiskRow, NicRow, Store, VmRow } from '../../db/index.ts';
+import type { DiskRow, Store, VmRow } from '../../db/index.ts';
 import { parseLine } from '../../uml/channels.ts';
 import { notFound } from '../access.ts';
 import type { Admission } from '../admission.ts';
@@ -18,11 +18,12 @@ import {
 } from '../instance/instance.ts';
 import { consoleCountFor, parseLineName } from '../instance/lines.ts';
 import type { DiskErrorMessage } from '../instance/machine-link.ts';
-import { type ImageLibrary, type Log, type MachineFactory, type NetworkSwitch, portIdOf } from '../ports.ts';
+import type { ImageLibrary, Log, MachineFactory } from '../ports.ts';
 import type { Addresses } from './addresses.ts';
 import type { CloudInits } from './cloud-init.ts';
 import type { Disks } from './disks.ts';
-import { portSettings } from './port-settings.ts';
+import { nicConfig } from './nic-row.ts';
+import type { PluggedNics } from './plugged-nics.ts';
 import type { Shares } from './shares.ts';
 import { traceKinds, type Watches, watchOf } from './watches.ts';
 
@@ -36,14 +37,9 @@ export interface SupervisorDeps {
   readonly cloudInits: CloudInits;
   readonly shares: Shares;
   readonly watches: Watches;
-  readonly fabric: NetworkSwitch;
+  readonly plugged: PluggedNics;
   readonly createWorker: MachineFactory;
   readonly log: Log;
-}
-
-interface PluggedNic {
-  readonly networkId: string;
-  readonly attachment: Awaited<ReturnType<NetworkSwitch['attach']>>;
 }
 
 export class Supervisor implements InstanceHost {
@@ -51,8 +47,6 @@ export class Supervisor implements InstanceHost {
   readonly log: Log;
   readonly #deps: SupervisorDeps;
   readonly #instances = new Map<string, Instance>();
-  /** The network cards that are plugged into a network: by VM, by device. */
-  readonly #plugged = new Map<string, Map<string, PluggedNic>>();
   readonly #beforeOpening: ((vmId: string) => Promise<void>)[] = [];
   #closing = false;
 
@@ -95,11 +89,6 @@ export class Supervisor implements InstanceHost {
 
   running(): number {
     return [...this.#instances.values()].filter((instance) => instance.hasMachine).length;
-  }
-
-  portsInUse(networkId: string): number {
-    const nics = [...this.#plugged.values()].flatMap((devices) => [...devices.values()]);
-    return nics.filter((nic) => nic.networkId === networkId).length;
   }
 
   /** `conflict` while a machine has the disk. */
@@ -163,13 +152,8 @@ export class Supervisor implements InstanceHost {
     const watch = watchOf(vm);
     this.#deps.watches.set(vmId, watch);
     const nics = this.#deps.store.vms.nicsOf(vmId);
-    const nicRings: SharedArrayBuffer[] = [];
-    try {
-      for (const nic of nics) nicRings.push(await this.plugNic(vm, nic));
-    } catch (error) {
-      this.#unplugAll(vmId);
-      throw error;
-    }
+    const { plugged } = this.#deps;
+    const nicRings = await plugged.plugAll(vm, nics);
     const config: MachineConfig = {
       name: vm.name,
       memoryBytes: vm.memory_bytes,
@@ -178,44 +162,13 @@ export class Supervisor implements InstanceHost {
       append: [image.append, vm.append, `umlaut.name=${vm.name}`].filter((part) => part !== '').join(' '),
       disks: seed === undefined ? disks : [...disks, seed],
       consoleCount: consoleCountFor(this.linesOf(vmId).map(({ name }) => name)),
-      nics: nics.map((nic) => ({ device: nic.device, mac: nic.mac, network: nic.network_name })),
+      nics: nics.map(nicConfig),
       shares,
       trace: traceKinds(watch),
       debugExitPort: vm.debug_exit_port ?? undefined,
     };
     const data: MachineWorkerData = { config, nicRings };
-    return { data, release: () => this.#unplugAll(vmId) };
-  }
-
-  /** Plugs a VM's network card into its network; returns its end of the port. */
-  async plugNic(vm: Pick<VmRow, 'id' | 'name'>, nic: NicRow): Promise<SharedArrayBuffer> {
-    const { network_id: networkId, device, mac } = nic;
-    const portId = portIdOf(vm.id, device);
-    const settings = portSettings(this.#deps.store, nic);
-    const attachment = await this.#deps.fabric.attach({ ...settings, networkId, portId, name: vm.name, mac });
-    const devices = this.#plugged.get(vm.id) ?? new Map<string, PluggedNic>();
-    this.#plugged.set(vm.id, devices.set(device, { networkId, attachment }));
-    return attachment.ring;
-  }
-
-  /** Tells the switch again what the plugged network cards of a VM may do, and what the metadata service says there. */
-  async configureNics(vmId: string): Promise<void> {
-    const plugged = this.#plugged.get(vmId);
-    for (const nic of this.#deps.store.vms.nicsOf(vmId)) {
-      if (plugged?.has(nic.device) !== true) continue;
-      const settings = portSettings(this.#deps.store, nic);
-      await this.#deps.fabric.configurePort(nic.network_id, portIdOf(vmId, nic.device), settings);
-    }
-  }
-
-  /** Takes a network card out of its network, if it is in one. */
-  unplugNic(vmId: string, device: string): void {
-    const devices = this.#plugged.get(vmId);
-    const nic = devices?.get(device);
-    devices?.delete(device);
-    nic?.attachment.detach().catch((error: unknown) => {
-      this.log.warn({ vm: vmId, device, error: String(error) }, 'a network port could not be unplugged');
-    });
+    return { data, release: () => plugged.unplugAll(vmId) };
   }
 
   changed(vmId: string, { state, cause, end }: StateChange, wanted: boolean | undefined): void {
@@ -242,7 +195,7 @@ export class Supervisor implements InstanceHost {
       if (device.startsWith('ubd')) this.#deps.disks.detach(vm, device);
       else this.removeNic(vm, device);
     });
-    this.unplugNic(vmId, device);
+    this.#deps.plugged.unplug(vmId, device);
   }
 
   /** Removes a network card from a VM's configuration. `not_found`. */
@@ -335,11 +288,6 @@ export class Supervisor implements InstanceHost {
       disk === undefined ? ({ type: 'vm', id: vmId } as const) : ({ type: 'disk', id: disk.id } as const);
     const data = { vm_id: vmId, device, request, code, message, vm_stopped: held, unreported };
     events.append({ type: 'disk.error', tenant, resource, data });
-  }
-
-  #unplugAll(vmId: string): void {
-    for (const device of this.#plugged.get(vmId)?.keys() ?? []) this.unplugNic(vmId, device);
-    this.#plugged.delete(vmId);
   }
 
   #row(vmId: string): VmRow {

@@ -33,6 +33,7 @@ import type { Disks } from './disks.ts';
 import type { Images } from './images.ts';
 import { nameTaken } from './networks.ts';
 import type { NewNic, Nics } from './nics.ts';
+import type { PluggedNics } from './plugged-nics.ts';
 import { removeVmFolder } from './layer-files.ts';
 import type { LayerMerges } from './layer-merges.ts';
 import type { Shares } from './shares.ts';
@@ -51,6 +52,7 @@ export interface VmDeps {
   readonly images: Images;
   readonly nics: Nics;
   readonly addresses: Addresses;
+  readonly plugged: PluggedNics;
   readonly cloudInits: CloudInits;
   readonly disks: Disks;
   readonly shares: Shares;
@@ -112,11 +114,13 @@ export class Vms {
         { name, state, labelKey, labelValue },
       );
     const page = pageOfRows(query, read, (rows) => rows);
-    return { ...page, items: this.#views(page.items) };
+    return { ...page, items: await this.#views(who, page.items) };
   }
 
   async get(who: Principal, ref: string): Promise<Vm> {
-    return this.#views([this.find(who, ref)])[0]!;
+    const [view] = await this.#views(who, [this.find(who, ref)]);
+    // INVARIANT: there is a view for each row.
+    return view!;
   }
 
   find(who: Principal, ref: string): VmRow {
@@ -242,7 +246,7 @@ export class Vms {
       });
       if (body.watch !== undefined) await this.#deps.supervisor.watch(id, body.watch);
     });
-    if (body.cloud_init !== undefined) await this.#deps.supervisor.configureNics(id);
+    if (body.cloud_init !== undefined) await this.#deps.plugged.configureAll(id);
     return this.get(who, id);
   }
 
@@ -443,12 +447,12 @@ export class Vms {
   }
 
   /** A constant number of queries, however many VMs. */
-  #views(rows: readonly VmRow[]): Vm[] {
+  async #views(who: Principal, rows: readonly VmRow[]): Promise<Vm[]> {
     const { store, nics } = this.#deps;
     const ids = rows.map((row) => row.id);
     const disks = Map.groupBy(store.disks.ofVms(ids), (disk) => disk.vm_id);
     const shares = Map.groupBy(store.shares.ofVms(ids), (share) => share.vm_id);
-    const nicViews = nics.views(ids);
+    const nicViews = await nics.withStates(who, nics.views(ids));
     const cloudInits = this.#deps.cloudInits.views(ids);
     return rows.map((row) => {
       const own = (disks.get(row.id) ?? []).map((disk) => this.#deps.disks.view(disk));

@@ -171,6 +171,8 @@ export class SocketProbe {
 
 export interface HarnessOptions extends Partial<DaemonOptions> {
   readonly farm?: MachineFarm;
+  /** With the real switch in place of `Harness.fabric`. */
+  readonly realSwitch?: boolean;
 }
 
 export function tempDir(): string {
@@ -192,7 +194,7 @@ export async function startHarness(options: HarnessOptions = {}): Promise<Harnes
     log: pino({ enabled: false }),
     ...options,
     home,
-    parts: { createWorker: farm.factory, library, fabric },
+    parts: { createWorker: farm.factory, library, ...(options.realSwitch !== true && { fabric }) },
   });
   const harness = new Harness(home, farm, library, fabric, daemon);
   onTestFinished(() => daemon.close());
