@@ -46,7 +46,7 @@ function freshStore(): StoreConfig {
   return { location: { kind: 'directory', folder: at }, indexFile: `${at}.sqlite` };
 }
 
-async function seconds(work: () => Promise<unknown> | void): Promise<number> {
+async function seconds(work: () => unknown): Promise<number> {
   const begun = performance.now();
   await work();
   return (performance.now() - begun) / 1000;

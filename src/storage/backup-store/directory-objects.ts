@@ -1,6 +1,6 @@
 /** A store in a folder of the host. */
 import * as fs from 'node:fs';
-import { open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import * as path from 'node:path';
 import { threadId } from 'node:worker_threads';
 import { AppError } from '../../contracts/errors.ts';
@@ -34,7 +34,7 @@ export class DirectoryObjects implements ObjectStore {
     try {
       const handle = await open(draft, 'wx', 0o600);
       try {
-        await handle.writeFile(bytes);
+        await writeAll(handle, bytes);
         await handle.datasync();
       } finally {
         await handle.close();
@@ -132,6 +132,13 @@ export class DirectoryObjects implements ObjectStore {
 }
 
 let nextDraft = 0;
+
+/** In as few steps as it takes: each waits for its turn of a thread that is busy. */
+async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    done += (await handle.write(bytes, done, bytes.length - done, done)).bytesWritten;
+  }
+}
 
 /** As `syncFolder`, without holding up the hashing and compressing of this thread. */
 async function syncNames(folder: string): Promise<void> {

@@ -33,6 +33,18 @@ export function isZero(bytes: Uint8Array): boolean {
   return ZEROS.compare(bytes, 0, bytes.length, 0, bytes.length) === 0;
 }
 
+/** The hashes of consecutive chunks behind each other, ZERO_HASH for those of zeros; the last chunk may be short. */
+export function hashChunks(
+  bytes: Uint8Array,
+  into: Uint8Array = new Uint8Array(chunksOf(bytes.length) * HASH_BYTES),
+): Uint8Array {
+  for (let at = 0, to = 0; at < bytes.length; at += CHUNK_BYTES, to += HASH_BYTES) {
+    const chunk = bytes.subarray(at, Math.min(at + CHUNK_BYTES, bytes.length));
+    into.set(isZero(chunk) ? ZERO_HASH : chunkHash(chunk), to);
+  }
+  return into;
+}
+
 export function chunksOf(sizeBytes: number): number {
   return Math.ceil(sizeBytes / CHUNK_BYTES);
 }

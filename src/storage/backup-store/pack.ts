@@ -10,9 +10,9 @@
  * other comes.
  */
 import { randomFillSync } from 'node:crypto';
-import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { damaged } from './damaged.ts';
-import { CHUNK_BYTES, chunkHash, HASH_BYTES } from './format.ts';
+import { CHUNK_BYTES, chunkHash, HASH_BYTES, PACK_BYTES } from './format.ts';
+import { COMPRESSED_BYTES_MAX, compress, decompress } from './zstd.ts';
 
 const NONCE_BYTES = 16;
 const ENTRY_BYTES = HASH_BYTES + 12;
@@ -21,11 +21,8 @@ const MAGIC = Buffer.from('UMLPACK\n');
 const VERSION = 1;
 /** More than a pack can hold: a hostile index takes no more memory than that. */
 const ENTRIES_MAX = 1 << 20;
-const COMPRESS = {
-  params: { [constants.ZSTD_c_compressionLevel]: 1 },
-  // In one piece: Node would otherwise hand out 16 KiB at a time.
-  chunkSize: CHUNK_BYTES + 1024,
-};
+/** Room for a pack that is complete with the last chunk, and its index of chunks that hardly shrink. */
+const BUFFER_BYTES = PACK_BYTES + COMPRESSED_BYTES_MAX + (64 << 10);
 
 export interface PackEntry {
   readonly hash: Buffer;
@@ -42,7 +39,9 @@ export interface Pack {
 
 /** Collects chunks in memory until they are a pack. */
 export class PackBuilder {
-  #parts: Buffer[] = [];
+  #buffer: Buffer = Buffer.alloc(0);
+  /** Of packs that are done with: fresh memory would have to be zeroed by the kernel first. */
+  readonly #spare: Buffer[] = [];
   #entries: PackEntry[] = [];
   #bytes = 0;
 
@@ -52,31 +51,54 @@ export class PackBuilder {
 
   /** The stored length. */
   add(hash: Buffer, raw: Uint8Array): number {
-    const packed = zstdCompressSync(raw, COMPRESS);
-    return this.addStored(hash, packed.length < raw.length ? packed : Buffer.from(raw), raw.length);
+    const room = this.#room(COMPRESSED_BYTES_MAX);
+    const packed = compress(room, raw);
+    if (packed < raw.length) return this.#added(hash, packed, raw.length);
+    room.set(raw);
+    return this.#added(hash, raw.length, raw.length);
   }
 
-  /** A chunk as another pack has it. */
-  addStored(hash: Buffer, stored: Buffer, rawBytes: number): number {
-    this.#entries.push({ hash, offset: this.#bytes, storedBytes: stored.length, rawBytes });
-    this.#parts.push(stored);
-    this.#bytes += stored.length;
-    return stored.length;
+  #added(hash: Buffer, storedBytes: number, rawBytes: number): number {
+    this.#entries.push({ hash, offset: this.#bytes, storedBytes, rawBytes });
+    this.#bytes += storedBytes;
+    return storedBytes;
+  }
+
+  /** The pack's bytes are no longer needed. */
+  recycle({ bytes }: Pack): void {
+    if (bytes.buffer.byteLength === BUFFER_BYTES) this.#spare.push(Buffer.from(bytes.buffer));
+  }
+
+  /** The next `bytes` bytes of the pack. */
+  #room(bytes: number): Buffer {
+    const end = this.#bytes + bytes;
+    if (end > this.#buffer.length) {
+      const spare = this.#bytes === 0 && end <= BUFFER_BYTES ? this.#spare.pop() : undefined;
+      const larger = spare ?? Buffer.allocUnsafeSlow(Math.max(BUFFER_BYTES, end + (end >> 1)));
+      this.#buffer.copy(larger, 0, 0, this.#bytes);
+      this.#buffer = larger;
+    }
+    return this.#buffer.subarray(this.#bytes, end);
   }
 
   /** The pack; the builder is empty again. Undefined when it was. */
   take(): Pack | undefined {
     if (this.#entries.length === 0) return undefined;
     const entries = this.#entries;
-    const index = Buffer.alloc(NONCE_BYTES + entries.length * ENTRY_BYTES);
+    const indexBytes = NONCE_BYTES + entries.length * ENTRY_BYTES;
+    const end = this.#room(indexBytes + FOOTER_BYTES);
+    const index = end.subarray(0, indexBytes);
     randomFillSync(index, 0, NONCE_BYTES);
     for (const [at, entry] of entries.entries()) writeEntry(index, NONCE_BYTES + at * ENTRY_BYTES, entry);
     const digest = chunkHash(index);
-    const footer = Buffer.alloc(8);
-    footer.writeUInt32LE(index.length, 0);
+    const footer = end.subarray(indexBytes);
+    footer.writeUInt32LE(indexBytes, 0);
     footer.writeUInt32LE(VERSION, 4);
-    const bytes = Buffer.concat([...this.#parts, index, footer, digest, MAGIC]);
-    this.#parts = [];
+    digest.copy(footer, 8);
+    MAGIC.copy(footer, 8 + HASH_BYTES);
+    const bytes = this.#buffer.subarray(0, this.#bytes + end.length);
+    // The next pack has a buffer of its own: this one is on its way.
+    this.#buffer = Buffer.alloc(0);
     this.#entries = [];
     this.#bytes = 0;
     return { name: digest.toString('hex'), bytes, entries };
@@ -135,14 +157,14 @@ function parseEntries(name: string, index: Buffer, chunksEnd: number): PackEntry
 
 /** The bytes of a chunk, verified. `backup_corrupt` when they are not what their hash says. */
 export function unpackChunk(hash: Buffer, stored: Buffer, rawBytes: number): Buffer {
-  let raw: Buffer;
-  try {
-    raw =
-      stored.length === rawBytes
-        ? stored
-        : zstdDecompressSync(stored, { maxOutputLength: rawBytes, chunkSize: CHUNK_BYTES });
-  } catch (error) {
-    throw damaged(`chunk ${hash.toString('hex')} cannot be decompressed`, error);
+  let raw = stored;
+  if (stored.length !== rawBytes) {
+    raw = Buffer.allocUnsafeSlow(rawBytes);
+    try {
+      raw = raw.subarray(0, decompress(raw, stored));
+    } catch (error) {
+      throw damaged(`chunk ${hash.toString('hex')} cannot be decompressed`, error);
+    }
   }
   if (raw.length !== rawBytes || !chunkHash(raw).equals(hash)) {
     throw damaged(`chunk ${hash.toString('hex')} has other content than was backed up`);

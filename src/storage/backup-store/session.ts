@@ -12,9 +12,9 @@ import {
   MAP_ENTRIES,
   mapBlocksOf,
   PACK_BYTES,
-  ZERO_HASH,
 } from './format.ts';
 import type { BackedUpDisk, BackupHead, BackupSummary } from '../../contracts/backup.ts';
+import type { ChunkPlace } from './chunk-index.ts';
 import { damaged } from './damaged.ts';
 import {
   type BackupManifest,
@@ -74,13 +74,18 @@ export class BackupSession {
     }
   }
 
-  /** A run of whole chunks of a disk, from `offset` on; the last one of the disk may be short. */
-  async add(disk: number, offset: number, bytes: Uint8Array): Promise<void> {
+  /** A run of whole chunks of a disk, from `offset` on; the last one of the disk may be short. `hashes`: as hashChunks gives them. */
+  async add(disk: number, offset: number, bytes: Uint8Array, hashes: Uint8Array): Promise<void> {
     const map = this.#disks[disk]!;
     map.scannedBytes += bytes.length;
-    for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
+    const names = Array.from({ length: chunksOf(bytes.length) }, (_, chunk) =>
+      Buffer.from(hashes.subarray(chunk * HASH_BYTES, (chunk + 1) * HASH_BYTES)),
+    );
+    const places = this.#store.index.findAll(names);
+    for (const [index, hash] of names.entries()) {
+      const at = index * CHUNK_BYTES;
       const raw = bytes.subarray(at, Math.min(at + CHUNK_BYTES, bytes.length));
-      const hash = isZero(raw) ? ZERO_HASH : await this.#keep(map, raw);
+      if (!isZero(hash)) await this.#keep(map, raw, hash, places[index]);
       await this.#enter(map, (offset + at) / CHUNK_BYTES, hash);
     }
   }
@@ -107,21 +112,19 @@ export class BackupSession {
     this.#store.index.endSession(this.#id);
   }
 
-  async #keep(map: DiskMap, raw: Uint8Array): Promise<Buffer> {
-    const hash = chunkHash(raw);
+  /** Stores a chunk unless the store has it; `place` is what the index said. */
+  async #keep(map: DiskMap, raw: Uint8Array, hash: Buffer, place: ChunkPlace | undefined): Promise<void> {
     const key = hash.toString('latin1');
-    if (this.#fresh.has(key) || this.#isStored(hash)) return hash;
+    if (this.#fresh.has(key) || this.#holds(hash, place)) return;
     this.#fresh.add(key);
     map.storedBytes += this.#pack.add(hash, raw);
     if (this.#pack.bytes >= this.#packBytes) await this.#putPack();
-    return hash;
   }
 
-  #isStored(hash: Buffer): boolean {
-    const { index } = this.#store;
-    const place = index.find(hash);
+  /** Whether the chunk is where the index said, and stays. */
+  #holds(hash: Buffer, place: ChunkPlace | undefined): boolean {
     if (place === undefined || this.#pinned.has(place.pack)) return place !== undefined;
-    const pinned = index.findPinned(hash, this.#id);
+    const pinned = this.#store.index.findPinned(hash, this.#id);
     if (pinned !== undefined) this.#pinned.add(pinned.pack);
     return pinned !== undefined;
   }
@@ -135,6 +138,7 @@ export class BackupSession {
       .then(() => {
         this.#store.index.addPack(pack.name, pack.bytes.length, pack.entries, this.#id);
         for (const { hash } of pack.entries) this.#fresh.delete(hash.toString('latin1'));
+        this.#pack.recycle(pack);
       })
       .catch((error: unknown) => {
         this.#failure ??= error;
@@ -173,7 +177,13 @@ export class BackupSession {
     // INVARIANT: only open blocks are closed.
     const { hashes } = map.open.get(block)!;
     map.open.delete(block);
-    map.names[block] = isZero(hashes) ? null : (await this.#keep(map, hashes)).toString('hex');
+    if (isZero(hashes)) {
+      map.names[block] = null;
+      return;
+    }
+    const hash = chunkHash(hashes);
+    await this.#keep(map, hashes, hash, this.#store.index.find(hash));
+    map.names[block] = hash.toString('hex');
   }
 
   async #finishMap(map: DiskMap): Promise<void> {

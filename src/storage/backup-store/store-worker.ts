@@ -1,10 +1,13 @@
 /** Entry of a thread that does one task on a store. It ends by itself when the task has. */
+import { setImmediate } from 'node:timers/promises';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import type { BackupSummary } from '../../contracts/backup.ts';
 import { AppError, toAppError } from '../../contracts/errors.ts';
 import { fileError } from '../errors.ts';
 import { collectGarbage } from './collect.ts';
+import { giveWay } from './give-way.ts';
 import { summaryOf } from './manifest.ts';
+import { PieceHasher } from './piece-hasher.ts';
 import { restoreDisks, type TaskControl } from './restore.ts';
 import { BackupSession } from './session.ts';
 import { BackupStore } from './store.ts';
@@ -13,6 +16,8 @@ import { verifyBackups } from './verify.ts';
 
 /** Progress is told in about so many steps. */
 const PROGRESS_STEPS = 200;
+
+const NO_HASHES = new Uint8Array(0);
 
 const post = (message: FromStoreWorker): void => port.postMessage(message);
 
@@ -37,12 +42,14 @@ async function write(
   session: BackupSession,
   control: TaskControl,
 ): Promise<BackupSummary> {
+  const hasher = new PieceHasher();
   try {
-    for await (const message of messages(control)) {
+    for await (const { message, hashes } of arrivals(control, hasher)) {
       if (message.type === 'begin') {
         await session.begin(message.disks, message.parent);
       } else if (message.type === 'piece') {
-        await session.add(message.disk, message.offset, new Uint8Array(message.buffer, 0, message.length));
+        const bytes = new Uint8Array(message.buffer, 0, message.length);
+        await session.add(message.disk, message.offset, bytes, await hashes);
         post({ type: 'taken' });
       } else if (message.type === 'finish') {
         const { consistency, takenAt } = message;
@@ -51,21 +58,32 @@ async function write(
     }
     throw new AppError('canceled', 'it was canceled on request');
   } finally {
+    await hasher.close();
     await session.close();
     store.objects.close();
   }
 }
 
+interface Arrival {
+  readonly message: ToStoreWorker;
+  /** Of a piece; under way since it came. */
+  readonly hashes: Promise<Uint8Array>;
+}
+
 /** Messages in their order, until it is canceled. */
-async function* messages({ signal }: TaskControl): AsyncGenerator<ToStoreWorker> {
-  const waiting: ToStoreWorker[] = [];
+async function* arrivals({ signal }: TaskControl, hasher: PieceHasher): AsyncGenerator<Arrival> {
+  const waiting: Arrival[] = [];
   let wake: (() => void) | undefined;
   port.on('message', (message: ToStoreWorker) => {
-    waiting.push(message);
+    const hashes =
+      message.type === 'piece' ? hasher.hash(message.buffer, message.length) : Promise.resolve(NO_HASHES);
+    waiting.push({ message, hashes });
     wake?.();
   });
   signal.addEventListener('abort', () => wake?.(), { once: true });
   while (!signal.aborted) {
+    // The packs on their way get on, and messages come in.
+    await setImmediate();
     const next = waiting.shift();
     if (next !== undefined) yield next;
     else {
@@ -138,6 +156,8 @@ const port = parentPort as MessagePort;
 const job = workerData as StoreJob;
 const control = taskControl();
 let store: BackupStore | undefined;
+// Somebody waits for a restore.
+if (job.task !== 'restore') giveWay();
 try {
   store = new BackupStore(job.store);
   post({ type: 'ready' });

@@ -8,7 +8,7 @@ import { AppError } from '../../contracts/errors.ts';
 import { apply, MemoryObjects } from '../testing/memory-objects.ts';
 import { backupHead } from '../testing/store-kit.ts';
 import { collectGarbage } from './collect.ts';
-import { CHUNK_BYTES } from './format.ts';
+import { CHUNK_BYTES, hashChunks } from './format.ts';
 import { manifestName } from './manifest.ts';
 import { diskChunks } from './reader.ts';
 import { BackupSession } from './session.ts';
@@ -58,7 +58,8 @@ async function backUp(store: BackupStore, content: Buffer, parent?: Parent): Pro
       parent?.changed ?? Array.from({ length: Math.ceil(content.length / CHUNK_BYTES) }, (_, i) => i);
     for (const chunk of chunks) {
       const at = chunk * CHUNK_BYTES;
-      await session.add(0, at, content.subarray(at, Math.min(at + CHUNK_BYTES, content.length)));
+      const bytes = content.subarray(at, Math.min(at + CHUNK_BYTES, content.length));
+      await session.add(0, at, bytes, hashChunks(bytes));
     }
     return await session.finish({ consistency: 'crash', takenAt: Date.now() });
   } finally {
