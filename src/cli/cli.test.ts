@@ -119,6 +119,49 @@ describe('umlaut vm', () => {
     expect((await run(['vm', 'create', '--nic', 'ethertap:x'])).status).toBe(2);
   });
 
+  it('makes and changes networks', async () => {
+    const network = { id: 'net-1', name: 'lab', tenant: 'default', shared: false, subnet: '10.9.0.0/24' };
+    const rest = {
+      uml_socket: null,
+      uplink_state: null,
+      ports: 0,
+      leases: [],
+      created_at: sampleVm().created_at,
+    };
+    const body = { ...network, ...rest };
+    const make = [
+      'network',
+      'create',
+      'lab',
+      '--subnet',
+      '10.9.0.0/24',
+      '--ipv6',
+      'fd00:9::/64',
+      '--ipv6-dhcp',
+    ];
+    await run([...make, '--uplink', 'nat'], { 'POST /v1/networks': [{ status: 201, body }] });
+    const ipv6 = { prefix: 'fd00:9::/64', addressing: 'dhcp' };
+    const made = { name: 'lab', subnet: '10.9.0.0/24', uplink: { kind: 'nat' }, ipv6 };
+    expect(daemon?.asked[0]?.body).toEqual(made);
+    const taken = [
+      '--uplink',
+      'none',
+      '--ipv6',
+      'none',
+      '--dns-server',
+      'none',
+      '--no-services',
+      '--name',
+      'x',
+    ];
+    await run(['network', 'update', 'lab', ...taken], { 'PATCH /v1/networks/lab': [{ status: 200, body }] });
+    const back = { uplink: null, ipv6: null, dns_servers: null };
+    expect(daemon?.asked[0]?.body).toEqual({ ...back, services: false, name: 'x' });
+    const configure = ['network', 'configure', 'web-1', 'eth0', '--vlan', 'none'];
+    await run(configure, { 'PATCH /v1/vms/web-1/nics/eth0': [{ status: 200, body: sampleVm() }] });
+    expect(daemon?.asked[0]?.body).toEqual({ vlan: null });
+  });
+
   it('fails when the VM that it has created does not start', async () => {
     const error = { code: 'image_corrupt', detail: 'vmlinuz differs', remedy: 'Import it again.' } as const;
     const { status, stderr } = await run(['vm', 'create', 'web-1', '--start'], {

@@ -51,6 +51,7 @@ import {
   NetworkAddress,
   NetworkAddresses,
   type NetworkCreateInput,
+  type NetworkUpdateInput,
   NetworkPage,
   NetworkPorts,
   NetworkStations,
@@ -183,6 +184,8 @@ export class Client {
   getNetwork = (network: string): Promise<Network> =>
     this.#transport.call(Network, path`/v1/networks/${network}`);
   createNetwork = (body: NetworkCreateInput): Promise<Network> => this.#post(Network, '/v1/networks', body);
+  updateNetwork = (network: string, body: NetworkUpdateInput): Promise<Network> =>
+    this.#transport.call(Network, path`/v1/networks/${network}`, { method: 'PATCH', body });
   deleteNetwork = (network: string): Promise<void> => this.#delete(path`/v1/networks/${network}`);
   listFirewalls = (query: Query = {}): Promise<Firewall[]> => this.#all(FirewallPage, '/v1/firewalls', query);
   getFirewall = (firewall: string): Promise<Firewall> =>

@@ -53,3 +53,11 @@ export function parseSeconds(text: string): number {
   if (!/^\d+(\.\d+)?$/.test(text)) throw new InvalidArgumentError('Write seconds, such as 2 or 0.5.');
   return Number(text);
 }
+
+/** "none" on the command line, for a setting that is taken back: commander makes an empty text of null. */
+export const NONE = Symbol('none');
+
+/** What a body has for it. */
+export function orNull<T>(value: T): Exclude<T, typeof NONE> | null {
+  return value === NONE ? null : (value as Exclude<T, typeof NONE>);
+}

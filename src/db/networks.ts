@@ -3,6 +3,7 @@ import type { AddressRow, NetworkRow, PageQuery } from './rows.ts';
 
 export class NetworkTable {
   readonly #insert;
+  readonly #update;
   readonly #get;
   readonly #byName;
   readonly #page;
@@ -14,6 +15,9 @@ export class NetworkTable {
     this.#insert = db.prepare<[Omit<NetworkRow, 'seq'>]>(
       `INSERT INTO networks (id, tenant, name, shared, subnet, settings, created_at)
         VALUES (@id, @tenant, @name, @shared, @subnet, @settings, @created_at)`,
+    );
+    this.#update = db.prepare<[Pick<NetworkRow, 'id' | 'name' | 'shared' | 'settings'>]>(
+      'UPDATE networks SET name = @name, shared = @shared, settings = @settings WHERE id = @id',
     );
     this.#get = db.prepare<[string], NetworkRow>('SELECT * FROM networks WHERE id = ?');
     this.#byName = db.prepare<[string], NetworkRow>('SELECT * FROM networks WHERE name = ? ORDER BY seq');
@@ -30,6 +34,9 @@ export class NetworkTable {
 
   insert(network: Omit<NetworkRow, 'seq'>): void {
     this.#insert.run(network);
+  }
+  update({ id, name, shared, settings }: NetworkRow): void {
+    this.#update.run({ id, name, shared, settings });
   }
   get(id: string): NetworkRow | undefined {
     return this.#get.get(id);

@@ -67,6 +67,11 @@ export interface Attachment {
 export interface SwitchHandle {
   /** `invalid_input`; `already_exists`, also for a control socket that another switch serves. */
   createNetwork(options: NetworkOptions): Promise<void>;
+  /**
+   * Other settings for a network; what is plugged in stays so, and keeps its addresses. The subnet and the gateway's address
+   * cannot change. `not_found`, `invalid_input`, and what `createNetwork` says.
+   */
+  configureNetwork(options: NetworkOptions): Promise<void>;
   /** `not_found`, `in_use`. */
   deleteNetwork(networkId: string): Promise<void>;
   /** `not_found`, `invalid_input`, `already_exists` for a port id or a MAC address that is on the network. */
@@ -133,6 +138,10 @@ class SwitchClient implements SwitchHandle {
 
   async createNetwork(options: NetworkOptions): Promise<void> {
     await this.#request({ type: 'create-network', options });
+  }
+
+  async configureNetwork(options: NetworkOptions): Promise<void> {
+    await this.#request({ type: 'configure-network', options });
   }
 
   async deleteNetwork(networkId: string): Promise<void> {

@@ -1,4 +1,5 @@
 /** A network: its segment, its gateway, and what is plugged in. Lives in the switch's thread. */
+import { isDeepStrictEqual } from 'node:util';
 import type { MessagePort } from 'node:worker_threads';
 import { AppError } from '../contracts/errors.ts';
 import { Capture } from './capture/capture.ts';
@@ -10,8 +11,7 @@ import type { Port } from './fabric/port.ts';
 import type { Inlet, Pump } from './fabric/pump.ts';
 import { Segment } from './fabric/segment.ts';
 import type { Located } from './nat/forwards.ts';
-import { Nat } from './nat/nat.ts';
-import { INTERNET_ONLY, NatPolicy } from './nat/policy.ts';
+import { NetworkServices, nowSeconds, type Served } from './network-services.ts';
 import type { FrameBuffer } from './ring/frame-buffer.ts';
 import { openSwitchPort } from './port-rings.ts';
 import { type CheckedPort, checkPort, type PortAddresses, type Surroundings } from './port-settings.ts';
@@ -24,12 +24,11 @@ import type {
   PortInfo,
   PortSettings,
 } from './protocol.ts';
-import { DnsForwarder } from './services/dns-forwarder.ts';
-import { ADVERTISE_MS, stationAddress } from './services/gateway6.ts';
-import { Gateway, type StationInfo, type Stations } from './services/gateway.ts';
+import { stationAddress } from './services/gateway6.ts';
+import type { StationInfo } from './services/gateway.ts';
 import { LEASES_MAX, LeaseTable } from './services/lease-table.ts';
-import { type Documents, MetadataService } from './services/metadata.ts';
-import { checkLabel, hostAddress, networkSettings, stationMac } from './settings.ts';
+import type { Documents } from './services/metadata.ts';
+import { checkLabel, hostAddress, type NetworkSettings, networkSettings, stationMac } from './settings.ts';
 import type { LinkTransport } from './transport/open-link.ts';
 import { Uplink, UPLINK_PORT, type UplinkState } from './transport/uplink.ts';
 import { UML_PORT, UmlTrunk } from './uml/uml-trunk.ts';
@@ -42,28 +41,23 @@ interface Station extends Inlet {
   readonly name: string;
   readonly mac: string;
   readonly macBytes: Uint8Array;
+  settings: PortSettings;
   addresses: PortAddresses;
   guard: Guard | undefined;
   firewall: Firewall | undefined;
   metadata: Documents | undefined;
 }
 
-/** Monotonic. */
-const nowSeconds = (): number => performance.now() / 1000;
-
-export class Network implements Stations {
+export class Network implements Served {
   readonly id: string;
+  readonly segment: Segment;
   readonly #pump: Pump;
-  readonly #segment: Segment;
-  readonly #gateway: Gateway;
   readonly #gatewayMac: string;
-  readonly #leases: LeaseTable;
-  readonly #surroundings: Surroundings;
   readonly #stations = new Map<string, Station>();
-  readonly #nat: Nat | undefined;
-  readonly #metadata: MetadataService;
-  readonly #forwarder: DnsForwarder | undefined;
-  #advertiser: NodeJS.Timeout | undefined;
+  #options: NetworkOptions;
+  #leases: LeaseTable;
+  #surroundings: Surroundings;
+  #services: NetworkServices;
   readonly #captures = new Set<Capture>();
   #uml: UmlTrunk | undefined;
   #uplink: Uplink | undefined;
@@ -73,84 +67,96 @@ export class Network implements Stations {
   constructor(options: NetworkOptions, pump: Pump) {
     const settings = networkSettings(options);
     this.id = options.id;
+    this.#options = options;
     this.#pump = pump;
-    this.#segment = new Segment({ hub: settings.hub, vlans: true });
+    this.segment = new Segment({ hub: settings.hub, vlans: true });
     this.#gatewayMac = formatMac(settings.gatewayMac);
-    this.#leases = new LeaseTable(settings.pool);
-    this.#leases.onChange = (portId, ip, isBound) => this.#leased(portId, ip, isBound);
-    for (const { address, mac } of settings.reservations) this.#leases.reserve(address, mac);
-    this.#surroundings = {
-      subnet: settings.subnet,
-      ipv6Prefix: settings.ipv6Prefix,
-      claims: new Ipv6Claims(),
-    };
-    this.#forwarder = options.dnsServers && new DnsForwarder(options.dnsServers);
-    this.#gateway = new Gateway(this.#segment, {
-      ...settings,
-      mac: settings.gatewayMac,
-      ip: settings.gatewayIp,
-      leases: this.#leases,
-      stations: this,
-      ipv6: settings.ipv6Prefix && {
-        prefix: settings.ipv6Prefix,
-        managed: options.ipv6?.addressing === 'dhcp',
-        isRouter: options.uplink?.kind === 'nat',
-      },
-      forwarder: this.#forwarder,
-      later: (send) => {
-        this.#segment.setTime(nowSeconds());
-        send();
-        this.#segment.flush();
-      },
-      isMute: options.services === false,
-      now: nowSeconds,
-    });
-    const sending = {
-      mac: settings.gatewayMac,
-      emit: (frame: FrameBuffer) => this.#segment.forward(this.#gateway.port, frame),
-      publish: () => this.#segment.flush(),
-      begin: () => this.#segment.setTime(nowSeconds()),
-    };
-    this.#metadata = new MetadataService({ ...sending, documentsAt: (slot) => this.#documentsAt(slot) });
-    this.#gateway.metadata = this.#metadata;
-    if (settings.ipv6Prefix !== undefined) {
-      this.#advertiser = setInterval(() => this.#gateway.advertise(), ADVERTISE_MS).unref();
+    this.#leases = this.#makeLeases(settings);
+    this.#surroundings = surroundingsOf(settings);
+    this.#services = new NetworkServices(this, options, settings);
+  }
+
+  get leases(): LeaseTable {
+    return this.#leases;
+  }
+
+  /**
+   * Gives it other settings; what is plugged in stays so, and connections through NAT go on where there is NAT before and after.
+   * The subnet and the gateway's address stay. Rejects with AppError, and with everything as it was.
+   */
+  async configure(options: NetworkOptions, onFault: (portId: string, detail: string) => void): Promise<void> {
+    const before = this.#options;
+    const settings = networkSettings(options);
+    const surroundings = surroundingsOf(settings);
+    // None of the ports may be wrong afterwards.
+    for (const { settings: port, macBytes } of this.#stations.values())
+      checkPort(port, macBytes, surroundings);
+    await this.#changeJoints(options, onFault);
+    this.#options = options;
+    this.segment.hub = settings.hub;
+    this.#surroundings = surroundings;
+    const concernsPorts = !isDeepStrictEqual(portsKnowOf(settings), portsKnowOf(networkSettings(before)));
+    if (concernsPorts) this.#leases = this.#makeLeases(settings);
+    const { nat } = this.#services;
+    this.#services.close(options.uplink?.kind === 'nat' ? 'keep' : 'end');
+    this.#services = new NetworkServices(this, options, settings, nat);
+    this.#services.gateway.advertise();
+    if (!concernsPorts) return;
+    for (const [portId, station] of this.#stations) this.configurePort(portId, station.settings);
+  }
+
+  /** What leads out of the network. The new is opened before the old is closed. */
+  async #changeJoints(
+    options: NetworkOptions,
+    onFault: (portId: string, detail: string) => void,
+  ): Promise<void> {
+    const { umlSocket, uplink, uplinkRequired = true } = options;
+    const before = { uml: this.#uml, uplink: this.#uplink };
+    if (umlSocket !== undefined && before.uml === undefined) await this.openUmlSocket(umlSocket, onFault);
+    try {
+      if (isDeepStrictEqual(uplink, this.#options.uplink)) before.uplink = undefined;
+      else if (uplink === undefined || uplink.kind === 'nat') this.#uplink = undefined;
+      else await this.openUplink(uplink, uplinkRequired);
+    } catch (error) {
+      if (before.uml === undefined) await this.#closeUmlSocket();
+      throw error;
     }
-    if (options.uplink?.kind !== 'nat') return;
-    const policy = new NatPolicy(options.nat ?? INTERNET_ONLY);
-    const address = uint32(settings.gatewayIp);
-    this.#nat = new Nat({
-      ...sending,
-      address,
-      policy,
-      resolvers: options.nat?.resolvers,
-      locate: (ip) => this.#locate(ip),
-    });
-    this.#gateway.router = this.#nat;
+    await before.uplink?.close();
+    if (umlSocket === undefined) await this.#closeUmlSocket();
+  }
+
+  async #closeUmlSocket(): Promise<void> {
+    const trunk = this.#uml;
+    this.#uml = undefined;
+    await trunk?.close();
+  }
+
+  #makeLeases({ pool, reservations }: NetworkSettings): LeaseTable {
+    const leases = new LeaseTable(pool);
+    leases.onChange = (portId, ip, isBound) => this.#leased(portId, ip, isBound);
+    for (const { address, mac } of reservations) leases.reserve(address, mac);
+    leases.setShare(UML_PORT, LEASES_MAX);
+    return leases;
   }
 
   get isEmpty(): boolean {
     return this.#stations.size === 0;
   }
 
-  get segment(): Segment {
-    return this.#segment;
-  }
-
   /** Opens the control socket. `onFault`: it is gone again, with its clients. Rejects with AppError. */
   async openUmlSocket(path: string, onFault: (portId: string, detail: string) => void): Promise<void> {
-    this.#leases.setShare(UML_PORT, LEASES_MAX);
-    this.#uml = await UmlTrunk.open(path, this.#segment, this.#pump, (detail) => onFault(UML_PORT, detail));
+    this.#uml = await UmlTrunk.open(path, this.segment, this.#pump, (detail) => onFault(UML_PORT, detail));
   }
 
   /** Connects it with another network. Rejects with AppError when `mustOpen` is set and that cannot be done now. */
   async openUplink(transport: LinkTransport, mustOpen: boolean): Promise<void> {
-    this.#uplink = await Uplink.open(transport, this.#segment, this.#pump, mustOpen);
+    this.#uplink = await Uplink.open(transport, this.segment, this.#pump, mustOpen);
   }
 
   /** Undefined for a network without one. NAT is always up. */
   get uplink(): UplinkState | undefined {
-    return this.#nat === undefined ? this.#uplink?.state : { up: true, detail: null, path: null };
+    const { nat } = this.#services;
+    return nat === undefined ? this.#uplink?.state : { up: true, detail: null, path: null };
   }
 
   /** Removes the control socket, and ends the uplink. Who closes it meanwhile waits for the same end. */
@@ -161,10 +167,7 @@ export class Network implements Stations {
 
   async #close(): Promise<void> {
     await this.#uplink?.close();
-    this.#nat?.close();
-    this.#metadata.close();
-    this.#forwarder?.close();
-    clearInterval(this.#advertiser);
+    this.#services.close('end');
     for (const capture of this.#captures) capture.end();
     await this.#uml?.close();
   }
@@ -179,7 +182,7 @@ export class Network implements Stations {
     const checked = checkPort(options, macBytes, this.#surroundings);
     this.#checkAddresses(portId, checked.addresses);
     const { input, output } = openSwitchPort(ring);
-    const port = this.#segment.add(portId, output, checked.rules);
+    const port = this.segment.add(portId, output, checked.rules);
     if (port === undefined) {
       throw new AppError('quota_exceeded', 'the network has no free port', {
         remedy: 'Use a second network.',
@@ -190,9 +193,10 @@ export class Network implements Stations {
       onFault(error.message);
     };
     const { addresses, guard, firewall } = checked;
-    const inlet = { port, segment: this.#segment, input, onCorrupt, open: true };
+    const inlet = { port, segment: this.segment, input, onCorrupt, open: true };
     const station: Station = {
       ...inlet,
+      settings: options,
       name,
       mac,
       macBytes,
@@ -213,8 +217,9 @@ export class Network implements Stations {
     station.guard?.release();
     const checked = checkPort(settings, station.macBytes, this.#surroundings, station.firewall);
     this.#checkAddresses(portId, checked.addresses);
+    station.settings = settings;
     station.metadata = settings.metadata;
-    this.#segment.setRules(station.port, checked.rules);
+    this.segment.setRules(station.port, checked.rules);
     this.#apply(station, checked);
   }
 
@@ -224,26 +229,27 @@ export class Network implements Stations {
     if (station === undefined) return;
     this.#stations.delete(portId);
     this.#pump.remove(station);
-    this.#segment.remove(station.port);
-    this.#nat?.forget(station.port.slot);
-    this.#metadata.forget(station.port.slot);
+    this.segment.remove(station.port);
+    this.#services.nat?.forget(station.port.slot);
+    this.#services.metadata.forget(station.port.slot);
     station.guard?.release();
   }
 
   /** Opens a port of the host. Rejects with AppError. */
   async forward({ address, ...options }: PortForward): Promise<void> {
-    if (this.#nat === undefined) {
+    const { nat } = this.#services;
+    if (nat === undefined) {
       throw new AppError('conflict', 'the network has no uplink to forward ports from', {
         field: 'network',
         remedy: 'make a network with the uplink nat',
       });
     }
-    await this.#nat.forwards.add({ ...options, address: hostAddress(address, this.#surroundings.subnet) });
+    await nat.forwards.add({ ...options, address: hostAddress(address, this.#surroundings.subnet) });
   }
 
   /** Closes it again. An unknown one is closed already. */
   unforward(id: string): void {
-    this.#nat?.forwards.remove(id);
+    this.#services.nat?.forwards.remove(id);
   }
 
   /** Keeps an address for a station, whether it is plugged in or not; for nobody when `mac` is null. */
@@ -256,16 +262,16 @@ export class Network implements Stations {
   /** Captures frames until its limits, or until the reader's end is closed. Throws AppError `not_found`, `invalid_input`. */
   capture(options: CaptureOptions, port: MessagePort): void {
     const { portId } = options;
-    if (portId !== undefined && !this.#segment.ports().some(({ id }) => id === portId)) {
+    if (portId !== undefined && !this.segment.ports().some(({ id }) => id === portId)) {
       port.close();
       throw new AppError('not_found', `nothing is plugged in at port ${portId}`, { field: 'port' });
     }
     const made: Capture = new Capture(options, port, () => {
       this.#captures.delete(made);
-      if (this.#captures.size === 0) this.#segment.watcher = undefined;
+      if (this.#captures.size === 0) this.segment.watcher = undefined;
     });
     this.#captures.add(made);
-    this.#segment.watcher = (at, frame, out) => {
+    this.segment.watcher = (at, frame, out) => {
       for (const capture of this.#captures) capture.watch(at, frame, out);
     };
   }
@@ -274,7 +280,7 @@ export class Network implements Stations {
     return this.#captures.size;
   }
 
-  leases(): LeaseInfo[] {
+  leaseInfos(): LeaseInfo[] {
     return this.#leases.bound(nowSeconds()).map((lease) => ({
       mac: lease.mac,
       address: formatIp(lease.ip),
@@ -285,14 +291,14 @@ export class Network implements Stations {
   }
 
   ports(): PortInfo[] {
-    return this.#segment.ports().map((port) => this.#portInfo(port));
+    return this.segment.ports().map((port) => this.#portInfo(port));
   }
 
   macTable(): MacInfo[] {
-    return this.#segment.macTable.entries(nowSeconds()).map((entry) => ({
+    return this.segment.macTable.entries(nowSeconds()).map((entry) => ({
       mac: formatStation(entry.high & 0xffff, entry.low),
       vlan: entry.high >>> 16,
-      portId: this.#segment.port(entry.slot)?.id ?? '',
+      portId: this.segment.port(entry.slot)?.id ?? '',
       ageSeconds: entry.ageSeconds,
       fixed: entry.fixed,
     }));
@@ -316,7 +322,7 @@ export class Network implements Stations {
   }
 
   address6At(slot: number): Uint8Array | undefined {
-    const id = this.#segment.port(slot)?.id;
+    const id = this.segment.port(slot)?.id;
     const station = id === undefined ? undefined : this.#stations.get(id);
     return station && this.#addresses6Of(station)[0];
   }
@@ -335,14 +341,18 @@ export class Network implements Stations {
     return lease?.state === 'bound' ? this.#stations.get(lease.port)?.name : undefined;
   }
 
-  #locate(ip: number): Located | undefined {
+  locate(ip: number): Located | undefined {
     const owner = [...this.#stations.values()].find((station) => this.#addressesOf(station).includes(ip));
     return owner && { peer: { mac: owner.macBytes, address: uint32(ip) }, slot: owner.port.slot };
   }
 
-  #documentsAt(slot: number): Documents | undefined {
-    const id = this.#segment.port(slot)?.id;
+  documentsAt(slot: number): Documents | undefined {
+    const id = this.segment.port(slot)?.id;
     return id === undefined ? undefined : this.#stations.get(id)?.metadata;
+  }
+
+  emit(frame: FrameBuffer): void {
+    this.segment.forward(this.#services.gateway.port, frame);
   }
 
   #portInfo(port: Port): PortInfo {
@@ -375,7 +385,7 @@ export class Network implements Stations {
     // Nobody else can take a protected station's place.
     const view = viewOf(station.macBytes);
     const high = (rules.vlan.native << 16) | view.getUint16(4, true);
-    this.#segment.macTable.fix(high, view.getInt32(0, true), station.port.slot);
+    this.segment.macTable.fix(high, view.getInt32(0, true), station.port.slot);
   }
 
   #leased(portId: string, ip: number, isBound: boolean): void {
@@ -396,7 +406,8 @@ export class Network implements Stations {
   }
 
   #checkFree(portId: string, mac: string): void {
-    const isTaken = this.#stations.has(portId) || portId === this.#gateway.port.id || isTrunk(portId);
+    const isTaken =
+      this.#stations.has(portId) || portId === this.#services.gateway.port.id || isTrunk(portId);
     if (isTaken)
       throw new AppError('already_exists', `port ${portId} is plugged in already`, { field: 'portId' });
     const macs = [...this.#stations.values()].map((station) => station.mac);
@@ -404,6 +415,15 @@ export class Network implements Stations {
     const remedy = 'Give each network card on a network a MAC address of its own.';
     throw new AppError('already_exists', `${mac} is on the network already`, { field: 'mac', remedy });
   }
+}
+
+function surroundingsOf({ subnet, ipv6Prefix }: NetworkSettings): Surroundings {
+  return { subnet, ipv6Prefix, claims: new Ipv6Claims() };
+}
+
+/** What the rules and leases of ports come of. */
+function portsKnowOf({ pool, ipv6Prefix }: NetworkSettings): unknown {
+  return { pool, ipv6Prefix };
 }
 
 /** A port with stations of any address behind it. */

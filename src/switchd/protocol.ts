@@ -136,6 +136,8 @@ export interface MacInfo {
 
 export type SwitchRequest =
   | { readonly type: 'create-network'; readonly options: NetworkOptions }
+  /** All of them; the subnet and the gateway's address cannot change. */
+  | { readonly type: 'configure-network'; readonly options: NetworkOptions }
   | { readonly type: 'delete-network'; readonly networkId: string }
   | { readonly type: 'attach'; readonly options: AttachOptions; readonly ring: SharedArrayBuffer }
   | {

@@ -26,6 +26,12 @@ export class SwitchRecord {
         this.#networks.set(options.id, { options, reservations, forwards: new Map(), ports: new Map() });
         break;
       }
+      case 'configure-network': {
+        const { options } = request;
+        const known = this.#networks.get(options.id);
+        if (known !== undefined) this.#networks.set(options.id, { ...known, options });
+        break;
+      }
       case 'delete-network':
         this.#networks.delete(request.networkId);
         break;

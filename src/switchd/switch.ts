@@ -24,6 +24,8 @@ export class Switch {
     switch (request.type) {
       case 'create-network':
         return this.#create(request.options);
+      case 'configure-network':
+        return this.#configure(request.options);
       case 'delete-network':
         return this.#delete(request.networkId);
       case 'attach': {
@@ -48,7 +50,7 @@ export class Switch {
       case 'close':
         return Promise.all([...this.#networks.values()].map((network) => network.close()));
       case 'leases':
-        return this.#network(request.networkId).leases();
+        return this.#network(request.networkId).leaseInfos();
       case 'ports':
         return this.#network(request.networkId).ports();
       case 'mac-table':
@@ -80,6 +82,13 @@ export class Switch {
       await network.close();
       throw error;
     }
+  }
+
+  #configure(options: NetworkOptions): Promise<void> {
+    const { id: networkId } = options;
+    return this.#network(networkId).configure(options, (portId, detail) =>
+      this.#onPortFault({ networkId, portId, detail }),
+    );
   }
 
   async #delete(id: string): Promise<void> {

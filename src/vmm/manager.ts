@@ -122,8 +122,7 @@ export class Manager {
       createWorker,
       log,
     });
-    const portsInUse = (networkId: string): number => plugged.countOn(networkId);
-    const networks = new Networks({ store, events, fabric, addresses, home, log, nat, portsInUse });
+    const networks = new Networks({ store, events, fabric, addresses, home, log, nat, plugged });
     const firewalls = new Firewalls({ store, events, plugged });
     const nics = new Nics({ store, events, networks, firewalls, plugged });
     const merges = new LayerMerges({ store, home, library, events, operations, supervisor, log });

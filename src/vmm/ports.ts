@@ -31,6 +31,7 @@ export type NetworkSwitch = Pick<
   SwitchHandle,
   | 'capture'
   | 'createNetwork'
+  | 'configureNetwork'
   | 'deleteNetwork'
   | 'attach'
   | 'configurePort'

@@ -129,6 +129,44 @@ describe('networks', () => {
     expect([...networkOf(api, '10.0.77.0/24').reserved.keys()]).toEqual(['10.0.77.21']);
   });
 
+  it('are changed while VMs are on them, as far as may be', async () => {
+    const home = tempDir();
+    const api = await startHarness({ home });
+    await api.post('/v1/networks', { name: 'lab', subnet: '10.9.0.0/24', lease_seconds: 600 }).expect(201);
+    const vm = await api.runVm('web', { nics: [{ network: 'lab' }] });
+    const ipv6 = { prefix: 'fd00:9::/64' };
+    const change = { name: 'office', uplink: { kind: 'nat' }, ipv6, services: false, lease_seconds: null };
+    const { body } = await api.patch('/v1/networks/lab', change).expect(200);
+    expect(body).toMatchObject({ name: 'office', subnet: '10.9.0.0/24', uplink: { kind: 'nat' }, ports: 1 });
+    expect(body.ipv6).toEqual({ ...ipv6, addressing: 'slaac' });
+    expect(body).not.toHaveProperty('lease_seconds');
+    const { options, ports } = networkOf(api, '10.9.0.0/24');
+    expect(options).toMatchObject({ name: 'office', uplink: { kind: 'nat' }, uplinkRequired: true });
+    expect(ports.get(`${vm.id}/eth0`)?.protection).toEqual({ arp: false, ipv4: false, ipv6: false });
+    const forward = { host_port: 8080, vm: 'web', port: 80 };
+    const made = (await api.post('/v1/networks/office/forwards', forward).expect(201)).body;
+    const inUse = await api.patch('/v1/networks/office', { uplink: null }).expect(409);
+    expect(inUse.body).toMatchObject({ code: 'in_use', field: 'uplink' });
+    await api.delete(`/v1/networks/office/forwards/${made.id}`).expect(204);
+    await api.patch('/v1/networks/office', { uplink: null, services: null }).expect(200);
+    expect((await api.patch('/v1/networks/office', { name: 'default' }).expect(409)).body.field).toBe('name');
+    expect((await api.patch('/v1/networks/default', { name: 'x' }).expect(403)).body.code).toBe('protected');
+    await api.patch('/v1/networks/office', { subnet: '10.8.0.0/24' }).expect(400);
+    const user = api.as(await api.tokenOf('user', 'default'));
+    for (const reach of [{ uml_socket: true }, { shared: true }, { uplink: { kind: 'slip' } }])
+      await user.patch('/v1/networks/office').send(reach).expect(403);
+    const other = api.as(await api.tokenOf('user', 'a'));
+    await other.patch('/v1/networks/office').send({ hub: true }).expect(404);
+    const kept = (await api.get('/v1/networks/office')).body;
+    await api.daemon.close();
+    const again = await startHarness({ home });
+    expect((await again.get('/v1/networks/office').expect(200)).body).toMatchObject({
+      id: kept.id,
+      ipv6: kept.ipv6,
+    });
+    expect(networkOf(again, '10.9.0.0/24').options.uplink).toBeUndefined();
+  });
+
   it('show what is plugged in, with counters, and which station is where', async () => {
     const api = await startHarness();
     const vm = await api.runVm('web-1');

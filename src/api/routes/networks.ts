@@ -11,6 +11,7 @@ import {
   NetworkPage,
   NetworkPorts,
   NetworkStations,
+  NetworkUpdate,
   Ref,
   ReservationCreate,
 } from '../../contracts/api/index.ts';
@@ -54,6 +55,18 @@ export const networkRoutes: RouteGroup = (app, services) => {
     ...address('getNetwork'),
     schema: { operationId: 'getNetwork', tags, params, response: { 200: Network, ...problems } },
     handler: (request) => networks.get(principalOf(request), request.params.network),
+  });
+
+  app.route({
+    ...address('updateNetwork'),
+    schema: {
+      operationId: 'updateNetwork',
+      tags,
+      params,
+      body: NetworkUpdate,
+      response: { 200: Network, ...problems },
+    },
+    handler: (request) => networks.update(principalOf(request), request.params.network, request.body),
   });
 
   app.route({

@@ -1,13 +1,13 @@
 /** `umlaut network …` */
-import { type Command, InvalidArgumentError } from 'commander';
+import type { Command } from 'commander';
 import type { Network, NetworkAddress, NetworkPort, NetworkStation, Nic } from '../../contracts/api/index.ts';
 import { parseTransport, type Transport } from '../../contracts/api/index.ts';
 import { registerCapture } from './network-capture.ts';
 import { CommandContext } from '../context.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
-import { collect, parseCount } from '../parse.ts';
 import { registerForward } from './forward.ts';
+import { registerNetworkCreate, registerNetworkUpdate } from './network-settings.ts';
 import { addNicOptions, type NicOptions, nicSettings } from './nic-options.ts';
 import { nicPlace, transportText } from '../nic-text.ts';
 
@@ -28,7 +28,8 @@ export function registerNetwork(program: Command, io: Io): void {
       const context = new CommandContext(command, io);
       context.print(await context.client.getNetwork(name), networkFields);
     });
-  registerCreate(network, io);
+  registerNetworkCreate(network, io);
+  registerNetworkUpdate(network, io);
   network
     .command('delete')
     .argument('<network>')
@@ -43,74 +44,6 @@ export function registerNetwork(program: Command, io: Io): void {
   registerReservations(network, io);
   registerCards(network, io);
   registerForward(network, io);
-}
-
-interface CreateOptions {
-  readonly subnet: string;
-  readonly gateway?: string;
-  readonly domain?: string;
-  readonly pool?: { first: string; last: string };
-  readonly leaseSeconds?: number;
-  readonly uplink?: Transport;
-  readonly services: boolean;
-  readonly ipv6?: string;
-  readonly ipv6Dhcp?: boolean;
-  readonly dnsServer?: string[];
-  readonly hub?: boolean;
-  readonly umlSocket?: boolean;
-  readonly shared?: boolean;
-}
-
-function registerCreate(network: Command, io: Io): void {
-  network
-    .command('create')
-    .argument('<name>')
-    .requiredOption('--subnet <cidr>', 'such as 10.1.0.0/24')
-    .option('--gateway <ip>', "the network's own address; the first of the subnet when missing")
-    .option('--domain <domain>', 'of the names of its VMs; NAME.internal when missing')
-    .option('--pool <first-last>', 'addresses to give out, such as 10.1.0.100-10.1.0.200', parsePool)
-    .option('--lease-seconds <seconds>', 'how long a DHCP lease lasts', parseCount)
-    .option(
-      '--uplink <transport>',
-      'the way out: nat, daemon:SOCKET, tuntap:DEVICE, vde:FOLDER, ...',
-      parseUplink,
-    )
-    .option('--no-services', 'without DHCP, DNS and gateway: for an uplink that has its own')
-    .option('--ipv6 <prefix>', 'such as fd00:77::/64: router advertisements and DHCPv6')
-    .option('--ipv6-dhcp', 'stations get their IPv6 addresses by DHCPv6 and make none')
-    .option(
-      '--dns-server <address>',
-      'asked for other names, "host" for those of the host; may be repeated',
-      collect,
-    )
-    .option('--hub', 'every frame goes to every port')
-    .option('--uml-socket', 'offer a control socket for User-mode Linux, vde_plug and QEMU')
-    .option('--shared', 'VMs of other tenants may be on it')
-    .description('make a network with DHCP and DNS')
-    .action(async (name: string, options: CreateOptions, command: Command) => {
-      const context = new CommandContext(command, io);
-      const { leaseSeconds, umlSocket, services, ipv6, ipv6Dhcp, dnsServer, ...rest } = options;
-      const made = await context.client.createNetwork({
-        name,
-        ...rest,
-        ...(!services && { services }),
-        ...(ipv6 !== undefined && { ipv6: { prefix: ipv6, addressing: ipv6Dhcp ? 'dhcp' : 'slaac' } }),
-        ...(dnsServer !== undefined && { dns_servers: dnsServer }),
-        ...(leaseSeconds !== undefined && { lease_seconds: leaseSeconds }),
-        ...(umlSocket !== undefined && { uml_socket: umlSocket }),
-      });
-      context.print(made, () => [made.name, made.uml_socket ?? ''].filter(Boolean).join(' ').concat('\n'));
-    });
-}
-
-function parseUplink(text: string): Transport {
-  return parseTransport(text, '--uplink');
-}
-
-function parsePool(text: string): { first: string; last: string } {
-  const [first, last, ...rest] = text.split('-');
-  if (!first || !last || rest.length > 0) throw new InvalidArgumentError('Write it as FIRST-LAST.');
-  return { first, last };
 }
 
 function registerViews(network: Command, io: Io): void {

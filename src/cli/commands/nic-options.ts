@@ -1,11 +1,11 @@
 /** Options of what a network card may do, as `network attach` and `network configure` take them. */
 import { type Command, InvalidArgumentError } from 'commander';
 import type { NicUpdateInput, RateLimit, Vlan } from '../../contracts/api/index.ts';
-import { collect, parseCount } from '../parse.ts';
+import { collect, NONE, orNull, parseCount } from '../parse.ts';
 
 export interface NicOptions {
   readonly address?: string[];
-  readonly vlan?: Vlan | null;
+  readonly vlan?: Vlan | typeof NONE;
   readonly txRate?: number;
   readonly rxRate?: number;
   readonly txPackets?: number;
@@ -43,7 +43,7 @@ export function nicSettings(options: NicOptions): NicUpdateInput {
   const limits = { ...(tx && { tx }), ...(rx && { rx }) };
   return {
     ...(options.address !== undefined && { addresses: options.address }),
-    ...(options.vlan !== undefined && { vlan: options.vlan }),
+    ...(options.vlan !== undefined && { vlan: orNull(options.vlan) }),
     ...(options.limits === false && { limits: null }),
     ...((tx ?? rx) !== undefined && { limits }),
     ...(options.firewall !== undefined && { firewalls: options.firewall.filter((name) => name !== 'none') }),
@@ -78,8 +78,8 @@ function parseRate(text: string): number {
   return Number(digits) * factor;
 }
 
-function parseVlan(text: string): Vlan | null {
-  if (text === 'none') return null;
+function parseVlan(text: string): Vlan | typeof NONE {
+  if (text === 'none') return NONE;
   if (/^\d+$/.test(text)) return { mode: 'access', id: Number(text) };
   const [, ranges, native] = /^trunk:(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)(?:\/(\d+))?$/.exec(text) ?? [];
   if (ranges === undefined)

@@ -25,6 +25,7 @@ export const EventType = z.enum([
   'image.created',
   'image.deleted',
   'network.created',
+  'network.updated',
   'network.deleted',
   'firewall.created',
   'firewall.updated',

@@ -88,6 +88,22 @@ export const NetworkCreate = NetworkSettings.extend({
 });
 export type NetworkCreate = z.infer<typeof NetworkCreate>;
 export type NetworkCreateInput = z.input<typeof NetworkCreate>;
+/** Takes effect at once. What is missing stays; null is the default again. The subnet and the gateway's address stay. */
+export const NetworkUpdate = z.strictObject({
+  name: Name.optional(),
+  shared: z.boolean().optional(),
+  domain: NetworkSettings.shape.domain.nullable(),
+  pool: NetworkSettings.shape.pool.nullable(),
+  lease_seconds: NetworkSettings.shape.lease_seconds.nullable(),
+  uplink: NetworkSettings.shape.uplink.nullable(),
+  services: NetworkSettings.shape.services.nullable(),
+  dns_servers: NetworkSettings.shape.dns_servers.nullable(),
+  ipv6: NetworkSettings.shape.ipv6.nullable(),
+  hub: NetworkSettings.shape.hub.nullable(),
+  uml_socket: NetworkSettings.shape.uml_socket.nullable(),
+});
+export type NetworkUpdate = z.infer<typeof NetworkUpdate>;
+export type NetworkUpdateInput = z.input<typeof NetworkUpdate>;
 export const NetworkListQuery = ListQuery;
 
 const Counter = z.number().meta({ description: 'Since the port was plugged in' });

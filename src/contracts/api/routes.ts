@@ -89,6 +89,7 @@ export const ROUTES = [
   { operationId: 'listNetworks', method: 'GET', path: '/v1/networks', status: 200 },
   { operationId: 'createNetwork', method: 'POST', path: '/v1/networks', status: 201 },
   { operationId: 'getNetwork', method: 'GET', path: '/v1/networks/{network}', status: 200 },
+  { operationId: 'updateNetwork', method: 'PATCH', path: '/v1/networks/{network}', status: 200 },
   { operationId: 'deleteNetwork', method: 'DELETE', path: '/v1/networks/{network}', status: 204 },
   { operationId: 'listNetworkPorts', method: 'GET', path: '/v1/networks/{network}/ports', status: 200 },
   {

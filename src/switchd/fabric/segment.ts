@@ -25,7 +25,7 @@ export type FrameWatcher = (port: Port, frame: FrameSource, out: boolean) => voi
 
 export class Segment {
   readonly macTable = new MacTable();
-  readonly hub: boolean;
+  hub: boolean;
   /** Called for every frame while it is set. */
   watcher: FrameWatcher | undefined;
   readonly #vlans: boolean;

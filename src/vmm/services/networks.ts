@@ -10,6 +10,7 @@ import type {
   NetworkPort,
   NetworkSettings,
   NetworkStation,
+  NetworkUpdate,
   Page,
   ReservationCreate,
 } from '../../contracts/api/index.ts';
@@ -31,6 +32,7 @@ import {
 import { SerialQueue } from '../serial-queue.ts';
 import type { Addresses } from './addresses.ts';
 import { switchNetworkOf } from './nic-row.ts';
+import type { PluggedNics } from './plugged-nics.ts';
 
 /** Each tenant has one of its own. */
 export const DEFAULT_NETWORK = { name: 'default', subnet: '10.0.77.0/24' } as const;
@@ -46,8 +48,7 @@ export interface NetworkDeps {
   readonly log: Log;
   /** Where the uplink `nat` leads. */
   readonly nat: NatPolicyOptions;
-  /** NICs of running VMs on a network. */
-  portsInUse(networkId: string): number;
+  readonly plugged: PluggedNics;
 }
 
 export class Networks {
@@ -109,16 +110,10 @@ export class Networks {
 
   /** AppErrors: `already_exists`, `quota_exceeded`, `forbidden`, and what the switch says. */
   create(who: Principal, body: NetworkCreate): Promise<Network> {
-    if (body.shared) requireAdmin(who, 'shared');
-    if (body.uml_socket === true) requireAdmin(who, 'uml_socket');
-    // They are asked from the host.
-    if (body.dns_servers !== undefined) requireAdmin(who, 'dns_servers');
-    // Everything else is a device, a socket or a network of the host's.
-    if (body.uplink !== undefined && body.uplink.kind !== 'nat') requireAdmin(who, 'uplink');
+    requireAllowed(who, body);
     return this.#queue.run(async () => {
       const { store, fabric } = this.#deps;
-      const isTaken = store.networks.byName(body.name).some(({ tenant }) => tenant === who.tenant);
-      if (isTaken) throw nameTaken('network', body.name);
+      this.#requireFreeName(who.tenant, body.name);
       if (store.networks.countOf(who.tenant) >= NETWORKS_MAX) {
         throw new AppError('quota_exceeded', `a tenant has at most ${NETWORKS_MAX} networks`, {
           remedy: 'delete one that is not used',
@@ -136,12 +131,48 @@ export class Networks {
     });
   }
 
+  /**
+   * AppErrors: those of `create`; `in_use` for the uplink `nat` while ports are forwarded through it; `protected` for the name of
+   * the daemon's default network.
+   */
+  update(who: Principal, ref: string, body: NetworkUpdate): Promise<Network> {
+    requireAllowed(who, body);
+    return this.#queue.run(async () => {
+      const { store, fabric, events, plugged } = this.#deps;
+      const before = this.findOwn(who, ref);
+      const { id, tenant } = before;
+      const { name = before.name, shared, ...changes } = body;
+      if (name !== before.name) {
+        if (isDefault(before)) throw new AppError('protected', 'the default network keeps its name');
+        this.#requireFreeName(tenant, name);
+      }
+      const merged = Object.entries({ ...settingsOf(before), ...changes }).filter(
+        ([, value]) => value != null,
+      );
+      const settings = Object.fromEntries(merged) as NetworkSettings;
+      this.#requireNoForwards(before, settings);
+      const row: NetworkRow = {
+        ...before,
+        name,
+        shared: Number(shared ?? before.shared === 1),
+        settings: JSON.stringify(settings),
+      };
+      await fabric.configureNetwork({ ...this.#options(row), uplinkRequired: true });
+      store.transaction(() => {
+        store.networks.update(row);
+        events.append({ type: 'network.updated', tenant, resource: { type: 'network', id }, data: { name } });
+      });
+      await plugged.configureOn(id);
+      return await this.get(who, id);
+    });
+  }
+
   /** `in_use` while a VM has a NIC on it; `protected` for the daemon's default network. */
   delete(who: Principal, ref: string): Promise<void> {
     return this.#queue.run(async () => {
       const { store, fabric, events } = this.#deps;
       const { id, name, tenant } = this.findOwn(who, ref);
-      if (name === DEFAULT_NETWORK.name && tenant === SYSTEM.tenant) {
+      if (isDefault({ name, tenant })) {
         throw new AppError('protected', 'the default network cannot be deleted');
       }
       const nics = store.vms.countOnNetwork(id);
@@ -230,6 +261,20 @@ export class Networks {
     });
   }
 
+  #requireFreeName(tenant: string, name: string): void {
+    const isTaken = this.#deps.store.networks.byName(name).some((row) => row.tenant === tenant);
+    if (isTaken) throw nameTaken('network', name);
+  }
+
+  #requireNoForwards({ id }: NetworkRow, { uplink }: NetworkSettings): void {
+    const count = this.#deps.store.forwards.ofNetwork(id).length;
+    if (uplink?.kind === 'nat' || count === 0) return;
+    throw new AppError('in_use', `${count} ports of the host are forwarded to the network by its NAT`, {
+      field: 'uplink',
+      remedy: 'delete the forwards first',
+    });
+  }
+
   #record(tenant: string, body: NetworkCreate): Omit<NetworkRow, 'seq'> {
     const { name, subnet, shared, ...settings } = body;
     return {
@@ -315,7 +360,7 @@ export class Networks {
       ...settings,
       uml_socket: who.role === 'admin' ? this.#umlSocket(row) : null,
       uplink_state: who.role === 'admin' ? await this.#uplinkState(row.id) : null,
-      ports: isOwn ? this.#deps.portsInUse(row.id) : 0,
+      ports: isOwn ? this.#deps.plugged.countOn(row.id) : 0,
       leases: leases.map(({ mac, address, hostName }) => ({ mac, address, host_name: hostName })),
       created_at: iso(row.created_at),
     };
@@ -330,6 +375,20 @@ function captureOptions(query: CaptureQuery): Omit<CaptureOptions, 'portId'> {
 function settingsOf(row: Omit<NetworkRow, 'seq'>): NetworkSettings {
   // INVARIANT: it was checked against the schema before it was written.
   return JSON.parse(row.settings) as NetworkSettings;
+}
+
+function isDefault({ name, tenant }: Pick<NetworkRow, 'name' | 'tenant'>): boolean {
+  return name === DEFAULT_NETWORK.name && tenant === SYSTEM.tenant;
+}
+
+/** What reaches into the host, or to other tenants. */
+function requireAllowed(who: Principal, body: NetworkCreate | NetworkUpdate): void {
+  if (body.shared === true) requireAdmin(who, 'shared');
+  if (body.uml_socket === true) requireAdmin(who, 'uml_socket');
+  // They are asked from the host.
+  if (body.dns_servers != null) requireAdmin(who, 'dns_servers');
+  // Everything else is a device, a socket or a network of the host's.
+  if (body.uplink != null && body.uplink.kind !== 'nat') requireAdmin(who, 'uplink');
 }
 
 function requireAdmin(who: Principal, field: string): void {

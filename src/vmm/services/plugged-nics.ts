@@ -78,6 +78,15 @@ export class PluggedNics {
     for (const nic of this.#deps.store.vms.nicsOf(vmId)) await this.configure(nic);
   }
 
+  /** The same of all cards on a network. */
+  async configureOn(networkId: string): Promise<void> {
+    const { store } = this.#deps;
+    for (const [vmId, devices] of this.#plugged) {
+      for (const nic of store.vms.nicsOf(vmId))
+        if (nic.network_id === networkId && devices.has(nic.device)) await this.configure(nic);
+    }
+  }
+
   /** The same of one card; nothing is told of one that is not plugged in. */
   async configure(nic: NicRow): Promise<void> {
     const { store, fabric } = this.#deps;

@@ -311,6 +311,11 @@ export class FakeSwitch implements NetworkSwitch {
     const reserved = new Map((options.reservations ?? []).map(({ address, mac }) => [address, mac]));
     this.networks.set(options.id, { options, ports: new Map(), reserved, forwards: new Map() });
   }
+  async configureNetwork(options: NetworkOptions): Promise<void> {
+    const known = this.networks.get(options.id);
+    if (known === undefined) throw new AppError('not_found', 'no such network');
+    this.networks.set(options.id, { ...known, options });
+  }
   async deleteNetwork(id: string): Promise<void> {
     this.networks.delete(id);
   }
