@@ -9,6 +9,7 @@ export class FirewallTable {
   readonly #of;
   readonly #update;
   readonly #remove;
+  readonly #everything;
   readonly #nics;
 
   constructor(db: Sqlite) {
@@ -29,6 +30,7 @@ export class FirewallTable {
       'UPDATE firewalls SET name = ?, rules = ? WHERE id = ?',
     );
     this.#remove = db.prepare<[string]>('DELETE FROM firewalls WHERE id = ?');
+    this.#everything = db.prepare<[], FirewallRow>('SELECT * FROM firewalls ORDER BY seq');
     this.#nics = db.prepare<[string], NicRow>(
       `SELECT nics.*, networks.name AS network_name FROM nics LEFT JOIN networks ON networks.id = nics.network_id
         WHERE EXISTS (SELECT 1 FROM json_each(nics.settings, '$.firewalls') AS firewall WHERE firewall.value = ?)
@@ -57,6 +59,10 @@ export class FirewallTable {
   }
   remove(id: string): void {
     this.#remove.run(id);
+  }
+  /** Of all tenants. */
+  everything(): FirewallRow[] {
+    return this.#everything.all();
   }
   /** Network cards that have it. */
   nics(id: string): NicRow[] {

@@ -42,7 +42,7 @@ export type {
   VlanSettings,
 } from './protocol.ts';
 export type { UplinkState } from './transport/uplink.ts';
-export { addressPlan } from './settings.ts';
+export { addressPlan, stationAddressOf } from './settings.ts';
 
 export interface SwitchOptions {
   /** The switch's thread has ended unasked, and too often: all ports are dead, and every further call fails. */

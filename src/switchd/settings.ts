@@ -12,7 +12,14 @@ import {
   parseSubnet,
   type Subnet,
 } from './wire/address.ts';
-import { isInPrefix, type Prefix6, parseIp6, parsePrefix6 } from './wire/address6.ts';
+import {
+  eui64Address,
+  formatIp6,
+  isInPrefix,
+  type Prefix6,
+  parseIp6,
+  parsePrefix6,
+} from './wire/address6.ts';
 
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const DOMAIN_MAX = 253;
@@ -70,6 +77,13 @@ export function networkSettings(options: NetworkOptions): NetworkSettings {
   const ipv6Prefix = prefixOf(options.ipv6?.prefix);
   const hub = options.hub ?? false;
   return { subnet, gatewayIp, gatewayMac, pool, domain, leaseSeconds, hub, ipv6Prefix, reservations };
+}
+
+/** The address that a station makes of a network's IPv6 prefix, unless it is given another one. Throws AppError `invalid_input`. */
+export function stationAddressOf(prefix: string, mac: string): string {
+  // INVARIANT: a prefix that is given is parsed, or an error.
+  const { address } = prefixOf(prefix)!;
+  return formatIp6(eui64Address(address, stationMac(mac)));
 }
 
 /** Which addresses of a network there are to give out. */

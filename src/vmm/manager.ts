@@ -24,7 +24,7 @@ import { LayerMerges } from './services/layer-merges.ts';
 import { Lineage } from './services/lineage.ts';
 import { Networks } from './services/networks.ts';
 import { Nics } from './services/nics.ts';
-import { PluggedNics } from './services/plugged-nics.ts';
+import { followGroups, PluggedNics } from './services/plugged-nics.ts';
 import { Rebases } from './services/rebases.ts';
 import { Shares } from './services/shares.ts';
 import { SnapshotUses } from './services/snapshot-uses.ts';
@@ -124,6 +124,7 @@ export class Manager {
     });
     const networks = new Networks({ store, events, fabric, addresses, home, log, nat, plugged });
     const firewalls = new Firewalls({ store, events, plugged });
+    followGroups(events, plugged, log);
     const nics = new Nics({ store, events, networks, firewalls, plugged });
     const merges = new LayerMerges({ store, home, library, events, operations, supervisor, log });
     disks.onForgotten = () => merges.collect();

@@ -292,6 +292,45 @@ describe('firewalls', () => {
     ]);
   });
 
+  it('know the members of others, whoever comes and goes', async () => {
+    const api = await startHarness();
+    await api.post('/v1/networks', { name: 'six', subnet: '10.9.0.0/24', ipv6: { prefix: 'fd00:9::/64' } });
+    await api.post('/v1/firewalls', { name: 'web' }).expect(201);
+    const sql = { direction: 'ingress', protocol: 'tcp', ports: [5432, 5432], members: ['web', 'db'] };
+    const made = await api.post('/v1/firewalls', { name: 'db', rules: [sql] }).expect(201);
+    expect(made.body.rules[0].members).toEqual(['web', 'db']);
+    const none = await api
+      .post('/v1/firewalls', { name: 'x', rules: [{ ...sql, members: ['y'] }] })
+      .expect(404);
+    expect(none.body.field).toBe('rules[0].members');
+    const card = (mac: string, firewalls: string[], address: string) => ({
+      ...{ network: 'six', firewalls, mac, addresses: [address] },
+    });
+    const db = await api.runVm('db', { nics: [card('02:00:00:00:00:01', ['db'], '10.9.0.20')] });
+    const own = ['10.9.0.20/32', 'fd00:9::ff:fe00:1/128'];
+    const allowed = () => networkOf(api, '10.9.0.0/24').ports.get(`${db.id}/eth0`)!.firewall![0]!.cidrs;
+    expect(allowed()).toEqual(own);
+    await api.createVm({ name: 'web', nics: [card('02:00:00:00:00:02', ['web'], '10.9.0.21')] });
+    const web = ['10.9.0.21/32', 'fd00:9::ff:fe00:2/128'];
+    await expect.poll(allowed).toEqual([...web, ...own]);
+    // Of another network, it is no member here.
+    await api.createVm({ name: 'far', nics: [{ firewalls: ['web'] }] });
+    await api.patch('/v1/vms/web/nics/eth0', { addresses: ['10.9.0.22', 'fd00:9::22'] }).expect(200);
+    await expect.poll(allowed).toEqual(['10.9.0.22/32', 'fd00:9::22/128', ...own]);
+    await api.patch('/v1/vms/web/nics/eth0', { firewalls: null }).expect(200);
+    await expect.poll(allowed).toEqual(own);
+    expect((await api.delete('/v1/vms/far').expect(204)).status).toBe(204);
+    const inUse = await api.delete('/v1/firewalls/web').expect(409);
+    expect(inUse.body.detail).toContain('members');
+    await api.patch('/v1/firewalls/db', { rules: [{ ...sql, members: ['db'] }] }).expect(200);
+    await api.delete('/v1/firewalls/web').expect(204);
+    await api
+      .patch('/v1/vms/db/nics/eth0', { firewalls: [], rules: [{ ...sql, members: ['db'] }] })
+      .expect(200);
+    expect((await api.vm('db')).nics[0]!.rules![0]!.members).toEqual(['db']);
+    expect(allowed()).toEqual([]);
+  });
+
   it('stay with a VM that is restored from a backup', async () => {
     const api = await startHarness();
     await api.post('/v1/firewalls', { name: 'web', rules: [ssh] }).expect(201);

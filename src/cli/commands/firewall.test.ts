@@ -10,6 +10,8 @@ test.each([
   'out allow udp 53 to 192.0.2.1/32',
   'out deny icmp',
   'in allow udp',
+  'in allow tcp 5432 from @web,@jobs',
+  'out deny to 10.0.0.0/8,@web',
 ])('%s is read and written alike', (text) => {
   expect(formatRule(FirewallRule.parse(parseRule(text)))).toBe(text);
 });

@@ -7,7 +7,7 @@ import type { Io } from '../io.ts';
 
 type RuleInput = NonNullable<FirewallCreateInput['rules']>[number];
 
-const RULE_FORM = 'in|out allow|deny [tcp|udp|icmp [FIRST[-LAST]]] [from|to CIDR[,CIDR…]]';
+const RULE_FORM = 'in|out allow|deny [tcp|udp|icmp [FIRST[-LAST]]] [from|to CIDR|@FIREWALL[,…]]';
 
 export function registerFirewall(program: Command, io: Io): void {
   const firewall = program.command('firewall').description('sets of rules for network cards');
@@ -70,8 +70,15 @@ export function parseRule(text: string): RuleInput {
     action: action === 'deny' ? 'deny' : 'allow',
     ...(protocol !== undefined && { protocol: protocol as 'tcp' | 'udp' | 'icmp' }),
     ...(first !== undefined && { ports: [Number(first), Number(last ?? first)] as [number, number] }),
-    ...(cidrs !== undefined && { cidrs: cidrs.split(',') }),
+    ...othersOf(cidrs?.split(',') ?? []),
   };
+}
+
+/** `@web` stands for the cards that have the firewall web. */
+function othersOf(words: readonly string[]): Pick<RuleInput, 'cidrs' | 'members'> {
+  const members = words.filter((word) => word.startsWith('@')).map((word) => word.slice(1));
+  const cidrs = words.filter((word) => !word.startsWith('@'));
+  return { ...(cidrs.length > 0 && { cidrs }), ...(members.length > 0 && { members }) };
 }
 
 function collectRule(text: string, previous: RuleInput[] = []): RuleInput[] {
@@ -79,7 +86,8 @@ function collectRule(text: string, previous: RuleInput[] = []): RuleInput[] {
 }
 
 /** As `parseRule` reads it. */
-export function formatRule({ direction, action, protocol, ports, cidrs }: FirewallRule): string {
+export function formatRule({ direction, action, protocol, ports, cidrs, members }: FirewallRule): string {
+  const others = [...(cidrs ?? []), ...(members ?? []).map((name) => `@${name}`)];
   const isIn = direction === 'ingress';
   const range = ports === undefined ? [] : [ports[0] === ports[1] ? `${ports[0]}` : ports.join('-')];
   return [
@@ -87,7 +95,7 @@ export function formatRule({ direction, action, protocol, ports, cidrs }: Firewa
     action,
     ...(protocol === 'any' ? [] : [protocol]),
     ...range,
-    ...(cidrs === undefined ? [] : [isIn ? 'from' : 'to', cidrs.join(',')]),
+    ...(others.length === 0 ? [] : [isIn ? 'from' : 'to', others.join(',')]),
   ].join(' ');
 }
 

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { ListQuery, Name, pageOf, Timestamp } from './common.ts';
+import { ListQuery, Name, pageOf, Ref, Timestamp } from './common.ts';
 
 export const FIREWALL_RULES_MAX = 128;
 export const NIC_FIREWALLS_MAX = 8;
@@ -22,6 +22,10 @@ export const FirewallRule = z
       .max(64)
       .optional()
       .meta({ description: 'The other side is in one of these networks; anywhere when missing' }),
+    members: z.array(Ref).min(1).max(NIC_FIREWALLS_MAX).optional().meta({
+      description:
+        'Or the other side is a network card on the same network that has one of these firewalls, by its addresses',
+    }),
   })
   .refine(({ ports }) => ports === undefined || ports[0] <= ports[1], {
     path: ['ports'],

@@ -11,7 +11,9 @@ import type { FirewallRow, Store } from '../../db/index.ts';
 import { findOwned, iso, type Principal, pageOfRows, tenantFilter } from '../access.ts';
 import type { EventLog } from '../events.ts';
 import { newId } from '../ids.ts';
+import { mapMembers, memberGroups } from './firewall-groups.ts';
 import { nameTaken } from './networks.ts';
+import { settingsOf } from './nic-row.ts';
 import type { PluggedNics } from './plugged-nics.ts';
 
 export interface FirewallDeps {
@@ -48,7 +50,8 @@ export class Firewalls {
     const id = newId('fw');
     return store.transaction(() => {
       this.#requireFreeName(tenant, name);
-      store.firewalls.insert({ id, tenant, name, rules: JSON.stringify(rules), created_at: Date.now() });
+      const kept = this.withMemberIds(who, rules, 'rules', { id, name });
+      store.firewalls.insert({ id, tenant, name, rules: JSON.stringify(kept), created_at: Date.now() });
       events.append({ type: 'firewall.created', tenant, resource: { type: 'firewall', id }, data: { name } });
       return this.get(who, id);
     });
@@ -59,7 +62,8 @@ export class Firewalls {
     const { id, tenant, name, rules } = this.find(who, ref);
     store.transaction(() => {
       if (body.name !== undefined && body.name !== name) this.#requireFreeName(tenant, body.name);
-      const text = body.rules === undefined ? rules : JSON.stringify(body.rules);
+      const kept = body.rules && this.withMemberIds(who, body.rules, 'rules');
+      const text = kept === undefined ? rules : JSON.stringify(kept);
       store.firewalls.update(id, body.name ?? name, text);
       events.append({ type: 'firewall.updated', tenant, resource: { type: 'firewall', id } });
     });
@@ -79,9 +83,43 @@ export class Firewalls {
           remedy: 'take it from them first',
         });
       }
+      if (this.#isNamed(id)) {
+        throw new AppError('in_use', `rules of others name the members of the firewall ${name}`, {
+          field: 'firewall',
+          remedy: 'change those rules first',
+        });
+      }
       store.firewalls.remove(id);
       events.append({ type: 'firewall.deleted', tenant, resource: { type: 'firewall', id }, data: { name } });
     });
+  }
+
+  /** Firewalls are named by whoever writes, and kept by their ids. `own` is being made. */
+  withMemberIds(
+    who: Principal,
+    rules: readonly FirewallRule[],
+    field: string,
+    own?: { readonly id: string; readonly name: string },
+  ): FirewallRule[] {
+    return mapMembers(rules, (ref, index) =>
+      ref === own?.name ? own.id : this.find(who, ref, `${field}[${index}].members`).id,
+    );
+  }
+
+  /** For people to read. */
+  withMemberNames(rules: readonly FirewallRule[]): FirewallRule[] {
+    const groups = this.#deps.store.firewalls.all(memberGroups(rules));
+    const names = new Map(groups.map(({ id, name }) => [id, name]));
+    return mapMembers(rules, (id) => names.get(id) ?? id);
+  }
+
+  #isNamed(id: string): boolean {
+    const { store } = this.#deps;
+    const shared = store.firewalls.everything().filter((row) => row.id !== id);
+    // INVARIANT: rules were checked against the schema before they were written.
+    const rules = shared.flatMap((row) => JSON.parse(row.rules) as FirewallRule[]);
+    const own = store.vms.allNics().flatMap((nic) => settingsOf(nic).rules ?? []);
+    return memberGroups([...rules, ...own]).includes(id);
   }
 
   async #apply(id: string): Promise<void> {
@@ -101,7 +139,7 @@ export class Firewalls {
       name: row.name,
       tenant: row.tenant,
       // INVARIANT: they were checked against the schema before they were written.
-      rules: JSON.parse(row.rules) as FirewallRule[],
+      rules: this.withMemberNames(JSON.parse(row.rules) as FirewallRule[]),
       nics: this.#deps.store.firewalls.nics(row.id).length,
       created_at: iso(row.created_at),
     };

@@ -77,10 +77,13 @@ export class Nics {
     settings: T,
     at: (name: string) => string,
   ): T {
-    const { firewalls } = settings;
-    if (firewalls == null) return settings;
-    const ids = firewalls.map((ref) => this.#deps.firewalls.find(who, ref, at('firewalls')).id);
-    return { ...settings, firewalls: ids };
+    const { firewalls, rules } = settings;
+    const sets = this.#deps.firewalls;
+    return {
+      ...settings,
+      ...(firewalls && { firewalls: firewalls.map((ref) => sets.find(who, ref, at('firewalls')).id) }),
+      ...(rules && { rules: sets.withMemberIds(who, rules, at('rules')) }),
+    };
   }
 
   /**
@@ -167,7 +170,7 @@ export class Nics {
     const ids = nics.flatMap(({ settings }) => settings.firewalls ?? []);
     const names = new Map(store.firewalls.all(ids).map(({ id, name }) => [id, name]));
     for (const { nic, settings: all } of nics) {
-      const { firewalls, ...settings } = all;
+      const { firewalls, rules, ...settings } = all;
       const own = addresses.get(`${nic.vm_id}/${nic.device}`) ?? [];
       const view = {
         device: nic.device,
@@ -177,6 +180,7 @@ export class Nics {
         addresses: nic.network_id === null ? addressesOf(store, nic) : own.map((row) => row.address),
         ...settings,
         ...(firewalls && { firewalls: firewalls.map((id) => names.get(id) ?? id) }),
+        ...(rules && { rules: this.#deps.firewalls.withMemberNames(rules) }),
       };
       views.set(nic.vm_id, [...(views.get(nic.vm_id) ?? []), view]);
     }

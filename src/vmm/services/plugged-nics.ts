@@ -1,11 +1,12 @@
 /** The network cards of VMs that run: each at a port of its network, or of its transport. */
-import type { Transport } from '../../contracts/api/index.ts';
+import type { EventType, Transport } from '../../contracts/api/index.ts';
 import type { NicRow, Store, VmRow } from '../../db/index.ts';
 import type { UplinkState } from '../../switchd/index.ts';
 import { plugTransport } from '../../switchd/transport/nic.ts';
+import type { EventLog } from '../events.ts';
 import { type Log, type NatPolicyOptions, type NetworkSwitch, portIdOf } from '../ports.ts';
 import { switchNetworkOf, transportOf } from './nic-row.ts';
-import { portSettings } from './port-settings.ts';
+import { groupsOf, portSettings } from './port-settings.ts';
 
 export interface PluggedNicDeps {
   readonly store: Store;
@@ -18,6 +19,8 @@ export interface PluggedNicDeps {
 interface PluggedNic {
   readonly networkId: string;
   readonly attachment: Awaited<ReturnType<NetworkSwitch['attach']>>;
+  /** The rules that it was told last because of who is a member of what. */
+  groupRules?: string;
 }
 
 export class PluggedNics {
@@ -76,6 +79,21 @@ export class PluggedNics {
   /** Tells the switch again what the plugged cards of a VM may do, and what the metadata service says there. */
   async configureAll(vmId: string): Promise<void> {
     for (const nic of this.#deps.store.vms.nicsOf(vmId)) await this.configure(nic);
+  }
+
+  /** Whose rules depend on the members of firewalls is told again who they are, if that has changed. */
+  async configureGroups(): Promise<void> {
+    const { store } = this.#deps;
+    for (const [vmId, devices] of this.#plugged) {
+      for (const nic of store.vms.nicsOf(vmId)) {
+        const plugged = devices.get(nic.device);
+        if (plugged === undefined || groupsOf(store, nic).length === 0) continue;
+        const rules = JSON.stringify(portSettings(store, nic).firewall);
+        if (rules === plugged.groupRules) continue;
+        plugged.groupRules = rules;
+        await this.configure(nic);
+      }
+    }
   }
 
   /** The same of all cards on a network. */
@@ -142,4 +160,30 @@ export class PluggedNics {
     const id = switchNetworkOf(nic);
     return plugTransport(fabric, { id, name, mac: nic.mac, transport, mayBeLate, settings, nat });
   }
+}
+
+/** Whatever changes who is a member of a firewall: cards, their addresses and their firewalls. */
+const GROUP_EVENTS: readonly EventType[] = ['vm.created', 'vm.updated', 'vm.deleted', 'firewall.updated'];
+
+/** Keeps the rules of plugged cards as those events have them, as long as the daemon runs. */
+export function followGroups(events: EventLog, plugged: PluggedNics, log: Log): void {
+  let isRunning = false;
+  let isAgain = false;
+  const run = async (): Promise<void> => {
+    isRunning = true;
+    do {
+      isAgain = false;
+      await plugged.configureGroups();
+    } while (isAgain);
+  };
+  events.subscribe(({ event }) => {
+    if (!GROUP_EVENTS.includes(event.type)) return;
+    isAgain = true;
+    if (isRunning) return;
+    run()
+      .catch((error: unknown) => log.warn({ error: String(error) }, 'a firewall has members of before'))
+      .finally(() => {
+        isRunning = false;
+      });
+  });
 }

@@ -3,6 +3,7 @@ import type { FirewallRule, Protection, RateLimit } from '../../contracts/api/in
 import type { NicRow, Store } from '../../db/index.ts';
 import type { PortSettings } from '../ports.ts';
 import { metadataOf } from './cloud-init.ts';
+import { memberGroups, withoutMembers } from './firewall-groups.ts';
 import { addressesOf, hasServices, settingsOf } from './nic-row.ts';
 
 type SwitchProtection = NonNullable<PortSettings['protection']>;
@@ -18,9 +19,17 @@ export function portSettings(store: Store, nic: NicRow): PortSettings {
     vlan,
     protection: { ...defaultProtection(store, nic), ...protectionOf(protection) },
     metadata: metadataOf(store, { id: nic.vm_id, name: store.vms.get(nic.vm_id)?.name ?? '' }),
-    firewall: [...rules, ...shared],
+    firewall: withoutMembers(store, nic, [...rules, ...shared]),
     limits: limits && { fromPort: rateOf(limits.tx), toPort: rateOf(limits.rx) },
   };
+}
+
+/** Ids of the firewalls on whose members its rules depend. */
+export function groupsOf(store: Store, nic: NicRow): string[] {
+  const { firewalls = [], rules = [] } = settingsOf(nic);
+  // INVARIANT: rules were checked against the schema before they were written.
+  const shared = store.firewalls.all(firewalls).flatMap((row) => JSON.parse(row.rules) as FirewallRule[]);
+  return memberGroups([...rules, ...shared]);
 }
 
 /** Where addresses come from elsewhere, whose they are is not known here. */
