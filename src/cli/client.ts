@@ -10,6 +10,10 @@ import {
   BackupDestination,
   type BackupDestinationCreate,
   BackupDestinationPage,
+  type BackupFile,
+  BackupFilePage,
+  type BackupFileSystem,
+  BackupFileSystems,
   BackupPage,
   type BackupPruneInput,
   type BackupRestoreInput,
@@ -153,6 +157,12 @@ export class Client {
   imageOfDisk = (disk: string, body: DiskToImage): Promise<Operation> =>
     this.#post(Operation, path`/v1/disks/${disk}/image`, body);
   /** What an operation has made for download. */
+  listBackupFileSystems = async (backup: string): Promise<BackupFileSystem[]> =>
+    (await this.#transport.call(BackupFileSystems, path`/v1/backups/${backup}/file-systems`)).items;
+  listBackupFiles = (backup: string, query: Query): Promise<BackupFile[]> =>
+    this.#all(BackupFilePage, path`/v1/backups/${backup}/files`, query);
+  readBackupFile = (backup: string, query: Query): Promise<Response> =>
+    this.#transport.download(path`/v1/backups/${backup}/files/content`, query);
   downloadFile = (operation: string): Promise<Response> =>
     this.#transport.download(path`/v1/operations/${operation}/file`);
   deleteFile = (operation: string): Promise<void> => this.#delete(path`/v1/operations/${operation}/file`);

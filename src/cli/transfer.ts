@@ -1,7 +1,9 @@
 /** Files to and from the daemon. */
+import { once } from 'node:events';
 import * as fs from 'node:fs';
+import { Writable } from 'node:stream';
 import { AppError, systemErrorCode, toAppError } from '../contracts/errors.ts';
-import { formatBytes } from './format.ts';
+import { formatBytes, printableLines } from './format.ts';
 import type { Output } from './io.ts';
 
 const DRAW_MS = 200;
@@ -33,6 +35,25 @@ export async function saveResponse(response: Response, to: string, stderr: Outpu
   } finally {
     fs.closeSync(fd);
   }
+}
+
+/** Writes an answer's body to `output` as it comes; on a terminal nothing in it steers that. */
+export async function copyResponse(response: Response, output: Output): Promise<void> {
+  const total = Number(response.headers.get('content-length'));
+  const text = new TextDecoder();
+  let written = 0;
+  try {
+    for await (const chunk of response.body ?? []) {
+      const shown =
+        output.isTTY === true ? printableLines(text.decode(chunk, { stream: true })) : new Uint8Array(chunk);
+      written += chunk.length;
+      if (output.write(shown) === false && output instanceof Writable) await once(output, 'drain');
+    }
+  } catch (cause) {
+    if (systemErrorCode(cause)?.startsWith('E')) throw cause;
+    throw cutOff(cause);
+  }
+  if (written !== total) throw cutOff();
 }
 
 function openDraft(draft: string): number {

@@ -62,8 +62,8 @@ export class Transport {
   }
 
   /** For answers that are a file. */
-  async download(path: string): Promise<Response> {
-    return await this.#fetch(path, {});
+  async download(path: string, query: Query = {}): Promise<Response> {
+    return await this.#fetch(path, { query });
   }
 
   /** For answers without a body. */

@@ -29,6 +29,7 @@ const CATALOGUE = {
   },
   precondition_failed: { status: 412, title: 'The resource has changed since it was read', retryable: false },
   payload_too_large: { status: 413, title: 'The request body is too large', retryable: false },
+  range_not_satisfiable: { status: 416, title: 'The file has no such range', retryable: false },
   unsupported_media_type: { status: 415, title: 'The request body has the wrong type', retryable: false },
   idempotency_mismatch: {
     status: 422,
@@ -42,6 +43,7 @@ const CATALOGUE = {
   bad_image: { status: 422, title: 'The image is not usable', retryable: false },
   image_corrupt: { status: 422, title: 'The image differs from its recorded checksum', retryable: false },
   image_truncated: { status: 422, title: 'The image is shorter than it must be', retryable: false },
+  bad_file_system: { status: 422, title: 'The file system cannot be read', retryable: false },
   backup_corrupt: { status: 422, title: 'The backup is damaged', retryable: false },
   cow_corrupt: { status: 422, title: 'The copy-on-write file is damaged', retryable: false },
   cow_backing_changed: { status: 422, title: 'The backing file has changed', retryable: false },

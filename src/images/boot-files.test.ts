@@ -7,8 +7,9 @@ import { writePartitioned } from '../../test/support/partition-table.ts';
 import { pattern, randomNumbers, scratchFolder } from '../../test/support/storage.ts';
 import { requireTool } from '../../test/support/tools.ts';
 import { AppError } from '../contracts/errors.ts';
+import { openSource } from '../storage/open-source.ts';
+import { type Partition, readPartitions } from '../storage/partitions.ts';
 import { takeBootFiles } from './boot-files.ts';
-import { readPartitions } from './partitions.ts';
 
 type Tree = Readonly<Record<string, string | Buffer>>;
 
@@ -24,6 +25,15 @@ function fileSystem(folder: string, tree: Tree): string {
   const file = path.join(folder, `fs-${path.basename(root)}`);
   execFileSync(mke2fs, ['-q', '-t', 'ext4', '-d', root, file, '16M'], { stdio: 'pipe' });
   return file;
+}
+
+async function partitionsOf(disk: string): Promise<Partition[]> {
+  const source = await openSource(disk, { format: 'raw' });
+  try {
+    return await readPartitions(source);
+  } finally {
+    await source.close();
+  }
 }
 
 async function taken(disk: string) {
@@ -63,7 +73,7 @@ describe('a whole disk', () => {
       const folder = scratchFolder();
       const disk = path.join(folder, 'disk');
       writePartitioned(disk, fileSystem(folder, DEBIAN), { table, number: 2 });
-      expect(readPartitions(disk)).toEqual([{ number: 2, offset: 1 << 20, sizeBytes: 16 << 20 }]);
+      expect(await partitionsOf(disk)).toEqual([{ number: 2, offset: 1 << 20, sizeBytes: 16 << 20 }]);
       expect(await taken(disk)).toEqual({
         kernel: 'new kernel',
         initrd: 'new initrd',
@@ -130,7 +140,7 @@ describe('a whole disk', () => {
     expect(fs.readdirSync(folder).filter((name) => !/^(tree|fs|disk|short)/.test(name))).toEqual([]);
   }, 120_000);
 
-  it('whose tables are larger than anything is refused', () => {
+  it('whose tables are larger than anything is refused', async () => {
     const file = path.join(scratchFolder(), 'disk');
     const bytes = Buffer.from(pattern(40_000, 1));
     bytes.writeUInt16BE(0x55aa, 510);
@@ -140,6 +150,6 @@ describe('a whole disk', () => {
     bytes.writeUInt32LE(0xffff_ffff, 512 + 80);
     bytes.writeUInt32LE(128, 512 + 84);
     fs.writeFileSync(file, bytes);
-    expect(() => readPartitions(file)).toThrow(expect.objectContaining({ code: 'bad_image', field: 'disk' }));
+    await expect(partitionsOf(file)).rejects.toMatchObject({ code: 'bad_image', field: 'disk' });
   });
 });

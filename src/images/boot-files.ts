@@ -6,7 +6,8 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { AppError } from '../contracts/errors.ts';
-import { type Partition, readPartitions } from './partitions.ts';
+import { openSource } from '../storage/open-source.ts';
+import { type Partition, readPartitions } from '../storage/partitions.ts';
 import { needTool, runTool } from './tools.ts';
 
 export interface BootFiles {
@@ -47,7 +48,7 @@ interface BootFolder {
  */
 export async function takeBootFiles(disk: string, folder: string, signal?: AbortSignal): Promise<BootFiles> {
   const debugfs = new Debugfs(folder, signal);
-  const fileSystems = fileSystemsOf(disk);
+  const fileSystems = await fileSystemsOf(disk);
   const boot = await findBoot(debugfs, fileSystems);
   if (boot === undefined) throw noKernel(fileSystems.length);
   const release = newest([...boot.names].flatMap((name) => KERNEL.exec(name)?.[1] ?? []));
@@ -61,21 +62,23 @@ export async function takeBootFiles(disk: string, folder: string, signal?: Abort
   return { kernel, initrd, append: await commandLine(debugfs, boot, fileSystems, options) };
 }
 
-function fileSystemsOf(disk: string): FileSystem[] {
-  const partitions = readPartitions(disk);
-  const fd = fs.openSync(disk, 'r');
+async function fileSystemsOf(disk: string): Promise<FileSystem[]> {
+  const source = await openSource(disk, { format: 'raw' });
+  const isExt = async (offset: number): Promise<boolean> => {
+    const magic = Buffer.alloc(2);
+    if (offset + SUPERBLOCK_MAGIC_AT + 2 > source.sizeBytes) return false;
+    await source.read(offset + SUPERBLOCK_MAGIC_AT, magic);
+    return magic.readUInt16LE(0) === 0xef53;
+  };
   try {
-    const isExt = (offset: number): boolean => {
-      const magic = Buffer.alloc(2);
-      fs.readSync(fd, magic, 0, 2, offset + SUPERBLOCK_MAGIC_AT);
-      return magic.readUInt16LE(0) === 0xef53;
-    };
-    const found = partitions
-      .filter(({ offset }) => isExt(offset))
-      .map((partition) => ({ partition, device: `${disk}?offset=${partition.offset}` }));
-    return found.length === 0 && isExt(0) ? [{ partition: undefined, device: disk }] : found;
+    const found: FileSystem[] = [];
+    for (const partition of await readPartitions(source)) {
+      const { offset } = partition;
+      if (await isExt(offset)) found.push({ partition, device: `${disk}?offset=${offset}` });
+    }
+    return found.length === 0 && (await isExt(0)) ? [{ partition: undefined, device: disk }] : found;
   } finally {
-    fs.closeSync(fd);
+    await source.close();
   }
 }
 

@@ -1,7 +1,9 @@
 /** Disks of virtual machines: raw files, UML's COW files, online backups, copies. */
 export { type BackupProgress, type BackupRun, prepareBackup } from './backup.ts';
+export type { FilePlace, FileSystemPlace } from './backup-store/files.ts';
 export { holdStoreFolder } from './backup-store/store-lock.ts';
 export { runStoreTask, type TaskOptions } from './backup-store/store-thread.ts';
+export { StoredFile } from './backup-store/stored-file.ts';
 export type { StoreTaskName, StoreTasks } from './backup-store/tasks.ts';
 export { type ConvertOptions, convertDisk, exportDisk } from './convert.ts';
 export { backingFileOf, type CreateCowOptions, createCow, inspectCow } from './cow/create.ts';
@@ -9,6 +11,7 @@ export type { CowHeader } from './cow/header.ts';
 export { type InPlaceMerge, type MergeOptions, mergeCow, mergeCowIntoBacking } from './cow/merge.ts';
 export { type HeaderRepair, type RepairOptions, repairCowHeader } from './cow/repair.ts';
 export { openDisk } from './disk.ts';
+export type { FileEntry } from './ext4/file-system.ts';
 export type { DiskFailure, GuestDisk } from './guest-disk.ts';
 export {
   createLayers,

@@ -78,6 +78,9 @@ test(
     await checkFileSystem();
     const copy = await daemon.boot('copy');
     const last = await progress(copy);
+    // As it is read without restoring it: with what only the journal has.
+    const logged = await client.readBackupFile(backup, { path: '/root/log' });
+    expect(Number(await logged.text())).toBe(last);
     // The guest shows a number once it is renamed, the disk has it for certain after the sync behind that.
     expect(last).toBeGreaterThanOrEqual(before - 1);
     expect(last).toBeLessThanOrEqual(after);

@@ -2,6 +2,10 @@ import { z } from 'zod';
 import {
   Backup,
   BackupCreate,
+  BackupFilePage,
+  BackupFileQuery,
+  BackupFileSystems,
+  BackupFilesQuery,
   BackupListQuery,
   BackupPage,
   BackupPrune,
@@ -10,14 +14,18 @@ import {
   PruneResult,
   Ref,
 } from '../../contracts/api/index.ts';
+import { sendFile } from '../file-answer.ts';
 import { principalOf } from '../request.ts';
 import { address, NoBody, NoContent, problems, type RouteGroup, VmParams } from '../route.ts';
 import { accepted } from './operations.ts';
 
 const tags = ['backups'];
+/** Not JSON: sent as it is. */
+const content = z.unknown();
 const params = z.object({ backup: Ref });
 
-export const backupRoutes: RouteGroup = (app, { backups }) => {
+export const backupRoutes: RouteGroup = (app, services) => {
+  const { backups } = services;
   app.route({
     ...address('createBackup'),
     schema: {
@@ -106,5 +114,56 @@ export const backupRoutes: RouteGroup = (app, { backups }) => {
     },
     handler: async (request, reply) =>
       accepted(reply, await backups.test(principalOf(request), request.params.backup)),
+  });
+
+  fileRoutes(app, services);
+};
+
+/** What is in the file systems of a backup. */
+const fileRoutes: RouteGroup = (app, { backups: { files } }) => {
+  app.route({
+    ...address('listBackupFileSystems'),
+    schema: {
+      operationId: 'listBackupFileSystems',
+      tags,
+      params,
+      response: { 200: BackupFileSystems, ...problems },
+    },
+    handler: async (request) => ({
+      items: await files.fileSystems(principalOf(request), request.params.backup),
+    }),
+  });
+
+  app.route({
+    ...address('listBackupFiles'),
+    schema: {
+      operationId: 'listBackupFiles',
+      tags,
+      params,
+      querystring: BackupFilesQuery,
+      response: { 200: BackupFilePage, ...problems },
+    },
+    handler: async (request) => files.list(principalOf(request), request.params.backup, request.query),
+  });
+
+  app.route({
+    ...address('readBackupFile'),
+    // Whose contents are secrets of the guest's.
+    config: { access: 'write' },
+    schema: {
+      operationId: 'readBackupFile',
+      tags,
+      summary: 'A regular file out of a backup, or a range of it',
+      params,
+      querystring: BackupFileQuery,
+      response: { 200: content, 206: content, ...problems },
+    },
+    handler: async (request, reply) => {
+      const file = await files.open(principalOf(request), request.params.backup, request.query);
+      return await sendFile(request, reply, {
+        ...file,
+        open: (start, end) => file.bytes(start, end),
+      });
+    },
   });
 };

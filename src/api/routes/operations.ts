@@ -1,4 +1,3 @@
-import { createReadStream } from 'node:fs';
 import type { FastifyReply } from 'fastify';
 import { z } from 'zod';
 import {
@@ -8,6 +7,7 @@ import {
   OperationWaitQuery,
   Ref,
 } from '../../contracts/api/index.ts';
+import { openFileAnswer, sendFile } from '../file-answer.ts';
 import { clientGone, principalOf } from '../request.ts';
 import { address, NoContent, problems, type RouteGroup } from '../route.ts';
 
@@ -56,12 +56,8 @@ export const operationRoutes: RouteGroup = (app, { operations, transfers }) => {
     ...address('downloadFile'),
     schema: { operationId: 'downloadFile', tags, params, produces: ['application/octet-stream'] },
     handler: async (request, reply) => {
-      const { file, name, sizeBytes } = transfers.download(principalOf(request), request.params.operation);
-      return reply
-        .type('application/octet-stream')
-        .header('content-length', sizeBytes)
-        .header('content-disposition', `attachment; filename="${name}"`)
-        .send(createReadStream(file, { highWaterMark: 1 << 20 }));
+      const { file, name } = transfers.download(principalOf(request), request.params.operation);
+      return await sendFile(request, reply, openFileAnswer(file, name));
     },
   });
 

@@ -5,6 +5,7 @@ import { CommandContext } from '../context.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
 import { parseCount } from '../parse.ts';
+import { registerFiles } from './backup-files.ts';
 import { registerDestinations } from './backup-destination.ts';
 import { registerPrune, registerSchedules } from './backup-schedule.ts';
 
@@ -32,6 +33,7 @@ export function registerBackup(program: Command, io: Io): void {
   registerRestore(backup, io);
   registerQueries(backup, io);
   registerChecks(backup, io);
+  registerFiles(backup, io);
   registerPrune(backup, io);
   registerDestinations(backup, io);
   registerSchedules(backup, io);

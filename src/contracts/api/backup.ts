@@ -123,6 +123,63 @@ export type PruneDecision = z.infer<typeof PruneDecision>;
 export const PruneResult = z.object({ dry_run: z.boolean(), backups: z.array(PruneDecision) });
 export type PruneResult = z.infer<typeof PruneResult>;
 
+/** A partition of one of the disks of a backup, or a disk without a partition table. */
+export const BackupFileSystem = z.object({
+  disk: z.string().meta({ examples: ['ubd0'] }),
+  partition: z.int().nullable().meta({ description: 'Null: the whole disk' }),
+  offset: Bytes.meta({ description: 'Where it begins on the disk' }),
+  size_bytes: Bytes,
+  type: z.enum(['ext2', 'ext3', 'ext4']).nullable().meta({ description: 'Null: none that can be read' }),
+  label: z.string().nullable(),
+  uuid: z.string().nullable(),
+  problem: z.string().nullable().meta({ description: 'Why it cannot be read' }),
+});
+export type BackupFileSystem = z.infer<typeof BackupFileSystem>;
+export const BackupFileSystems = z.object({ items: z.array(BackupFileSystem) });
+
+export const BackupFile = z.object({
+  name: z.string().meta({ description: 'What is no UTF-8 in it is U+FFFD' }),
+  type: z.enum(['file', 'directory', 'symlink', 'fifo', 'socket', 'character-device', 'block-device']),
+  mode: z.string().meta({ description: 'Permissions in octal', examples: ['0644'] }),
+  uid: z.int(),
+  gid: z.int(),
+  size_bytes: Bytes,
+  modified_at: Timestamp,
+  target: z.string().nullable().meta({ description: 'Where a symbolic link leads' }),
+});
+export type BackupFile = z.infer<typeof BackupFile>;
+export const BackupFilePage = pageOf(BackupFile).extend({
+  disk: z.string(),
+  partition: z.int().nullable(),
+});
+export type BackupFilePage = z.infer<typeof BackupFilePage>;
+
+const FilePath = z
+  .string()
+  .max(4096)
+  .meta({
+    description: 'In the file system; symbolic links are followed within it',
+    examples: ['/etc/fstab'],
+  });
+const OnDisk = {
+  disk: z
+    .string()
+    .max(16)
+    .optional()
+    .meta({ description: 'The first that has a file system when missing', examples: ['ubd0'] }),
+  partition: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .max(1024)
+    .optional()
+    .meta({ description: 'The one with the largest file system when missing; 0 for the whole disk' }),
+};
+export const BackupFileQuery = z.strictObject({ path: FilePath.min(1), ...OnDisk });
+export type BackupFileQuery = z.infer<typeof BackupFileQuery>;
+export const BackupFilesQuery = ListQuery.extend({ path: FilePath.default('/'), ...OnDisk });
+export type BackupFilesQuery = z.infer<typeof BackupFilesQuery>;
+
 export const BackupDestination = z.object({
   id: z.string(),
   name: Name,

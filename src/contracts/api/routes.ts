@@ -134,6 +134,19 @@ export const ROUTES = [
   { operationId: 'restoreBackup', method: 'POST', path: '/v1/backups/{backup}/restore', status: 202 },
   { operationId: 'verifyBackup', method: 'POST', path: '/v1/backups/{backup}/verify', status: 202 },
   { operationId: 'testBackup', method: 'POST', path: '/v1/backups/{backup}/test', status: 202 },
+  {
+    operationId: 'listBackupFileSystems',
+    method: 'GET',
+    path: '/v1/backups/{backup}/file-systems',
+    status: 200,
+  },
+  { operationId: 'listBackupFiles', method: 'GET', path: '/v1/backups/{backup}/files', status: 200 },
+  {
+    operationId: 'readBackupFile',
+    method: 'GET',
+    path: '/v1/backups/{backup}/files/content',
+    status: 200,
+  },
   { operationId: 'pruneBackups', method: 'POST', path: '/v1/vms/{vm}/backups/prune', status: 200 },
 
   { operationId: 'listBackupDestinations', method: 'GET', path: '/v1/backup-destinations', status: 200 },

@@ -53,7 +53,8 @@ export async function* diskChunks(store: BackupStore, disk: DiskManifest): Async
   }
 }
 
-async function readWhole(store: BackupStore, hash: Buffer, length: number): Promise<Buffer> {
+/** A chunk of a known length. `backup_corrupt`. */
+export async function readWhole(store: BackupStore, hash: Buffer, length: number): Promise<Buffer> {
   const bytes = await store.readChunk(hash);
   if (bytes.length === length) return bytes;
   throw damaged(`chunk ${hash.toString('hex')} has ${bytes.length} bytes in place of ${length}`);

@@ -5,17 +5,21 @@ import type { BackupSummary } from '../../contracts/backup.ts';
 import { AppError, toAppError } from '../../contracts/errors.ts';
 import { fileError } from '../errors.ts';
 import { collectGarbage } from './collect.ts';
+import { type FilePlace, fileSystemsOf, listFiles, openFile } from './files.ts';
 import { giveWay } from './give-way.ts';
 import { summaryOf } from './manifest.ts';
 import { PieceHasher } from './piece-hasher.ts';
 import { restoreDisks, type TaskControl } from './restore.ts';
 import { BackupSession } from './session.ts';
 import { BackupStore } from './store.ts';
-import type { FromStoreWorker, StoreContent, StoreJob, ToStoreWorker } from './tasks.ts';
+import type { FromStoreWorker, StoreContent, StoreJob, StoreTaskName, ToStoreWorker } from './tasks.ts';
 import { verifyBackups } from './verify.ts';
 
 /** Progress is told in about so many steps. */
 const PROGRESS_STEPS = 200;
+
+/** Somebody waits for these. */
+const AWAITED: readonly StoreTaskName[] = ['restore', 'file-systems', 'list-files', 'read-file'];
 
 const NO_HASHES = new Uint8Array(0);
 
@@ -106,11 +110,38 @@ function run(store: BackupStore, job: StoreJob, control: TaskControl): Promise<u
       return restore(store, job.input, control);
     case 'verify':
       return verify(store, job.input.backupIds, control);
+    case 'file-systems':
+      return fileSystemsOf(store, job.input.backupId);
+    case 'list-files':
+      return listFiles(store, job.input);
+    case 'read-file':
+      return giveOut(store, job.input, control);
     case 'collect':
       return collectGarbage(store, control);
     case 'write':
       return write(store, new BackupSession(store, job.input.head), control);
   }
+}
+
+/** Until it is canceled. */
+async function giveOut(store: BackupStore, place: FilePlace, { signal }: TaskControl): Promise<null> {
+  const file = await openFile(store, place);
+  const { promise, resolve, reject } = Promise.withResolvers<null>();
+  let before: Promise<void> = Promise.resolve();
+  const give = async (offset: number, length: number): Promise<void> => {
+    const bytes = new Uint8Array(length);
+    await file.read(offset, Buffer.from(bytes.buffer));
+    port.postMessage({ type: 'bytes', bytes } satisfies FromStoreWorker, [bytes.buffer]);
+  };
+  port.on('message', (message: ToStoreWorker) => {
+    if (message.type !== 'read') return;
+    before = before.then(() => give(message.offset, message.length));
+    before.catch(reject);
+  });
+  signal.addEventListener('abort', () => resolve(null), { once: true });
+  if (signal.aborted) resolve(null);
+  post({ type: 'opened', entry: file.entry });
+  return await promise;
 }
 
 async function removeBackups(store: BackupStore, backupIds: readonly string[]): Promise<null> {
@@ -156,8 +187,7 @@ const port = parentPort as MessagePort;
 const job = workerData as StoreJob;
 const control = taskControl();
 let store: BackupStore | undefined;
-// Somebody waits for a restore.
-if (job.task !== 'restore') giveWay();
+if (!AWAITED.includes(job.task)) giveWay();
 try {
   store = new BackupStore(job.store);
   post({ type: 'ready' });

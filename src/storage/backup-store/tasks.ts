@@ -1,7 +1,9 @@
 /** What is done with a store, each in a worker thread of its own: reading, hashing and compressing would hold up others. */
 import type { BackupHead, BackupSummary, Consistency, StoreConfig } from '../../contracts/backup.ts';
 import type { PlainError } from '../../contracts/errors.ts';
+import type { FilePage, FilePlace, FileSystemPlace } from './files.ts';
 import type { SessionDisk } from './session.ts';
+import type { FileEntry } from '../ext4/file-system.ts';
 import type { RestoredDisk } from './restore.ts';
 import type { CollectResult } from './collect.ts';
 import type { VerifyResult } from './verify.ts';
@@ -25,6 +27,16 @@ export interface StoreTasks {
     readonly input: { readonly backupIds: readonly string[] | null };
     readonly result: VerifyResult;
   };
+  'file-systems': {
+    readonly input: { readonly backupId: string };
+    readonly result: readonly FileSystemPlace[];
+  };
+  'list-files': {
+    readonly input: FilePlace & { readonly from: number; readonly limit: number };
+    readonly result: FilePage;
+  };
+  /** Opens a file, and gives out what is asked for by messages until it is canceled. */
+  'read-file': { readonly input: FilePlace; readonly result: null };
   collect: { readonly input: Record<never, never>; readonly result: CollectResult };
   /** Takes chunks by messages. */
   write: { readonly input: { readonly head: BackupHead }; readonly result: BackupSummary };
@@ -51,11 +63,15 @@ export type ToStoreWorker =
       readonly length: number;
       readonly buffer: SharedArrayBuffer;
     }
-  | { readonly type: 'finish'; readonly consistency: Consistency; readonly takenAt: number };
+  | { readonly type: 'finish'; readonly consistency: Consistency; readonly takenAt: number }
+  /** Of an open file. */
+  | { readonly type: 'read'; readonly offset: number; readonly length: number };
 
 export type FromStoreWorker =
   | { readonly type: 'ready' }
   | { readonly type: 'progress'; readonly done: number; readonly total: number }
   | { readonly type: 'taken' }
+  | { readonly type: 'opened'; readonly entry: FileEntry }
+  | { readonly type: 'bytes'; readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly type: 'done'; readonly result: unknown }
   | { readonly type: 'failed'; readonly error: PlainError };

@@ -20,6 +20,7 @@ import { BackupChecks } from './checks.ts';
 import { BackupCreation } from './creation.ts';
 import type { BackupConfig, BackupDeps } from './deps.ts';
 import { BackupDestinations } from './destinations.ts';
+import { BackupFiles } from './files.ts';
 import { backupViews } from './records.ts';
 import { BackupRemoval } from './removal.ts';
 import { BackupRestoration, requireOff, requireOwn } from './restoration.ts';
@@ -32,6 +33,7 @@ const RESTORED_FILE = /^[a-z]+\d+\.[0-9a-f]{16}\.img(\.partial)?$/;
 export class Backups {
   readonly destinations: BackupDestinations;
   readonly schedules: BackupSchedules;
+  readonly files: BackupFiles;
   readonly #deps: BackupDeps;
   readonly #creation: BackupCreation;
   readonly #restoration: BackupRestoration;
@@ -45,6 +47,7 @@ export class Backups {
     this.schedules = new BackupSchedules(deps, this.destinations, (schedule) =>
       this.#createScheduled(schedule),
     );
+    this.files = new BackupFiles(deps.stores, (who, ref) => this.#available(who, ref));
     this.#creation = new BackupCreation(deps);
     this.#restoration = new BackupRestoration(deps);
     this.#removal = new BackupRemoval(deps);
