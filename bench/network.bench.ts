@@ -1,7 +1,7 @@
 /**
- * TCP by iperf3 of Debian, next to QEMU's TCG where it is installed: from a guest to the host and back through user-mode
- * NAT (QEMU: -netdev user), and between two guests on one switch (QEMU: -netdev socket). The engines take turns; figures are
- * medians. Run with `node bench/network.bench.ts [runs] [seconds]`.
+ * TCP and UDP by iperf3 of Debian, next to QEMU's TCG where it is installed: from a guest to the host and back through user-mode
+ * NAT (QEMU: -netdev user), and between two guests on one switch (QEMU: -netdev socket). What the receiver got counts. The
+ * engines take turns; figures are medians. Run with `node bench/network.bench.ts [runs] [seconds] [part of a measurement's name]`.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -18,6 +18,7 @@ import { BenchKit, type Engine, MEMORY_MIB } from './kit.ts';
 
 const runs = Number(process.argv[2] ?? 3);
 const seconds = Number(process.argv[3] ?? 8);
+const wanted = process.argv[4] ?? '';
 const GUEST_MS = 240_000;
 const MODULES = [
   'virtio_ring',
@@ -89,7 +90,10 @@ const client = (server: string, port: number, more = ''): string =>
 
 /** Mbit/s that the receiver counted. */
 function rateOf(output: string): number {
-  const found = /([\d.]+) Mbits\/sec\s+receiver/.exec(output);
+  // UDP's line has jitter and losses before that word.
+  const found = /([\d.]+) Mbits\/sec.*receiver/.exec(output);
+  const lost = /([\d.]+%)\)\s+receiver/.exec(output);
+  if (lost !== null) note(`lost: ${lost[1]}`);
   if (found === null) throw new Error(`iperf3 gave no figure:\n${output.slice(-1500)}`);
   return Number(found[1]);
 }
@@ -104,11 +108,11 @@ async function freePort(): Promise<number> {
   return address.port;
 }
 
-async function toHost(engine: Engine, reverse: boolean): Promise<number> {
+async function withHost(engine: Engine, options: string): Promise<number> {
   const port = await freePort();
   const host = spawn('iperf3', ['-s', '-1', '-p', String(port), '-B', '127.0.0.1'], { stdio: 'ignore' });
   try {
-    const commands = client('10.0.2.2', port, reverse ? '-R' : '');
+    const commands = client('10.0.2.2', port, options);
     const file = initrd('network', { address: '10.0.2.15', commands });
     const wire: Wire = {
       umlaut: ['--nic', 'nat'],
@@ -201,13 +205,17 @@ async function qemuGuest(file: string, end: string, number: number): Promise<str
 }
 
 const MEASUREMENTS: readonly [string, (engine: Engine) => Promise<number>][] = [
-  ['guest to host, through NAT', (engine) => toHost(engine, false)],
-  ['host to guest, through NAT', (engine) => toHost(engine, true)],
-  ['between two guests', betweenGuests],
+  ['TCP, guest to host, through NAT', (engine) => withHost(engine, '')],
+  ['TCP, host to guest, through NAT', (engine) => withHost(engine, '-R')],
+  ['TCP, between two guests', betweenGuests],
+  ['UDP of 40 Mbit/s, guest to host, through NAT', (engine) => withHost(engine, '-u -b 40M -l 1400')],
+  ['UDP of 40 Mbit/s, host to guest, through NAT', (engine) => withHost(engine, '-u -b 40M -l 1400 -R')],
+  ['UDP of 200 Mbit/s, host to guest, through NAT', (engine) => withHost(engine, '-u -b 200M -l 1400 -R')],
 ];
 
-process.stdout.write('| TCP, Mbit/s | ours | QEMU TCG | ours / QEMU |\n|---|---:|---:|---:|\n');
+process.stdout.write('| Mbit/s | ours | QEMU TCG | ours / QEMU |\n|---|---:|---:|---:|\n');
 for (const [what, measure] of MEASUREMENTS) {
+  if (!what.includes(wanted)) continue;
   const rates: Record<Engine, number[]> = { umlaut: [], qemu: [] };
   for (let run = 1; run <= runs; run++) {
     for (const engine of kit.engines) {

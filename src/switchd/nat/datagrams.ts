@@ -12,6 +12,8 @@ const FLOWS_MAX = 512;
 const IDLE_MS = 120_000;
 const SWEEP_MS = 30_000;
 const PEERS_MAX = 1024;
+/** Of a socket of the host's: what comes while the switch has other things to do. */
+export const BUFFER_BYTES = 1 << 20;
 /** Bytes that wait in the host's socket: more is lost, as on a wire. */
 const QUEUED_BYTES_MAX = 512 * 1024;
 
@@ -132,7 +134,7 @@ export class Datagrams {
 
 /** A UDP socket of the host's, with a port of its choice. */
 export function openUdp(isIpv6: boolean): Socket {
-  const socket = createSocket({ type: isIpv6 ? 'udp6' : 'udp4', recvBufferSize: 1 << 20 });
+  const socket = createSocket({ type: isIpv6 ? 'udp6' : 'udp4', recvBufferSize: BUFFER_BYTES });
   socket.bind();
   return socket;
 }

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { AppError, systemErrorCode } from '../../contracts/errors.ts';
 import { formatIp } from '../wire/address.ts';
+import { BUFFER_BYTES } from './datagrams.ts';
 import type { Peer } from './frame-writer.ts';
 import type { Tcp } from './tcp.ts';
 
@@ -106,7 +107,7 @@ export class Forwards {
 
   async #bind(options: ForwardOptions): Promise<OpenForward> {
     const type = options.hostAddress.includes(':') ? 'udp6' : 'udp4';
-    const socket = createSocket(type);
+    const socket = createSocket({ type, recvBufferSize: BUFFER_BYTES });
     const forward: UdpForward = { options, socket, senders: new Map() };
     socket.on('message', (payload, sender) => this.#received(forward, payload, sender));
     try {

@@ -2,7 +2,7 @@
  * User-mode NAT: what guests send to addresses outside their network goes on in sockets of this process, so that the host
  * needs no privileges, no devices and no routes. TCP ends here on both sides; UDP and ICMP echo are passed on by datagram.
  */
-import { checksumOf, fold, segmentationOf, sumOf } from '../offload/offload.ts';
+import { checksumOf, checksumWord, fold, segmentationOf, sumOf } from '../offload/offload.ts';
 import { FrameBuffer } from '../ring/frame-buffer.ts';
 import type { FrameSource } from '../ring/producer.ts';
 import { DnsForwarder } from '../services/dns-forwarder.ts';
@@ -12,7 +12,7 @@ import { Datagrams, type Flow, openUdp, type Remote } from './datagrams.ts';
 import { Forwards, type Located } from './forwards.ts';
 import { ICMP_HEADER_BYTES, sendIcmp, sendUnreachable } from './icmp.ts';
 import { Reassembler } from './fragments.ts';
-import { FrameWriter, type Peer, pseudoHeaderSum } from './frame-writer.ts';
+import { FrameWriter, ipHeaderBytes, MTU, type Peer, pseudoHeaderSum } from './frame-writer.ts';
 import { Packet, peerOf, PROTOCOL } from './packet.ts';
 import { openPing } from './ping-socket.ts';
 import type { NatPolicy } from './policy.ts';
@@ -209,7 +209,36 @@ export class Nat implements Router {
     this.#sendUdp(from, port, guest, id, payload);
   }
 
+  /** In the event of a socket: no batch is under way, so it goes into the guest's ring as it is. */
   #sendUdp(from: Uint8Array, fromPort: number, to: Peer, toPort: number, payload: Uint8Array): void {
+    const isFlushing = this.#isFlushing;
+    this.#isFlushing = true;
+    this.#options.begin();
+    this.#writeUdp(from, fromPort, to, toPort, payload);
+    this.#isFlushing = isFlushing;
+    this.#schedule();
+  }
+
+  /** The guest fills the checksum in, where it is told that it can be. */
+  #writeUdp(from: Uint8Array, fromPort: number, to: Peer, toPort: number, payload: Uint8Array): void {
+    const writer = this.#writer;
+    const length = UDP_HEADER_BYTES + payload.length;
+    if (length > MTU - ipHeaderBytes(from)) {
+      this.#sendLargeUdp(from, fromPort, to, toPort, payload);
+      return;
+    }
+    const at = writer.begin(from, to, PROTOCOL.UDP, length);
+    const { view, frame } = writer;
+    view.setUint16(at, fromPort);
+    view.setUint16(at + 2, toPort);
+    view.setUint16(at + 4, length);
+    view.setUint16(at + 6, fold(pseudoHeaderSum(from, to.address, PROTOCOL.UDP) + length));
+    frame.bytes.set(payload, at + UDP_HEADER_BYTES);
+    writer.end(checksumWord(at - frame.offset, 6));
+  }
+
+  /** In fragments. */
+  #sendLargeUdp(from: Uint8Array, fromPort: number, to: Peer, toPort: number, payload: Uint8Array): void {
     const datagram = Buffer.allocUnsafe(UDP_HEADER_BYTES + payload.length);
     datagram.writeUInt16BE(fromPort, 0);
     datagram.writeUInt16BE(toPort, 2);

@@ -14,10 +14,10 @@ const HIGH_MARK = BACKLOG_FRAMES - 2 * BATCH;
 /** until this is left. */
 const LOW_MARK = BATCH;
 /** A receiver that needs longer for that is none to wait for: what is too much for it is dropped, */
-export const PATIENCE_MS = 10;
+export const PATIENCE_MS = 50;
 /** for so long at first, and twice as long each time: one that never reads takes a hundredth of others' time. */
-const IMPATIENCE_MS = 5;
-const IMPATIENCE_MS_MAX = 1000;
+const IMPATIENCE_MS = 25;
+const IMPATIENCE_MS_MAX = 5000;
 
 export class Endpoint implements Outlet {
   readonly fd: number;
