@@ -20,8 +20,10 @@ export const nowSeconds = (): number => performance.now() / 1000;
 export interface Served extends Stations {
   readonly segment: Segment;
   readonly leases: LeaseTable;
-  /** The station that has an IPv4 address. */
-  locate(ip: number): Located | undefined;
+  /** The station that has an address of 4 or 16 bytes. */
+  locate(address: Uint8Array): Located | undefined;
+  /** The gateway's IPv6 address, in a network that has a prefix. */
+  readonly gateway6: Uint8Array | undefined;
   documentsAt(slot: number): Documents | undefined;
   /** Sends a frame of the gateway's, by its present port. */
   emit(frame: FrameBuffer): void;
@@ -96,7 +98,8 @@ export class NetworkServices {
       address: uint32(gatewayIp),
       policy: new NatPolicy(nat ?? INTERNET_ONLY),
       resolvers: nat?.resolvers,
-      locate: (ip) => network.locate(ip),
+      address6: () => network.gateway6,
+      locate: (address) => network.locate(address),
     });
   }
 }

@@ -24,17 +24,23 @@ import type {
   PortInfo,
   PortSettings,
 } from './protocol.ts';
-import { stationAddress } from './services/gateway6.ts';
+import { gatewayAddress, stationAddress } from './services/gateway6.ts';
 import type { StationInfo } from './services/gateway.ts';
 import { LEASES_MAX, LeaseTable } from './services/lease-table.ts';
 import type { Documents } from './services/metadata.ts';
-import { checkLabel, hostAddress, type NetworkSettings, networkSettings, stationMac } from './settings.ts';
+import {
+  anyHostAddress,
+  checkLabel,
+  hostAddress,
+  type NetworkSettings,
+  networkSettings,
+  stationMac,
+} from './settings.ts';
 import type { LinkTransport } from './transport/open-link.ts';
 import { Uplink, UPLINK_PORT, type UplinkState } from './transport/uplink.ts';
 import { UML_PORT, UmlTrunk } from './uml/uml-trunk.ts';
 import { formatIp, formatMac, formatStation } from './wire/address.ts';
 import { formatIp6 } from './wire/address6.ts';
-import { uint32 } from './wire/dhcp.ts';
 import { viewOf } from './wire/view.ts';
 
 interface Station extends Inlet {
@@ -244,7 +250,8 @@ export class Network implements Served {
         remedy: 'make a network with the uplink nat',
       });
     }
-    await nat.forwards.add({ ...options, address: hostAddress(address, this.#surroundings.subnet) });
+    const { subnet, ipv6Prefix } = this.#surroundings;
+    await nat.forwards.add({ ...options, address: anyHostAddress(address, subnet, ipv6Prefix) });
   }
 
   /** Closes it again. An unknown one is closed already. */
@@ -341,9 +348,18 @@ export class Network implements Served {
     return lease?.state === 'bound' ? this.#stations.get(lease.port)?.name : undefined;
   }
 
-  locate(ip: number): Located | undefined {
-    const owner = [...this.#stations.values()].find((station) => this.#addressesOf(station).includes(ip));
-    return owner && { peer: { mac: owner.macBytes, address: uint32(ip) }, slot: owner.port.slot };
+  get gateway6(): Uint8Array | undefined {
+    const { ipv6Prefix } = this.#surroundings;
+    return ipv6Prefix && gatewayAddress(ipv6Prefix);
+  }
+
+  locate(address: Uint8Array): Located | undefined {
+    const isOwn = (station: Station): boolean =>
+      address.length === 4
+        ? this.#addressesOf(station).includes(viewOf(address).getUint32(0))
+        : this.#addresses6Of(station).some((own) => Buffer.compare(own, address) === 0);
+    const owner = [...this.#stations.values()].find(isOwn);
+    return owner && { peer: { mac: owner.macBytes, address }, slot: owner.port.slot };
   }
 
   documentsAt(slot: number): Documents | undefined {

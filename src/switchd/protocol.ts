@@ -59,7 +59,7 @@ export interface PortForward {
   readonly protocol: 'tcp' | 'udp';
   readonly hostAddress: string;
   readonly hostPort: number;
-  /** The station's IPv4 address. */
+  /** The station's IPv4 or IPv6 address. */
   readonly address: string;
   readonly port: number;
 }

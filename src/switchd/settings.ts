@@ -20,6 +20,7 @@ import {
   parseIp6,
   parsePrefix6,
 } from './wire/address6.ts';
+import { uint32 } from './wire/dhcp.ts';
 
 const LABEL = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/;
 const DOMAIN_MAX = 253;
@@ -115,6 +116,14 @@ export function hostAddress(text: string, subnet: Subnet): number {
   const ip = parseIp(text);
   if (ip !== undefined && isHost(ip, subnet)) return ip;
   throw invalid('address', `${text} is no host address of the network`, 'Use one of its subnet.');
+}
+
+/** As bytes, of either family. Throws AppError `invalid_input`. */
+export function anyHostAddress(text: string, subnet: Subnet, prefix: Prefix6 | undefined): Uint8Array {
+  const ip6 = parseIp6(text);
+  if (ip6 === undefined) return uint32(hostAddress(text, subnet));
+  if (prefix !== undefined && isInPrefix(ip6, 0, prefix)) return ip6;
+  throw invalid('address', `${text} is no address of the network`, 'Use one of its IPv6 prefix.');
 }
 
 /** Stations make their addresses of 64 bits of their own. */

@@ -1,4 +1,5 @@
 /** `umlaut network forward …` */
+import { isIP } from 'node:net';
 import { type Command, InvalidArgumentError } from 'commander';
 import type { Forward, ForwardCreateInput } from '../../contracts/api/index.ts';
 import { CommandContext } from '../context.ts';
@@ -48,13 +49,16 @@ export function registerForward(network: Command, io: Io): void {
 function forwardOf(host: string, guest: string, isUdp: boolean): ForwardCreateInput {
   const [hostAddress, hostPort] = split(host);
   const [target, port] = split(guest);
-  if (target === '') throw new InvalidArgumentError('Write the guest as VM:PORT or ADDRESS:PORT.');
+  if (target === '')
+    throw new InvalidArgumentError(
+      'Write the guest as VM:PORT or ADDRESS:PORT, an IPv6 address in brackets.',
+    );
   return {
     protocol: isUdp ? 'udp' : 'tcp',
     host_port: hostPort,
     port,
     ...(hostAddress !== '' && { host_address: hostAddress }),
-    ...(/^\d+(\.\d+){3}$/.test(target) ? { address: target } : { vm: target }),
+    ...(isIP(target) === 0 ? { vm: target } : { address: target }),
   };
 }
 

@@ -22,8 +22,8 @@ export const ForwardCreate = z
     protocol: Protocol.default('tcp'),
     host_address: z.union([z.ipv4(), z.ipv6()]).default('127.0.0.1'),
     host_port: Port,
-    vm: Ref.optional().meta({ description: 'A VM with a network card on the network' }),
-    address: z.ipv4().optional().meta({ description: 'In place of a VM' }),
+    vm: Ref.optional().meta({ description: 'A VM with a network card on the network: its IPv4 address' }),
+    address: z.union([z.ipv4(), z.ipv6()]).optional().meta({ description: 'In place of a VM' }),
     port: Port,
   })
   .refine(({ vm, address }) => (vm === undefined) !== (address === undefined), {

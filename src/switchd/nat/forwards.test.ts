@@ -3,8 +3,11 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { type SwitchHandle, startSwitch } from '../index.ts';
-import { FakeGuest, macOf } from '../testing/fake-guest.ts';
+import { bytesOf, FakeGuest, macOf } from '../testing/fake-guest.ts';
 import { ACK, FIN, PSH, SYN, TcpGuest } from '../testing/tcp-guest.ts';
+import { parseIp6 } from '../wire/address6.ts';
+import { buildEthernet } from '../wire/ethernet.ts';
+import { buildUdp6 } from '../wire/ipv6.ts';
 
 const GUEST = '10.0.2.15';
 const GATEWAY = '10.0.2.2';
@@ -110,6 +113,47 @@ test('UDP: each client of the host gets the guest’s answers to it', async () =
     const [message, sender] = (await reply) as [Buffer, { port: number }];
     expect([String(message), sender.port]).toEqual([`to ${index}`, hostPort]);
   }
+});
+
+test('over IPv6: UDP is answered, TCP arrives, both from the gateway’s address', async () => {
+  const { handle, guest, gatewayMac } = await lab();
+  const prefix = 'fd00:2::/64';
+  const network = { id: 'net', name: 'lab', subnet: '10.0.2.0/24', gateway: GATEWAY };
+  await handle.configureNetwork({
+    ...{ ...network, uplink: { kind: 'nat' } },
+    ipv6: { prefix, addressing: 'slaac' },
+  });
+  // The one that it makes of its MAC address.
+  const own = parseIp6('fd00:2::ff:fe00:1')!;
+  const gateway6 = parseIp6('fd00:2::1')!;
+  const hostPort = await freePort();
+  const there = { hostAddress: '::1', hostPort, address: 'fd00:2::ff:fe00:1', port: 80 };
+  await handle.forward('net', { ...there, id: 'u', protocol: 'udp' });
+  await handle.forward('net', { ...there, id: 't', protocol: 'tcp' });
+  const client = createSocket('udp6');
+  onTestFinished(() => void client.close());
+  const answered = once(client, 'message');
+  client.send('ask', hostPort, '::1');
+  const isIp6 = (bytes: Uint8Array, protocol: number): boolean =>
+    bytes[12] === 0x86 && bytes[13] === 0xdd && bytes[20] === protocol;
+  const asked = Buffer.from(await guest.take((bytes) => isIp6(bytes, 17)));
+  expect([...asked.subarray(22, 54)]).toEqual([...gateway6, ...own]);
+  expect(asked.subarray(62).toString()).toBe('ask');
+  const payload = buildUdp6({
+    ...{ source: own, destination: gateway6, sourcePort: 80, destinationPort: asked.readUInt16BE(54) },
+    payload: Buffer.from('answer'),
+  });
+  const frame = { destination: bytesOf(gatewayMac), source: bytesOf(guest.mac), type: 0x86dd, payload };
+  guest.nic.send([buildEthernet(frame)]);
+  expect(String((await answered)[0])).toBe('answer');
+  const tcp = connect({ port: hostPort, host: '::1' });
+  tcp.on('error', () => undefined);
+  onTestFinished(() => void tcp.destroy());
+  const syn = Buffer.from(await guest.take((bytes) => isIp6(bytes, 6)));
+  expect([...syn.subarray(22, 54)]).toEqual([...gateway6, ...own]);
+  expect([syn.readUInt16BE(56), syn[67]]).toEqual([80, SYN]);
+  const other = { ...there, id: 'o', protocol: 'udp', address: 'fd00:3::1' } as const;
+  await expect(handle.forward('net', other)).rejects.toMatchObject({ field: 'address' });
 });
 
 test('a port that is taken, and a network without NAT, are told; a guest that is not there resets', async () => {

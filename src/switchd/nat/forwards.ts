@@ -3,9 +3,9 @@ import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dg
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:net';
 import { AppError, systemErrorCode } from '../../contracts/errors.ts';
-import { formatIp } from '../wire/address.ts';
 import { BUFFER_BYTES } from './datagrams.ts';
 import type { Peer } from './frame-writer.ts';
+import { formatAddress } from './packet.ts';
 import type { Tcp } from './tcp.ts';
 
 /** Senders of one UDP forward; the one that was silent longest makes way. */
@@ -17,8 +17,8 @@ export interface ForwardOptions {
   readonly protocol: 'tcp' | 'udp';
   readonly hostAddress: string;
   readonly hostPort: number;
-  /** The guest's IPv4 address. */
-  readonly address: number;
+  /** The guest's: 4 or 16 bytes. */
+  readonly address: Uint8Array;
   readonly port: number;
 }
 
@@ -30,11 +30,11 @@ export interface Located {
 
 export interface ForwardsHost {
   readonly tcp: Tcp;
-  /** The gateway's address, which all connections seem to come from. */
-  readonly gateway: Uint8Array;
+  /** The gateway's address, which all connections to a guest's address seem to come from. */
+  gateway(address: Uint8Array): Uint8Array | undefined;
   /** Undefined while no station has this address. */
-  locate(address: number): Located | undefined;
-  sendUdp(to: Peer, fromPort: number, toPort: number, payload: Uint8Array): void;
+  locate(address: Uint8Array): Located | undefined;
+  sendUdp(from: Uint8Array, fromPort: number, to: Peer, toPort: number, payload: Uint8Array): void;
 }
 
 interface OpenForward {
@@ -82,11 +82,11 @@ export class Forwards {
   }
 
   /** A datagram of a guest's to a port of the gateway's. False: it answers nobody. */
-  answer(address: number, port: number, toPort: number, payload: Uint8Array): boolean {
+  answer(address: Uint8Array, port: number, toPort: number, payload: Uint8Array): boolean {
     const forward = this.#ports.get(toPort);
     const to = forward?.senders.get(toPort);
     if (forward === undefined || to === undefined) return false;
-    if (forward.options.address !== address || forward.options.port !== port) return false;
+    if (Buffer.compare(forward.options.address, address) !== 0 || forward.options.port !== port) return false;
     // An error of sending is a datagram that is lost.
     forward.socket.send(payload, to.port, to.address, () => undefined);
     return true;
@@ -95,8 +95,11 @@ export class Forwards {
   async #listen({ hostAddress, hostPort, address, port }: ForwardOptions): Promise<OpenForward> {
     const server: Server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
       const to = this.#host.locate(address);
+      const from = this.#host.gateway(address);
       const isTaken =
-        to !== undefined && this.#host.tcp.forward(socket, this.#host.gateway, to.peer, port, to.slot);
+        to !== undefined &&
+        from !== undefined &&
+        this.#host.tcp.forward(socket, from, to.peer, port, to.slot);
       if (!isTaken) socket.resetAndDestroy();
     });
     server.listen({ host: hostAddress, port: hostPort });
@@ -128,7 +131,8 @@ export class Forwards {
 
   #received(forward: UdpForward, payload: Buffer, sender: RemoteInfo): void {
     const to = this.#host.locate(forward.options.address);
-    if (to === undefined) return;
+    const from = this.#host.gateway(forward.options.address);
+    if (to === undefined || from === undefined) return;
     const known = [...forward.senders].find(
       ([, { address, port }]) => address === sender.address && port === sender.port,
     );
@@ -141,7 +145,7 @@ export class Forwards {
     }
     forward.senders.set(fromPort, sender);
     this.#ports.set(fromPort, forward);
-    this.#host.sendUdp(to.peer, fromPort, forward.options.port, payload);
+    this.#host.sendUdp(from, fromPort, to.peer, forward.options.port, payload);
   }
 
   #freePort(): number {
@@ -175,7 +179,7 @@ function portError(error: unknown, { protocol, hostAddress, hostPort, address }:
     default:
       return new AppError(
         'invalid_input',
-        `${what} cannot be forwarded to ${formatIp(address)}: ${String(error)}`,
+        `${what} cannot be forwarded to ${formatAddress(address)}: ${String(error)}`,
         options,
       );
   }

@@ -18,7 +18,7 @@ import { openPing } from './ping-socket.ts';
 import type { NatPolicy } from './policy.ts';
 import { Tcp } from './tcp.ts';
 
-const LOOPBACK = '127.0.0.1';
+const LOOPBACK = { ipv4: '127.0.0.1', ipv6: '::1' } as const;
 const ECHO = { REQUEST: 8, REPLY: 0, REQUEST6: 128, REPLY6: 129 } as const;
 const UDP_HEADER_BYTES = 8;
 /** Of the packet that an ICMP error is about. */
@@ -29,11 +29,13 @@ export interface NatOptions {
   readonly mac: Uint8Array;
   /** The gateway's IPv4 address, 4 bytes. */
   readonly address: Uint8Array;
+  /** And its IPv6 address, in a network that has a prefix; read at each use. */
+  readonly address6: () => Uint8Array | undefined;
   readonly policy: NatPolicy;
   /** Name servers; the host's own when missing. */
   readonly resolvers?: readonly string[] | undefined;
   /** The station of the network that has an address. */
-  readonly locate: (address: number) => Located | undefined;
+  readonly locate: (address: Uint8Array) => Located | undefined;
   /** Sends a frame to the network; it is copied. */
   readonly emit: (frame: FrameBuffer) => void;
   /** Before and after frames that belong to no batch of the switch's. */
@@ -70,10 +72,9 @@ export class Nat implements Router {
     this.#resolver = new DnsForwarder(options.resolvers);
     this.forwards = new Forwards({
       tcp: this.tcp,
-      gateway: options.address,
+      gateway: (address) => (address.length === 4 ? options.address : options.address6()),
       locate: options.locate,
-      sendUdp: (to, fromPort, toPort, payload) =>
-        this.#sendUdp(options.address, fromPort, to, toPort, payload),
+      sendUdp: (...what) => this.#sendUdp(...what),
     });
     this.udp = new Datagrams({ open: openUdp, deliver: (...what) => this.#deliverUdp(...what) });
     this.#ping = new Datagrams({ open: openPing, deliver: (...what) => this.#deliverPing(...what) });
@@ -164,8 +165,7 @@ export class Nat implements Router {
     const payload = Buffer.from(bytes.subarray(offset + UDP_HEADER_BYTES, offset + udpBytes));
     const fromPort = header.readUInt16BE(0);
     if (this.#isGateway(packet)) {
-      const from = Buffer.from(packet.source).readUInt32BE(0);
-      if (this.forwards.answer(from, fromPort, port, payload)) return;
+      if (this.forwards.answer(packet.source, fromPort, port, payload)) return;
     }
     const host = this.#route(packet);
     if (host === undefined) {
@@ -197,12 +197,17 @@ export class Nat implements Router {
   /** The gateway's own address stands for the host, where that is permitted. */
   #route(packet: Packet): string | undefined {
     const { policy } = this.#options;
-    if (this.#isGateway(packet)) return policy.hostLoopback ? LOOPBACK : undefined;
+    if (this.#isGateway(packet)) {
+      if (!policy.hostLoopback) return undefined;
+      return packet.isIpv6 ? LOOPBACK.ipv6 : LOOPBACK.ipv4;
+    }
     return policy.route(packet.destination);
   }
 
   #isGateway({ destination }: Packet): boolean {
-    return destination.length === 4 && this.#options.address.every((byte, i) => byte === destination[i]);
+    const { address, address6 } = this.#options;
+    const own = destination.length === 4 ? address : address6();
+    return own?.every((byte, i) => byte === destination[i]) === true;
   }
 
   #deliverUdp({ guest, id }: Flow, from: Uint8Array, port: number, payload: Buffer): void {

@@ -18,6 +18,7 @@ function lab() {
   const nat = new Nat({
     mac: Uint8Array.of(2, 0, 0, 0, 0, 9),
     address: Uint8Array.of(10, 0, 2, 2),
+    address6: () => undefined,
     policy: new NatPolicy(AS_THE_USER),
     locate: () => undefined,
     begin: () => undefined,

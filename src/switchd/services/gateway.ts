@@ -9,6 +9,7 @@ import { FrameBuffer } from '../ring/frame-buffer.ts';
 import type { FrameSource } from '../ring/producer.ts';
 import { BROADCAST_IP, inSubnet, type Subnet } from '../wire/address.ts';
 import { ARP_REPLY, ARP_REQUEST, buildArp, parseArp } from '../wire/arp.ts';
+import { DHCPV6_SERVER_PORT } from './dhcpv6-server.ts';
 import { DHCP_CLIENT_PORT, DHCP_SERVER_PORT } from '../wire/dhcp.ts';
 import { DNS_PORT } from '../wire/dns.ts';
 import {
@@ -38,10 +39,10 @@ import type { LeaseTable } from './lease-table.ts';
 
 /** Where the destination is in an IPv4 packet behind Ethernet, and the protocol; ports without options. */
 const IPV4_AT = { PROTOCOL: 23, SOURCE: 26, DESTINATION: 30, DESTINATION_PORT: 36 } as const;
-const IPV6_DESTINATION_AT = 38;
+const IPV6_AT = { PROTOCOL: 20, DESTINATION: 38, DESTINATION_PORT: 56 } as const;
 /** With what the fields above are in. */
 const IPV4_BYTES_MIN = 38;
-const IPV6_BYTES_MIN = 54;
+const IPV6_BYTES_MIN = 58;
 /** Frames of one batch that the gateway looks at; the rest is dropped and counted. */
 const QUEUE_MAX = 128;
 const GATEWAY_NAME = 'gateway';
@@ -109,6 +110,13 @@ interface Received {
 
 /** 169.254.169.254, link-local (RFC 3927), as clouds have it. */
 export const METADATA_IP = 0xa9fe_a9fe;
+
+/** What is sent to the gateway and is none of its own services. */
+function isForHost6(protocol: number, read16: (at: number) => number): boolean {
+  if (protocol === PROTOCOL_TCP) return true;
+  const port = read16(IPV6_AT.DESTINATION_PORT);
+  return protocol === PROTOCOL_UDP && port !== DNS_PORT && port !== DHCPV6_SERVER_PORT;
+}
 
 function isForMetadata({ bytes, offset, length }: FrameSource): boolean {
   if (length < IPV4_BYTES_MIN || bytes[offset + 12] !== 0x08 || bytes[offset + 13] !== 0) return false;
@@ -228,9 +236,12 @@ export class Gateway implements Outlet, NameBook {
     // Neither a group nor of the link: what a station sends to us to go on.
     if (type === ETHERTYPE_IPV6) {
       if (length < IPV6_BYTES_MIN) return false;
-      const to = offset + IPV6_DESTINATION_AT;
-      if (this.#six?.isOwn(bytes.subarray(to, to + 16)) === true) return false;
-      const prefix = read16(IPV6_DESTINATION_AT);
+      const to = offset + IPV6_AT.DESTINATION;
+      const destination = bytes.subarray(to, to + 16);
+      if (this.#six?.isOwn(destination) === true) {
+        return this.#six.isGlobal(destination) && isForHost6(bytes[offset + IPV6_AT.PROTOCOL]!, read16);
+      }
+      const prefix = read16(IPV6_AT.DESTINATION);
       return prefix >> 8 !== 0xff && (prefix & 0xffc0) !== 0xfe80;
     }
     const { subnet, ip } = this.#settings;

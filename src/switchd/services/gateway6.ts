@@ -60,13 +60,16 @@ export class Gateway6 {
   constructor(options: Gateway6Options) {
     this.#options = options;
     this.linkLocal = linkLocalAddress(options.mac);
-    this.global = Uint8Array.from(options.prefix.address);
-    this.global[15] = 1;
+    this.global = gatewayAddress(options.prefix);
     this.#dhcp = new Dhcpv6Server({ mac: options.mac, dns: this.global, domain: options.domain });
   }
 
   isOwn(address: Uint8Array): boolean {
     return sameBytes(address, this.global) || sameBytes(address, this.linkLocal);
+  }
+
+  isGlobal(address: Uint8Array): boolean {
+    return sameBytes(address, this.global);
   }
 
   handle(frame: EthernetFrame, slot: number): void {
@@ -176,6 +179,13 @@ export class Gateway6 {
 }
 
 /** The address of a station that is given none: of its MAC address. */
+/** The prefix's first address. */
+export function gatewayAddress(prefix: Prefix6): Uint8Array {
+  const address = Uint8Array.from(prefix.address);
+  address[15] = 1;
+  return address;
+}
+
 export function stationAddress(prefix: Prefix6, mac: Uint8Array): Uint8Array {
   return eui64Address(prefix.address, mac);
 }

@@ -3,9 +3,10 @@ import type { Transport } from '../../contracts/api/transport.ts';
 import type { Attachment, NatPolicyOptions, PortSettings, SwitchHandle } from '../index.ts';
 import { AS_THE_USER } from '../nat/policy.ts';
 
-/** As slirp has it: the guest is 10.0.2.15, the host 10.0.2.2. */
+/** As slirp has it: the guest is 10.0.2.15, the host 10.0.2.2; and by router advertisements IPv6, where the host is fd00:10:0:2::1. */
 const NAT_NETWORK = {
   subnet: '10.0.2.0/24',
+  ipv6: { prefix: 'fd00:10:0:2::/64', addressing: 'slaac' },
   gateway: '10.0.2.2',
   pool: { first: '10.0.2.15', last: '10.0.2.254' },
 } as const;
