@@ -12,8 +12,11 @@ export interface CpuHooks {
   writeMsr(index: number, value: bigint): boolean;
   /** The host's time-stamp counter for the guest: nanoseconds since the machine started (the TSC runs at 1 GHz). */
   tscNow(): number;
-  /** The guest is about to run the instruction at a trace point; registers are as it finds them, but for RIP. */
-  tracePoint?(number: number): void;
+  /**
+   * The guest is about to run the instruction at a trace point; registers are as it finds them. True when RIP was changed,
+   * perhaps with other registers: the instruction is not run.
+   */
+  tracePoint?(number: number): boolean;
 }
 
 export const GPR = [

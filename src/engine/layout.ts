@@ -153,13 +153,13 @@ export const STATE = {
   TRACE_COUNT: 0x5bc,
   TRACE_POINTS: 0x5c0,
   /** Instructions that compiled regions have retired, and how often they came back with each RESULT (i64 each). */
-  JIT_INSTRUCTIONS: 0x600,
-  JIT_RETURNS: 0x608,
-  SIZE: 0x640,
+  JIT_INSTRUCTIONS: 0x6c0,
+  JIT_RETURNS: 0x6c8,
+  SIZE: 0x700,
 } as const;
 
 /** Most trace points at a time. */
-export const TRACE_POINTS_MAX = 16;
+export const TRACE_POINTS_MAX = 64;
 
 /** Bits of `STATE.MODE`. Blocks are keyed by the offset in RAM of their first byte and this word. */
 export const MODE = {

@@ -1,5 +1,6 @@
 /** Trace points are told in both tiers, and the guest does not feel them. */
 import { describe, expect, it } from 'vitest';
+import { STATE } from './layout.ts';
 import { Guest, PLACE, SETTINGS } from './testing/guest.ts';
 
 const PROGRAM = `
@@ -27,6 +28,7 @@ describe.each(SETTINGS)('with $tlbEntries TLB entries, JIT threshold $jitThresho
     guest.onTracePoint = (number) => {
       expect(number).toBe(1);
       seen.push(guest.reg('rcx'));
+      return false;
     };
     guest.longMode();
     guest.cpu.setTracePoints([0x1234, ADD]);
@@ -46,11 +48,34 @@ describe.each(SETTINGS)('with $tlbEntries TLB entries, JIT threshold $jitThresho
     expect(plain.cpu.instructions).toBe(traced);
   });
 
+  it('one can send the CPU elsewhere, with other registers', () => {
+    const guest = new Guest(settings);
+    guest.load(PLACE.code, PROGRAM);
+    let sent = 0;
+    guest.onTracePoint = () => {
+      // As if `add` had returned at once, having added 2.
+      sent++;
+      const rsp = guest.reg('rsp');
+      guest.setState64(STATE.REGS, guest.reg('rax') + 2n);
+      guest.setState64(STATE.RIP, guest.ram64(Number(rsp)));
+      guest.setState64(STATE.REGS + 4 * 8, rsp + 8n);
+      return true;
+    };
+    guest.longMode();
+    guest.cpu.setTracePoints([ADD]);
+    toHalt(guest);
+    expect(sent).toBe(1000);
+    expect(guest.reg('rax')).toBe(2000n);
+  });
+
   it('they come and go while the program is compiled', () => {
     const guest = new Guest(settings);
     guest.load(PLACE.code, PROGRAM);
     let told = 0;
-    guest.onTracePoint = () => told++;
+    guest.onTracePoint = () => {
+      told++;
+      return false;
+    };
     guest.longMode();
     guest.cpu.run(500);
     guest.cpu.setTracePoints([ADD]);

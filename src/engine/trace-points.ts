@@ -10,6 +10,15 @@ export function setTracePoints(view: DataView, ramOffsets: readonly number[]): v
   view.setUint32(CPU + STATE.TRACE_COUNT, ramOffsets.length, true);
 }
 
+/** Has the 4 KiB page at a RAM offset any? */
+export function hasTracePoints(view: DataView, page: number): boolean {
+  const count = view.getUint32(CPU + STATE.TRACE_COUNT, true);
+  for (let number = 0; number < count; number++) {
+    if (view.getUint32(CPU + STATE.TRACE_POINTS + number * 4, true) >>> 12 === page >>> 12) return true;
+  }
+  return false;
+}
+
 /** The number of the trace point at a RAM offset, -1 if there is none. */
 export function tracePointAt(view: DataView, ramOffset: number): number {
   const count = view.getUint32(CPU + STATE.TRACE_COUNT, true);

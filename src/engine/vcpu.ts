@@ -140,7 +140,7 @@ class Vcpu implements Cpu {
       writeMsr: (index: number) =>
         hooks.writeMsr(index >>> 0, this.#view.getBigUint64(scratch, true)) ? 1 : 0,
       tscNow: () => hooks.tscNow(),
-      tracePoint: (number: number) => hooks.tracePoint?.(number),
+      tracePoint: (number: number) => (hooks.tracePoint?.(number) ? 1 : 0),
     };
   }
 

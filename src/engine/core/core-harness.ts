@@ -80,7 +80,7 @@ export class CoreHarness {
       readMsr: () => 0,
       writeMsr: () => 0,
       tscNow: () => this.now,
-      tracePoint: () => undefined,
+      tracePoint: () => 0,
     };
     this.core = new WebAssembly.Instance(coreModule(), { env }).exports as unknown as CoreExports;
     const { ram, ramBytes, pageBlocks, codeBitmap } = this.map;

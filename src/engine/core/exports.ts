@@ -29,8 +29,8 @@ export interface CoreImports {
   writeMsr(index: number): number;
   /** Nanoseconds since the machine started: one TSC tick each. */
   tscNow(): number;
-  /** The guest is about to run the instruction at a trace point. */
-  tracePoint(number: number): void;
+  /** The guest is about to run the instruction at a trace point. 1 when RIP was changed. */
+  tracePoint(number: number): number;
 }
 
 /** Address translation and memory access: `mmu.ts`, `tlb.ts`, `walk.ts`. */
@@ -266,7 +266,7 @@ export interface StringExports {
   ins(width: number, addressWidth: number, sourceBase: bigint, repeat: number, next: bigint): number;
   outs(width: number, addressWidth: number, sourceBase: bigint, repeat: number, next: bigint): number;
   /** IN with the permission check; zero-extended value. Check for a fault. */
-  tracePoint(number: number): void;
+  tracePoint(number: number): number;
   portIn(port: number, size: number): number;
   /** OUT. Code 0 or 2. */
   portOut(port: number, size: number, value: number): number;

@@ -1,5 +1,5 @@
 /** Decodes a block: from one RIP to the next unconditional transfer, the page's end, or a length limit. */
-import { tracePointAt } from '../trace-points.ts';
+import { hasTracePoints, tracePointAt } from '../trace-points.ts';
 import { BLOCK, type MemoryMap, MODE, UOP } from '../layout.ts';
 import { CodeBytes, FetchFault } from './code-bytes.ts';
 import { decodeInstruction } from './decode-instruction.ts';
@@ -103,11 +103,12 @@ export class BlockDecoder {
   /** Decodes instructions until the block ends; returns how many. */
   #instructions(code: CodeBytes, page: number, mode: number): number {
     const limit = mode & MODE.SINGLE_STEP ? 1 : this.#maxInstructions;
+    const traced = hasTracePoints(this.#view, page);
     let shadow = false;
     for (let done = 0; ; done++) {
       const first = this.#out.count;
       const at = code.pageOffset;
-      const tracePoint = tracePointAt(this.#view, page + at);
+      const tracePoint = traced ? tracePointAt(this.#view, page + at) : -1;
       if (tracePoint >= 0) this.#mark('trace', tracePoint, at, done);
       const flow = this.#instruction(code, mode, done);
       if (code.crossed && done > 0) {

@@ -85,7 +85,7 @@ export class Machine {
   readonly #loop: RunLoop;
   readonly #state: DataView;
   readonly #settle: (end: MachineEnd) => void;
-  #onTracePoint: ((number: number) => void) | undefined;
+  #onTracePoint: ((number: number) => boolean) | undefined;
   #isEnded = false;
   #isStopped = false;
   #isResetting = false;
@@ -114,7 +114,7 @@ export class Machine {
       entropy: (into) => void randomFillSync(into),
       ...(options.time === undefined ? {} : { time: options.time }),
     });
-    const tracePoint = (number: number): void => this.#onTracePoint?.(number);
+    const tracePoint = (number: number): boolean => this.#onTracePoint?.(number) ?? false;
     this.#cpu = options.createCpu(memory, map, { ...this.#board.cpuHooks, tracePoint });
     this.#legacy = plugLegacyDevices(this.#board, options);
     this.#pci = createPciBus(this.#board);
@@ -156,9 +156,9 @@ export class Machine {
 
   /**
    * Has `onPoint` called whenever the guest is about to run one of the instructions at these RAM offsets, with its place in the list;
-   * until it boots again. To be called between two turns of the event loop.
+   * until it boots again; true when it has sent the CPU elsewhere. To be called between two turns of the event loop.
    */
-  trace(ramOffsets: readonly number[], onPoint: (number: number) => void): void {
+  trace(ramOffsets: readonly number[], onPoint: (number: number) => boolean): void {
     this.#onTracePoint = onPoint;
     this.#cpu.setTracePoints(ramOffsets);
   }

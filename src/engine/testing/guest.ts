@@ -104,7 +104,7 @@ export class Guest {
   /** Called by OUT and by stores to where there is no RAM. */
   onWrite: (at: number, value: number) => void = () => {};
 
-  onTracePoint: (number: number) => void = () => {};
+  onTracePoint: (number: number) => boolean = () => false;
 
   constructor(options: GuestOptions = {}) {
     if (!isBuilt) execFileSync(process.execPath, [join(root, 'scripts/build-core.ts')]);

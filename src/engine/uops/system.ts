@@ -225,8 +225,5 @@ defineUop('fault', (e) => {
   e.faultIf();
 });
 
-/** IMM = number of the trace point, which is told before the instruction that is there. */
-defineUop('trace', (e) => {
-  immBits(0, 32)(e);
-  e.call('tracePoint');
-});
+/** IMM = number of the trace point, which is told before the instruction that is there, and may send the CPU elsewhere. */
+system('trace', 'tracePoint', immBits(0, 32));

@@ -12,5 +12,5 @@ export declare function readMsr(index: u32): i32;
 export declare function writeMsr(index: u32): i32;
 /** Nanoseconds since the machine started. */
 export declare function tscNow(): f64;
-/** The guest is about to run the instruction at a trace point; registers are in the state. */
-export declare function tracePoint(number: i32): void;
+/** The guest is about to run the instruction at a trace point; registers are in the state. 1 when RIP was changed. */
+export declare function tracePoint(number: i32): i32;
