@@ -17,6 +17,8 @@ export interface MachineConfig {
   readonly shares?: readonly ShareConfig[] | undefined;
   /** How many of the consoles hvc0, hvc1, … there are at first: 1 when missing. */
   readonly consoleCount?: number | undefined;
+  /** Files of the guest's /proc that are not its kernel's. */
+  readonly procFiles?: readonly ProcFileConfig[] | undefined;
   /** What of the guest's doings is logged. */
   readonly trace?: readonly TraceKind[] | undefined;
   /** Executions of a block before it is compiled; 0 = interpreter alone. The engine's own figure by default. */
@@ -88,3 +90,22 @@ export interface IdRange {
   readonly host: number;
   readonly count: number;
 }
+
+/** A file of the guest's /proc that the host has replaced or hidden, as UML's hppfs does. */
+export interface ProcFileConfig {
+  /** Below /proc; a first part `pid` stands for every process. */
+  readonly path: string;
+  readonly source: ProcSource;
+}
+
+/** What the guest reads, made anew for each time that it begins to. */
+export type ProcSource =
+  /** There is no such file or folder. */
+  | { readonly kind: 'hidden' }
+  | { readonly kind: 'text'; readonly text: string }
+  /** A file of the host. */
+  | { readonly kind: 'file'; readonly path: string }
+  /** What a program on the host answers that listens on this socket (AF_UNIX, stream), to its end. */
+  | { readonly kind: 'socket'; readonly path: string }
+  /** What a program of the host prints: its path and its arguments. */
+  | { readonly kind: 'command'; readonly command: readonly string[] };

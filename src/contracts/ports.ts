@@ -3,7 +3,14 @@
  * Requests carry an `id` and are answered by exactly one `reply`; events come unasked.
  */
 import type { BackupPlan, BackupSummary } from './backup.ts';
-import type { DiskConfig, DiskErrorPolicy, DiskLimits, MachineConfig, NicConfig } from './machine.ts';
+import type {
+  DiskConfig,
+  DiskErrorPolicy,
+  DiskLimits,
+  MachineConfig,
+  NicConfig,
+  ProcFileConfig,
+} from './machine.ts';
 
 /** `workerData` of a VM's worker. */
 export interface MachineWorkerData {
@@ -83,6 +90,8 @@ export type MachineRequest =
   | { readonly type: 'proc'; readonly file: string }
   /** The kernel stack of a process of the guest's, as text. */
   | { readonly type: 'stack'; readonly pid: number }
+  /** Which files of /proc are the host's from now on. */
+  | { readonly type: 'proc-files'; readonly files: readonly ProcFileConfig[] }
   /** What is traced from now on. */
   | { readonly type: 'trace'; readonly kinds: readonly TraceKind[] }
   | { readonly type: 'stats' }
@@ -202,6 +211,8 @@ export type FromMachine =
   | { readonly type: 'panicked' }
   /** What the guest's programs have done since the last such message; `dropped` records before them were too many. */
   | { readonly type: 'trace'; readonly records: readonly TraceRecord[]; readonly dropped: number }
+  /** What the guest would have read of a replaced file of /proc could not be made: it got EIO. */
+  | { readonly type: 'proc-file-failed'; readonly path: string; readonly why: string }
   /** The guest has not reset its watchdog in time. */
   | { readonly type: 'hung' }
   /** What a guest's program wrote to /dev/virtio-ports/umlaut.notify; `dropped` before it were too many. */

@@ -19,3 +19,17 @@ export interface MachineInspection {
   /** The guest's time-stamp counter, which counts nanoseconds. */
   readonly tsc: bigint;
 }
+
+/** General registers as Intel numbers them. */
+export const REGISTER = { RAX: 0, RCX: 1, RDX: 2, RSP: 4, RSI: 6, RDI: 7 } as const;
+
+/** What can be changed of a machine while it is at a trace point. */
+export interface MachineIntervention {
+  /** @param number see REGISTER */
+  register(number: number): bigint;
+  setRegister(number: number, value: bigint): void;
+  /** The CPU goes on there: the point's listener must say so. */
+  setRip(value: bigint): void;
+  /** Writes to RAM, which the range must be. */
+  write(physical: number, bytes: Uint8Array): void;
+}

@@ -1,3 +1,5 @@
 /** Guests' kernels, read from outside. */
+export { type ProcContent, ProcFiles, type ProcRule } from './hppfs/index.ts';
 export { Inspector } from './inspector.ts';
-export { type TracedMachine, Tracer } from './tracer.ts';
+export { KernelPoints } from './kernel-points.ts';
+export { Tracer } from './tracer.ts';

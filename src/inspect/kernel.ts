@@ -11,33 +11,77 @@ const ALIGNMENT = 0x20_0000n;
 /** Of page tables that Meltdown's mitigation keeps for user space: those of the kernel are beside them. */
 const USER_TABLES = 0x1000n;
 const BTF_BYTES_MAX = 64 << 20;
+const VERSION_BYTES_MAX = 64;
 
 /** All symbols that anything here reads. */
 export const SYMBOLS = [
   '__per_cpu_offset',
-  '__sys_connect_file',
   '__start_BTF',
   '__stop_BTF',
+  '__sys_connect_file',
+  '_copy_to_iter',
+  '_copy_to_user',
   '_etext',
   '_stext',
   '_totalram_pages',
+  'auxv_read',
   'avenrun',
   'blockdev_superblock',
+  'compat_filldir',
+  'compat_fillonedir',
   'current_task',
   'do_filp_open',
+  'environ_read',
   'file_systems',
+  'filldir',
+  'filldir64',
+  'fillonedir',
   'finalize_exec',
   'init_pid_ns',
   'init_task',
   'init_top_pgt',
   'init_uts_ns',
+  'iterate_dir',
   'linux_banner',
+  'map_files_d_revalidate',
+  'mem_read',
   'modules',
+  'msleep_interruptible',
   'nr_threads',
+  'oom_adj_read',
+  'oom_score_adj_read',
+  'pagemap_read',
   'pcpu_hot',
+  'pid_revalidate',
+  'proc_attr_dir_lookup',
+  'proc_coredump_filter_read',
+  'proc_loginuid_read',
+  'proc_lookup',
+  'proc_lookupfd',
+  'proc_lookupfdinfo',
+  'proc_map_files_lookup',
+  'proc_misc_d_revalidate',
+  'proc_net_d_revalidate',
+  'proc_ns_dir_lookup',
+  'proc_pid_attr_read',
+  'proc_pid_cmdline_read',
+  'proc_reg_read',
+  'proc_reg_read_iter',
+  'proc_root_lookup',
+  'proc_sessionid_read',
+  'proc_sys_lookup',
+  'proc_sys_read',
+  'proc_sys_revalidate',
+  'proc_task_lookup',
+  'proc_tgid_base_lookup',
+  'proc_tgid_net_lookup',
+  'proc_tid_base_lookup',
   'runqueues',
   'saved_command_line',
+  'seq_read',
+  'seq_read_iter',
   'tick_cpu_sched',
+  'tid_fd_revalidate',
   'tk_core',
   'vm_node_stat',
   'vm_zone_stat',
@@ -74,6 +118,13 @@ export class LinuxKernel {
     const address = this.symbols.address(name);
     if (address === undefined) throw new InspectError(`this kernel has no ${name}`);
     return address;
+  }
+
+  /** Is its version, as `uname -r` begins, this one or a later one? */
+  isAtLeast(major: number, minor: number): boolean {
+    const banner = this.memory.text(this.symbol('linux_banner'), VERSION_BYTES_MAX);
+    const [, ownMajor = 0, ownMinor = 0] = (/^Linux version (\d+)\.(\d+)/.exec(banner) ?? []).map(Number);
+    return ownMajor > major || (ownMajor === major && ownMinor >= minor);
   }
 
   has(name: SymbolName): boolean {

@@ -4,23 +4,14 @@
  * was: nothing in it tells of the log.
  */
 import type { TraceKind, TraceRecord } from '../contracts/ports.ts';
-import type { MachineInspection } from '../engine/inspection.ts';
-import { InspectError } from './errors.ts';
-import { LinuxKernel, type SymbolName } from './kernel.ts';
+import type { LinuxKernel, SymbolName } from './kernel.ts';
+import type { KernelPoint, KernelPoints, PointOwner } from './kernel-points.ts';
 import { currentTask, type Task } from './tasks.ts';
 
-/** How often it is looked whether a kernel has come up. */
-const POLL_MS = 20;
 const PATH_BYTES_MAX = 4096;
 const ARGUMENTS_MAX = 256;
 const ADDRESS_BYTES_MAX = 128;
 const FAMILY = { UNIX: 1, INET: 2, INET6: 10 } as const;
-
-/** What a machine offers. */
-export interface TracedMachine {
-  readonly view: MachineInspection;
-  trace(ramOffsets: readonly number[], onPoint: (number: number) => void): void;
-}
 
 interface Point {
   readonly symbol: SymbolName;
@@ -58,77 +49,38 @@ const POINTS: Readonly<Record<TraceKind, Point>> = {
   },
 };
 
-export class Tracer {
-  readonly #machine: TracedMachine;
+export class Tracer implements PointOwner {
+  readonly #points: KernelPoints;
   readonly #onRecord: (record: TraceRecord) => void;
   #kinds: readonly TraceKind[] = [];
-  #timer: NodeJS.Timeout | undefined;
-  /** The kernel whose functions have trace points. */
-  #kernel: LinuxKernel | undefined;
 
-  constructor(machine: TracedMachine, onRecord: (record: TraceRecord) => void) {
-    this.#machine = machine;
+  constructor(points: KernelPoints, onRecord: (record: TraceRecord) => void) {
+    this.#points = points;
     this.#onRecord = onRecord;
   }
 
-  /** What is told from now on, as soon as the guest's kernel is up. With nothing, the machine runs as if there were no tracer. */
+  /** What is told from now on, as soon as the guest's kernel is up. */
   set(kinds: readonly TraceKind[]): void {
     this.#kinds = kinds;
-    this.#kernel = undefined;
-    this.#machine.trace([], () => undefined);
-    if (kinds.length === 0) {
-      this.close();
-      return;
-    }
-    this.#timer ??= setInterval(() => this.#look(), POLL_MS);
-    this.#look();
+    this.#points.set(this, kinds.length > 0);
   }
 
-  close(): void {
-    clearInterval(this.#timer);
-    this.#timer = undefined;
-  }
-
-  /** The guest has booted again: its new kernel may be where the old one was. */
-  rebooted(): void {
-    if (this.#kinds.length > 0) this.set(this.#kinds);
-  }
-
-  #look(): void {
-    const { view } = this.#machine;
-    if (view.lstar === 0n || this.#kernel?.entry === view.lstar) return;
-    try {
-      const kernel = new LinuxKernel(view);
-      const kinds = this.#kinds;
-      this.#machine.trace(pointsOf(kernel, kinds), (number) => this.#reached(kernel, kinds[number]!));
-      this.#kernel = kernel;
-    } catch (error) {
-      // It is not yet in its place, or no kernel that describes itself.
-      if (!(error instanceof InspectError || error instanceof RangeError)) throw error;
-    }
+  points(kernel: LinuxKernel): KernelPoint[] {
+    return this.#kinds.map((kind) => ({
+      address: kernel.symbol(POINTS[kind].symbol),
+      reached: () => {
+        this.#reached(kernel, kind);
+        return false;
+      },
+    }));
   }
 
   #reached(kernel: LinuxKernel, kind: TraceKind): void {
-    try {
-      const task = currentTask(kernel);
-      const { uid, euid } = task;
-      const who = { pid: task.tgid, ppid: task.parent.tgid, uid, euid, comm: task.comm };
-      this.#onRecord({ time: Date.now(), kind, ...who, ...POINTS[kind].read(kernel, task) });
-    } catch (error) {
-      // What a hostile kernel has made of its own memory.
-      if (!(error instanceof InspectError || error instanceof RangeError)) throw error;
-    }
+    const task = currentTask(kernel);
+    const { uid, euid } = task;
+    const who = { pid: task.tgid, ppid: task.parent.tgid, uid, euid, comm: task.comm };
+    this.#onRecord({ time: Date.now(), kind, ...who, ...POINTS[kind].read(kernel, task) });
   }
-}
-
-/** The RAM offsets of the kinds' functions. */
-function pointsOf(kernel: LinuxKernel, kinds: readonly TraceKind[]): number[] {
-  return kinds.map((kind) => {
-    const physical = kernel.memory.physical(kernel.symbol(POINTS[kind].symbol));
-    const offset = physical === undefined ? -1 : kernel.machine.ramOffset(physical, 1);
-    if (offset < 0) throw new InspectError(`${POINTS[kind].symbol} is not in RAM`);
-    return offset;
-  });
 }
 
 /** struct sockaddr of the families that lead somewhere. */

@@ -1,7 +1,7 @@
 /** A machine with its disks, switch ports and consoles: what a VM's worker holds, and `umlaut boot` too. */
 import type { MessagePort } from 'node:worker_threads';
 import { AppError, systemErrorCode } from '../contracts/errors.ts';
-import type { NicConfig } from '../contracts/machine.ts';
+import type { NicConfig, ProcFileConfig } from '../contracts/machine.ts';
 import type {
   ConsoleName,
   FromMachine,
@@ -15,19 +15,20 @@ import type { JitStats } from '../engine/cpu.ts';
 import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
 import type { Profiler } from '../engine/profiler.ts';
 import { createCpu } from '../engine/vcpu.ts';
-import { Inspector } from '../inspect/index.ts';
+import { Inspector, KernelPoints, ProcFiles } from '../inspect/index.ts';
 import type { DiskFailure } from '../storage/index.ts';
 import { openNicPort } from '../switchd/port-rings.ts';
+import { SERIALS, VIRTIO_CONSOLES } from './console-names.ts';
 import { ConsoleQueue } from './console-queue.ts';
 import { GUEST_AGENT_PORT_NAME, GuestAgent } from './guest-agent.ts';
-import { SERIALS, VIRTIO_CONSOLES } from './console-names.ts';
 import { MachineDevices } from './machine-devices.ts';
 import { changeLayers } from './machine-layers.ts';
-import { releaseMemory } from './release-memory.ts';
-import { TraceSender } from './trace-sender.ts';
 import { NOTIFY_PORT_NAME, NotifyPort } from './notify-port.ts';
 import { OnlineBackups } from './online-backups.ts';
+import { procRule } from './proc-sources.ts';
 import { Quiescer } from './quiescer.ts';
+import { releaseMemory } from './release-memory.ts';
+import { TraceSender } from './trace-sender.ts';
 
 /** `stop` of a stopped machine, `go` of a running one; the messages are those of UML's mconsole. */
 export class RunStateError extends Error {
@@ -50,6 +51,8 @@ export class MachineHost {
   readonly #agent = new GuestAgent();
   readonly #quiescer: Quiescer;
   readonly #backups: OnlineBackups;
+  readonly #points: KernelPoints;
+  readonly #procFiles: ProcFiles;
   readonly #tracer: TraceSender;
   readonly #startMs = performance.now();
 
@@ -91,8 +94,13 @@ export class MachineHost {
       this.#machine = this.#makeMachine(kernel, initrd);
       this.#devices.joined(this.#machine);
       this.#inspector = new Inspector(this.#machine.view);
-      this.#tracer = new TraceSender(this.#machine, (message) => post(message));
+      this.#points = new KernelPoints(this.#machine);
+      this.#tracer = new TraceSender(this.#points, (message) => post(message));
       this.#tracer.set(config.trace ?? []);
+      this.#procFiles = new ProcFiles(this.#machine, this.#points, (path, error) =>
+        post({ type: 'proc-file-failed', path, why: String(error) }),
+      );
+      this.#setProcFiles(config.procFiles ?? []);
     } catch (error) {
       void this.#devices.close();
       throw error instanceof RangeError ? outOfMemory(error, config.memoryBytes) : error;
@@ -131,7 +139,7 @@ export class MachineHost {
           profiler: this.#profiler,
         }),
       onReboot: () => {
-        this.#tracer.rebooted();
+        this.#points.rebooted();
         this.#post({ type: 'rebooted' });
       },
       onPanic: () => this.#post({ type: 'panicked' }),
@@ -165,6 +173,8 @@ export class MachineHost {
   /** Cancels backups, finishes and flushes disk writes, lets go of everything. */
   async close(): Promise<void> {
     this.#machine.halt();
+    this.#procFiles.close();
+    this.#points.close();
     this.#tracer.close();
     await this.#backups.cancelAll();
     await this.#devices.close();
@@ -222,6 +232,8 @@ export class MachineHost {
         return this.#devices.disk(request.device).configure(request.limits, request.onError);
       case 'proc':
         return this.#inspector.proc(request.file);
+      case 'proc-files':
+        return this.#setProcFiles(request.files);
       case 'trace':
         return this.#tracer.set(request.kinds);
       case 'stack':
@@ -241,6 +253,10 @@ export class MachineHost {
       default:
         return changeLayers((device) => this.#devices.disk(device), request, report);
     }
+  }
+
+  #setProcFiles(files: readonly ProcFileConfig[]): void {
+    this.#procFiles.set(files.map(procRule));
   }
 
   #diskFailed(device: string, { request, error, held, unreported }: DiskFailure): void {

@@ -1,6 +1,6 @@
 /** Sends what is traced in a machine to the daemon's thread: in batches, and no more than that can take. */
 import type { FromMachine, TraceKind, TraceRecord } from '../contracts/ports.ts';
-import { type TracedMachine, Tracer } from '../inspect/index.ts';
+import { type KernelPoints, Tracer } from '../inspect/index.ts';
 
 const BATCH_MS = 50;
 /** Of one batch: more than a guest does that is not out to flood its host. */
@@ -13,21 +13,16 @@ export class TraceSender {
   #dropped = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(machine: TracedMachine, post: (message: FromMachine) => void) {
+  constructor(points: KernelPoints, post: (message: FromMachine) => void) {
     this.#post = post;
-    this.#tracer = new Tracer(machine, (record) => this.#take(record));
+    this.#tracer = new Tracer(points, (record) => this.#take(record));
   }
 
   set(kinds: readonly TraceKind[]): void {
     this.#tracer.set(kinds);
   }
 
-  rebooted(): void {
-    this.#tracer.rebooted();
-  }
-
   close(): void {
-    this.#tracer.close();
     this.#send();
   }
 

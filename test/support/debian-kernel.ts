@@ -5,7 +5,7 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { AppError } from '../../src/contracts/errors.ts';
 import { Apt } from '../../src/images/apt.ts';
-import { cpioArchive, type CpioEntry } from '../../src/images/cpio.ts';
+import { type CpioEntry, cpioArchive } from '../../src/images/cpio.ts';
 import { decompressModules, loadOrder, readModules } from '../../src/images/modules.ts';
 import { runTool } from '../../src/images/tools.ts';
 import { requireTool, skipTest } from './tools.ts';
@@ -81,8 +81,12 @@ async function download(suite: string, folder: string): Promise<void> {
   }
 }
 
-/** An archive with busybox, the modules and an init that loads them, mounts the usual, and runs `script`. */
-export function initrdWith({ modules }: DebianKernel, script: string): Buffer {
+/** An archive with busybox, the modules, `programs`, and an init that loads modules, mounts the usual, and runs `script`. */
+export function initrdWith(
+  { modules }: DebianKernel,
+  script: string,
+  programs: Readonly<Record<string, Uint8Array>> = {},
+): Buffer {
   const busybox = requireTool('busybox', 'busybox-static');
   const init = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -105,6 +109,14 @@ poweroff -f
         path: `modules/${basename(file)}`,
         content: readFileSync(file),
         executable: false,
+      }),
+    ),
+    ...Object.entries(programs).map(
+      ([name, content]): CpioEntry => ({
+        kind: 'file',
+        path: name,
+        content: Buffer.from(content),
+        executable: true,
       }),
     ),
   ];

@@ -1,13 +1,10 @@
 /** A machine as it is seen from outside. */
-import type { MachineInspection } from '../inspection.ts';
+import { type MachineInspection, type MachineIntervention, REGISTER } from '../inspection.ts';
 import { STATE } from '../layout.ts';
 import type { GuestMemory } from './guest-memory.ts';
 
 const GS = 5;
-const RSP = 4;
-const RDI = 7;
-const RSI = 6;
-const RDX = 2;
+const { RDI, RDX, RSI, RSP } = REGISTER;
 
 /** @param state the CPU's, see STATE */
 export function viewOf(memory: GuestMemory, state: DataView, tsc: () => number): MachineInspection {
@@ -42,5 +39,16 @@ export function viewOf(memory: GuestMemory, state: DataView, tsc: () => number):
     get tsc() {
       return BigInt.asUintN(64, BigInt(Math.floor(tsc())) + u64(STATE.TSC_OFFSET));
     },
+  };
+}
+
+/** @param state the CPU's, see STATE */
+export function interventionIn(memory: GuestMemory, state: DataView): MachineIntervention {
+  return {
+    register: (number) => state.getBigUint64(STATE.REGS + number * 8, true),
+    setRegister: (number, value) =>
+      state.setBigUint64(STATE.REGS + number * 8, BigInt.asUintN(64, value), true),
+    setRip: (value) => state.setBigUint64(STATE.RIP, BigInt.asUintN(64, value), true),
+    write: (physical, bytes) => memory.write(physical, bytes),
   };
 }

@@ -27,14 +27,14 @@ import {
   type VirtioInstance,
   type VirtioOptions,
 } from '../devices/virtio/index.ts';
-import type { MachineInspection } from '../inspection.ts';
+import type { MachineInspection, MachineIntervention } from '../inspection.ts';
 import { CPU, type MemoryMap, memoryMap, STATE } from '../layout.ts';
 import { Mainboard } from './board.ts';
 import type { MachineEvent } from './bus.ts';
 import type { TimeSource } from './clock.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { type LegacyDevices, plugLegacyDevices } from './legacy-devices.ts';
-import { viewOf } from './machine-view.ts';
+import { interventionIn, viewOf } from './machine-view.ts';
 import { RunLoop } from './run-loop.ts';
 import { StateRegisters } from './state-registers.ts';
 
@@ -152,6 +152,11 @@ export class Machine {
   /** What can be seen of it from outside; to be looked at between two turns of the event loop. */
   get view(): MachineInspection {
     return viewOf(this.#board.memory, this.#state, () => this.#board.clock.nowNs());
+  }
+
+  /** What can be changed of it, at a trace point alone. */
+  get intervention(): MachineIntervention {
+    return interventionIn(this.#board.memory, this.#state);
   }
 
   /**

@@ -4,6 +4,8 @@ import { EventEmitter } from 'node:events';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Readable } from 'node:stream';
+import type { BackupPlan } from '../../../src/contracts/backup.ts';
+import { AppError, toAppError } from '../../../src/contracts/errors.ts';
 import type {
   FromMachine,
   LayerRequest,
@@ -12,6 +14,7 @@ import type {
   MachineWorkerData,
   ToMachine,
 } from '../../../src/contracts/ports.ts';
+import { type GuestDisk, openDisk, prepareBackup } from '../../../src/storage/index.ts';
 import {
   type CaptureOptions,
   DROP_CAUSES,
@@ -27,9 +30,6 @@ import type {
   NetworkSwitch,
   StoredImage,
 } from '../../../src/vmm/index.ts';
-import type { BackupPlan } from '../../../src/contracts/backup.ts';
-import { AppError, toAppError } from '../../../src/contracts/errors.ts';
-import { type GuestDisk, openDisk, prepareBackup } from '../../../src/storage/index.ts';
 import { changeLayers } from '../../../src/vmm/machine-layers.ts';
 
 /** A machine without a guest: it answers as a machine's thread does and echoes its console. */
@@ -213,6 +213,10 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
           break;
         }
         this.say({ type: 'device-gone', device: request.device });
+        reply();
+        break;
+      case 'proc-files':
+        this.#farm.procFiles = request.files;
         reply();
         break;
       default:
