@@ -32,6 +32,7 @@ const RULES: readonly { readonly who: string; readonly may: readonly string[] }[
   { who: 'cli/commands/disk-files.ts', may: ['cli/', 'contracts/', 'storage/'] },
   { who: 'cli/commands/moo.ts', may: ['cli/', 'contracts/', 'storage/'] },
   { who: 'cli/commands/tty.ts', may: ['cli/', 'contracts/', 'uml/'] },
+  { who: 'cli/commands/proc.ts', may: ['cli/', 'contracts/', 'uml/'] },
   { who: 'cli/commands/switch.ts', may: ['cli/', 'contracts/', 'switchd/'] },
   { who: 'cli/commands/tap.ts', may: ['cli/', 'contracts/', 'switchd/'] },
   { who: 'cli/boot', may: ['cli/', 'contracts/', 'engine/', 'switchd/', 'vmm/'] },

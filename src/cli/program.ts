@@ -19,6 +19,7 @@ import { registerMoo } from './commands/moo.ts';
 import { registerTap } from './commands/tap.ts';
 import { registerNetwork } from './commands/network.ts';
 import { registerOperation } from './commands/operation.ts';
+import { registerProc } from './commands/proc.ts';
 import { registerShare } from './commands/share.ts';
 import { registerSnapshot } from './commands/snapshot.ts';
 import { registerSwitch } from './commands/switch.ts';
@@ -51,6 +52,7 @@ const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
   registerSwitch,
   registerEvents,
   registerTty,
+  registerProc,
   registerOperation,
 ];
 

@@ -70,6 +70,8 @@ export interface VmRow {
   readonly debug_exit_port: number | null;
   readonly labels: string;
   readonly watch: string;
+  /** JSON: what the API calls proc_files. */
+  readonly proc_files: string;
   readonly version: number;
   readonly created_at: number;
   readonly updated_at: number;

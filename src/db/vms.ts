@@ -9,7 +9,10 @@ export type NewVm = Omit<
   VmRow,
   'seq' | 'image_name' | 'version' | 'updated_at' | 'started_at' | 'cause' | 'want_running'
 >;
-export type VmConfig = Pick<VmRow, 'name' | 'memory_bytes' | 'append' | 'autostart' | 'labels' | 'watch'>;
+export type VmConfig = Pick<
+  VmRow,
+  'name' | 'memory_bytes' | 'append' | 'autostart' | 'labels' | 'watch' | 'proc_files'
+>;
 export interface VmFilter {
   readonly name?: string | undefined;
   readonly state?: string | undefined;
@@ -39,9 +42,9 @@ export class VmTable {
 
   constructor(db: Sqlite) {
     this.#insert = db.prepare<[NewVm]>(
-      `INSERT INTO vms (id, tenant, name, state, image_id, memory_bytes, append, autostart, debug_exit_port, labels, watch,
+      `INSERT INTO vms (id, tenant, name, state, image_id, memory_bytes, append, autostart, debug_exit_port, labels, watch, proc_files,
         created_at, updated_at) VALUES (@id, @tenant, @name, @state, @image_id, @memory_bytes, @append, @autostart,
-        @debug_exit_port, @labels, @watch, @created_at, @created_at)`,
+        @debug_exit_port, @labels, @watch, @proc_files, @created_at, @created_at)`,
     );
     this.#insertNic = db.prepare<[Omit<NicRow, 'network_name'>]>(
       'INSERT INTO nics VALUES (@vm_id, @device, @mac, @network_id, @transport, @settings)',
@@ -65,7 +68,7 @@ export class VmTable {
     this.#setWanted = db.prepare<[number, string]>('UPDATE vms SET want_running = ? WHERE id = ?');
     this.#setConfig = db.prepare<[VmConfig & { id: string; now: number }]>(
       `UPDATE vms SET name = @name, memory_bytes = @memory_bytes, append = @append, autostart = @autostart,
-        labels = @labels, watch = @watch, version = version + 1, updated_at = @now WHERE id = @id`,
+        labels = @labels, watch = @watch, proc_files = @proc_files, version = version + 1, updated_at = @now WHERE id = @id`,
     );
     this.#touch = db.prepare<[number, string]>(
       'UPDATE vms SET version = version + 1, updated_at = ? WHERE id = ?',

@@ -101,6 +101,12 @@ export class DaemonTarget implements Target {
     await this.#services.consoles.set(this.#who, this.#vmId, lineText(name), value);
   }
 
+  async setHppfs(folder: string | undefined): Promise<void> {
+    const { procFiles, vms } = this.#services;
+    const files = folder === undefined ? [] : procFiles.ofFolder(this.#who, folder);
+    await vms.update(this.#who, this.#vmId, { proc_files: files });
+  }
+
   memoryBytes(): number {
     return this.#services.vms.find(this.#who, this.#vmId).memory_bytes;
   }

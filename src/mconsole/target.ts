@@ -38,6 +38,8 @@ export interface Target {
   /** What a line is joined to, in UML's words; undefined for `none`. */
   line(name: LineName): string | undefined;
   setLine(name: LineName, value: string): Promise<void>;
+  /** Has a folder say which files of the guest's /proc are the host's; `undefined`: none. */
+  setHppfs(folder: string | undefined): Promise<void>;
   memoryBytes(): number;
   /** More memory, or less. */
   changeMemory(bytes: number): Promise<void>;

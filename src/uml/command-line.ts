@@ -26,6 +26,8 @@ export interface UmlCommandLine {
   readonly ttyLogFd: number | undefined;
   /** Of `hostfs=ROOT[,append]`: a folder that the guest can mount; with `append` every write is at the end of its file. */
   readonly hostfs: { readonly root: string; readonly append: boolean } | undefined;
+  /** Of `hppfs=FOLDER`: a folder as hppfs has it. */
+  readonly hppfs: string | undefined;
   /** Of `xterm=PROGRAM,TITLE SWITCH,EXEC SWITCH`. */
   readonly xterm: Xterm | undefined;
   /** A reboot ends the run. */
@@ -70,7 +72,7 @@ interface Draft {
   root: string | undefined;
 }
 
-const VALUES = ['mem', 'umid', 'uml_dir', 'initrd', 'xterm', 'hostfs', 'tty_log_fd'] as const;
+const VALUES = ['mem', 'umid', 'uml_dir', 'initrd', 'xterm', 'hostfs', 'hppfs', 'tty_log_fd'] as const;
 
 /** Throws AppError `invalid_input` with the word at fault. */
 export function parseCommandLine(words: readonly string[]): UmlCommandLine {
@@ -102,6 +104,7 @@ export function parseCommandLine(words: readonly string[]): UmlCommandLine {
     initrd: values.get('initrd'),
     ttyLogFd: values.has('tty_log_fd') ? descriptor(values.get('tty_log_fd')!) : undefined,
     hostfs: values.has('hostfs') ? hostfsOf(values.get('hostfs')!) : undefined,
+    hppfs: values.get('hppfs'),
     xterm: values.has('xterm') ? xtermOf(values.get('xterm')!) : undefined,
     noReboot: values.has('noreboot'),
     guest,

@@ -26,6 +26,7 @@ import { Networks } from './services/networks.ts';
 import { Nics } from './services/nics.ts';
 import { followGroups, PluggedNics } from './services/plugged-nics.ts';
 import { Rebases } from './services/rebases.ts';
+import { ProcFiles } from './services/proc-files.ts';
 import { Shares } from './services/shares.ts';
 import { SnapshotUses } from './services/snapshot-uses.ts';
 import { Snapshots } from './services/snapshots.ts';
@@ -73,6 +74,7 @@ export interface Services {
   readonly vms: Vms;
   readonly devices: Devices;
   readonly consoles: Consoles;
+  readonly procFiles: ProcFiles;
   readonly watches: Watches;
   readonly backups: Backups;
   readonly merges: LayerMerges;
@@ -103,6 +105,7 @@ export class Manager {
     const images = new Images({ store, events, operations, library, hostPaths });
     const disks = new Disks({ store, events, home, library, images, hostPaths });
     const shares = new Shares(store, hostPaths);
+    const procFiles = new ProcFiles(hostPaths);
     const watches = new Watches({ store, events, home, log });
     const addresses = new Addresses({ store, fabric, log });
     const cloudInits = new CloudInits(store, home);
@@ -115,6 +118,7 @@ export class Manager {
       library,
       disks,
       shares,
+      procFiles,
       watches,
       addresses,
       cloudInits,
@@ -141,6 +145,7 @@ export class Manager {
       cloudInits,
       disks,
       shares,
+      procFiles,
       supervisor,
       merges,
     });
@@ -196,6 +201,7 @@ export class Manager {
       vms,
       devices,
       consoles,
+      procFiles,
       watches,
       backups,
       merges,

@@ -1,4 +1,5 @@
 /** A machine of this process with its consoles, as the verbs of the management console see it. */
+import { resolve } from 'node:path';
 import { NICS_MAX, type VmState } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { NicConfig } from '../../contracts/machine.ts';
@@ -7,6 +8,7 @@ import type { MachineControl, Target, WantedDisk } from '../../mconsole/target.t
 import { parseLine } from '../../uml/channels.ts';
 import type { UmlCommandLine } from '../../uml/command-line.ts';
 import { type Eth, parseEth } from '../../uml/eth.ts';
+import { readHppfs } from '../../uml/hppfs.ts';
 import { type ConsoleHub, FIRST_SERIAL, type LineName, Lines, lineText } from '../../vmm/index.ts';
 import { consoleCountFor } from '../../vmm/instance/lines.ts';
 import type { MachineHost } from '../../vmm/machine-host.ts';
@@ -123,6 +125,8 @@ export class Foreground implements Target {
   take(message: FromMachine): void {
     if (message.type === 'console-output') this.instance.consoles.output(message.console, message.bytes);
     if (message.type === 'console-held') this.instance.consoles.held(message.console, message.held);
+    if (message.type === 'proc-file-failed')
+      this.#options.io.stderr.write(`umlaut: /proc/${message.path}: ${message.why}\r\n`);
     if (message.type !== 'device-gone') return;
     const unit = Number(message.device.slice(3));
     if (message.device.startsWith('ubd')) this.#disks.delete(unit);
@@ -194,6 +198,11 @@ export class Foreground implements Target {
     this.instance.consoles.setConsoleCount(count);
     await this.instance.request({ type: 'consoles', count });
     if (line !== undefined) await this.#lines.join(name, line);
+  }
+
+  async setHppfs(folder: string | undefined): Promise<void> {
+    const files = folder === undefined ? [] : readHppfs(resolve(folder));
+    await this.instance.request({ type: 'proc-files', files });
   }
 
   memoryBytes(): number {

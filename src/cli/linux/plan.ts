@@ -6,6 +6,7 @@ import type { DiskConfig, MachineConfig, ShareConfig } from '../../contracts/mac
 import { type ImageManifest, MANIFEST_FILE, parseManifest } from '../../images/manifest.ts';
 import { backingFileOf } from '../../storage/index.ts';
 import type { Line } from '../../uml/channels.ts';
+import { readHppfs } from '../../uml/hppfs.ts';
 import { shareConfig } from '../share-options.ts';
 import type { UmlCommandLine } from '../../uml/command-line.ts';
 import type { Ubd } from '../../uml/ubd.ts';
@@ -38,6 +39,7 @@ export function machineConfig(line: UmlCommandLine, guest: GuestKernel, umid: st
     disks: [...line.ubds].map(([unit, ubd]) => diskOf(`ubd${unit}`, ubd)),
     nics: [],
     shares: sharesOf(line),
+    procFiles: line.hppfs === undefined ? [] : readHppfs(path.resolve(line.hppfs)),
     consoleCount: consoleCountFor(linesOf(line).map(({ name }) => name)),
   };
 }

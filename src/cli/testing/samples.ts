@@ -18,6 +18,7 @@ export function sampleVm(changes: Partial<Vm> = {}): Vm {
     disks: [],
     shares: [],
     watch: [],
+    proc_files: [],
     nics: [{ device: 'eth0', mac: '02:00:00:00:00:01', network: 'default', addresses: ['10.0.77.2'] }],
     cloud_init: null,
     consoles: ['ttyS0'],

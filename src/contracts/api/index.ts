@@ -14,6 +14,7 @@ export * from './network.ts';
 export * from './nic.ts';
 export * from './operation.ts';
 export * from './routes.ts';
+export * from './proc-file.ts';
 export * from './share.ts';
 export * from './snapshot.ts';
 export * from './token.ts';

@@ -4,6 +4,7 @@ import { CloudInit } from './cloud-init.ts';
 import { Disk, DiskSettings } from './disk.ts';
 import { NICS_MAX, Nic, NicCreate } from './nic.ts';
 import { Watch, WatchList } from './watch.ts';
+import { ProcFile, ProcFileList } from './proc-file.ts';
 import { Share, ShareCreate, SHARES_MAX } from './share.ts';
 
 export const MEMORY_MIN_BYTES = 64 * 1024 * 1024;
@@ -42,6 +43,7 @@ export const Vm = z.object({
   shares: z.array(Share),
   cloud_init: CloudInit.nullable(),
   watch: z.array(Watch),
+  proc_files: z.array(ProcFile),
   consoles: z.array(z.string()),
   labels: Labels,
   created_at: Timestamp,
@@ -87,6 +89,7 @@ export const VmCreate = z.strictObject({
     .meta({ description: 'Folders of the host that the guest can mount' }),
   cloud_init: CloudInit.nullable().default(null),
   watch: WatchList.default([]),
+  proc_files: ProcFileList.default([]),
   labels: Labels.default({}),
   start: z.boolean().default(false),
 });
@@ -100,6 +103,7 @@ export const VmUpdate = z.strictObject({
   append: Append.optional(),
   autostart: Autostart.optional(),
   watch: WatchList.optional(),
+  proc_files: ProcFileList.optional(),
   labels: Labels.optional(),
   cloud_init: CloudInit.nullable()
     .optional()

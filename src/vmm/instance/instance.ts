@@ -56,6 +56,8 @@ export interface InstanceHost {
   hung(vmId: string): void;
   /** A console asks for a login, for the first time since the guest has booted. */
   loginPrompted(vmId: string, console: string): void;
+  /** What its guest wanted to read of a file of /proc that is the host's could not be made. */
+  procFileFailed(vmId: string, path: string, why: string): void;
   notified(vmId: string, bytes: Uint8Array, dropped: number): void;
   /** The guest has let go of a device, which is closed. */
   deviceGone(vmId: string, device: string): void;
@@ -245,6 +247,7 @@ export class Instance {
       },
       panicked: () => this.#host.panicked(this.id, panicMessage(this.consoles)),
       notification: (bytes, dropped) => this.#host.notified(this.id, bytes, dropped),
+      procFileFailed: (path, why) => this.#host.procFileFailed(this.id, path, why),
       hung: () => this.#host.hung(this.id),
       traced: (records, dropped) => this.#host.traced(this.id, records, dropped),
       output: (console, bytes) => {

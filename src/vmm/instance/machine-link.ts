@@ -25,6 +25,7 @@ export interface MachineEvents {
   panicked(): void;
   hung(): void;
   traced(records: readonly TraceRecord[], dropped: number): void;
+  procFileFailed(path: string, why: string): void;
   notification(bytes: Uint8Array, dropped: number): void;
   output(console: string, bytes: Uint8Array): void;
   /** Whoever sends input should wait, or go on. */
@@ -171,6 +172,9 @@ export class MachineLink {
         break;
       case 'hung':
         this.#events.hung();
+        break;
+      case 'proc-file-failed':
+        this.#events.procFileFailed(message.path, message.why);
         break;
       case 'notification':
         this.#events.notification(message.bytes, message.dropped);

@@ -24,6 +24,7 @@ import type { CloudInits } from './cloud-init.ts';
 import type { Disks } from './disks.ts';
 import { nicConfig } from './nic-row.ts';
 import type { PluggedNics } from './plugged-nics.ts';
+import type { ProcFiles } from './proc-files.ts';
 import type { Shares } from './shares.ts';
 import { traceKinds, type Watches, watchOf } from './watches.ts';
 
@@ -36,6 +37,7 @@ export interface SupervisorDeps {
   readonly addresses: Addresses;
   readonly cloudInits: CloudInits;
   readonly shares: Shares;
+  readonly procFiles: ProcFiles;
   readonly watches: Watches;
   readonly plugged: PluggedNics;
   readonly createWorker: MachineFactory;
@@ -164,6 +166,7 @@ export class Supervisor implements InstanceHost {
       consoleCount: consoleCountFor(this.linesOf(vmId).map(({ name }) => name)),
       nics: nics.map(nicConfig),
       shares,
+      procFiles: this.#deps.procFiles.configs(vm),
       trace: traceKinds(watch),
       debugExitPort: vm.debug_exit_port ?? undefined,
     };
@@ -260,6 +263,18 @@ export class Supervisor implements InstanceHost {
     if (!instance.hasMachine) return;
     this.#deps.watches.set(vmId, watch);
     await instance.machine().request({ type: 'trace', kinds: traceKinds(watch) });
+  }
+
+  /** Of a machine that runs: which files of /proc are the host's from now on. */
+  async setProcFiles(vmId: string): Promise<void> {
+    const instance = this.get(vmId);
+    if (!instance.hasMachine) return;
+    const files = this.#deps.procFiles.configs(this.#row(vmId));
+    await instance.machine().request({ type: 'proc-files', files });
+  }
+
+  procFileFailed(vmId: string, path: string, why: string): void {
+    this.log.warn({ vm: vmId, path, error: why }, "a file of a guest's /proc could not be made");
   }
 
   traced(vmId: string, records: readonly TraceRecord[], dropped: number): void {

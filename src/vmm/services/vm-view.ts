@@ -3,6 +3,7 @@ import type { CloudInit, Disk, ErrorBody, Nic, Vm, VmStats } from '../../contrac
 import type { MachineStats } from '../../contracts/ports.ts';
 import type { ShareRow, VmRow } from '../../db/index.ts';
 import { iso, isoOrNull } from '../access.ts';
+import { procFilesOf } from './proc-files.ts';
 import { shareView } from './shares.ts';
 import { watchOf } from './watches.ts';
 
@@ -30,6 +31,7 @@ export function vmView(
     shares: shares.map(shareView),
     cloud_init: cloudInit ?? null,
     watch: watchOf(row),
+    proc_files: procFilesOf(row),
     consoles: [...consoles],
     labels: JSON.parse(row.labels) as Record<string, string>,
     created_at: iso(row.created_at),

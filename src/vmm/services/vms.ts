@@ -7,6 +7,7 @@ import {
   type Operation,
   type OperationKind,
   type Page,
+  type ProcFile,
   type ShareCreate,
   type Vm,
   type VmCreate,
@@ -36,6 +37,7 @@ import type { NewNic, Nics } from './nics.ts';
 import type { PluggedNics } from './plugged-nics.ts';
 import { removeVmFolder } from './layer-files.ts';
 import type { LayerMerges } from './layer-merges.ts';
+import type { ProcFiles } from './proc-files.ts';
 import type { Shares } from './shares.ts';
 import type { Supervisor } from './supervisor.ts';
 import { statsView, vmView } from './vm-view.ts';
@@ -56,6 +58,7 @@ export interface VmDeps {
   readonly cloudInits: CloudInits;
   readonly disks: Disks;
   readonly shares: Shares;
+  readonly procFiles: ProcFiles;
   readonly supervisor: Supervisor;
   readonly merges: LayerMerges;
 }
@@ -80,6 +83,7 @@ export interface VmRecord {
   readonly debugExitPort: number | null;
   readonly labels: Readonly<Record<string, string>>;
   readonly watch?: readonly Watch[];
+  readonly procFiles?: readonly ProcFile[];
   readonly nics: readonly NewNic[];
 }
 
@@ -207,6 +211,7 @@ export class Vms {
         debug_exit_port: record.debugExitPort,
         labels: JSON.stringify(record.labels),
         watch: JSON.stringify(record.watch ?? []),
+        proc_files: JSON.stringify(record.procFiles ?? []),
         created_at: Date.now(),
       });
       for (const nic of record.nics) this.#deps.nics.insert(record.id, nic);
@@ -226,6 +231,8 @@ export class Vms {
     const instance = this.#deps.supervisor.get(id);
     await instance.exclusive(async () => {
       requireVersion(this.#row(id), version);
+      const procFiles =
+        body.proc_files === undefined ? undefined : this.#deps.procFiles.checked(who, body.proc_files);
       if (body.memory_bytes !== undefined) {
         admission.checkBounds(body.memory_bytes);
         // A guest that runs gives memory away, and gets it back.
@@ -239,12 +246,15 @@ export class Vms {
         if (body.name !== undefined && body.name !== vm.name) this.#requireFreeName(vm.tenant, body.name);
         const labels = body.labels === undefined ? vm.labels : JSON.stringify(body.labels);
         const watch = body.watch === undefined ? vm.watch : JSON.stringify(body.watch);
+        const proc_files = procFiles === undefined ? vm.proc_files : JSON.stringify(procFiles);
         const { name, memory_bytes, append, autostart } = { ...vm, ...definedOf(body) };
         if (body.cloud_init !== undefined) this.#deps.cloudInits.set(id, body.cloud_init);
-        store.vms.setConfig(id, { name, memory_bytes, append, autostart, labels, watch }, Date.now());
+        const config = { name, memory_bytes, append, autostart, labels, watch, proc_files };
+        store.vms.setConfig(id, config, Date.now());
         this.#updated(vm);
       });
       if (body.watch !== undefined) await this.#deps.supervisor.watch(id, body.watch);
+      if (procFiles !== undefined) await this.#deps.supervisor.setProcFiles(id);
     });
     if (body.cloud_init !== undefined) await this.#deps.plugged.configureAll(id);
     return this.get(who, id);
@@ -394,6 +404,7 @@ export class Vms {
       debugExitPort: body.debug_exit_port,
       labels: body.labels,
       watch: body.watch,
+      procFiles: this.#deps.procFiles.checked(who, body.proc_files),
       nics,
     };
   }

@@ -216,7 +216,6 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
         reply();
         break;
       case 'proc-files':
-        this.#farm.procFiles = request.files;
         reply();
         break;
       default:

@@ -1,0 +1,37 @@
+import { describe, expect, it } from 'vitest';
+import { ProcRules } from './rules.ts';
+
+const content = (): Uint8Array => new Uint8Array(0);
+const found = (rule: string, path: string): boolean =>
+  new ProcRules([{ path: rule, content }]).find(path) !== undefined;
+
+describe('rules for /proc', () => {
+  it.each([
+    ['cpuinfo', 'cpuinfo', true],
+    ['cpuinfo', 'cpuinfo2', false],
+    ['sys/kernel/hostname', 'sys/kernel/hostname', true],
+    ['pid/status', '17/status', true],
+    ['pid/status', '17/task/18/status', true],
+    ['17/status', '17/status', true],
+    ['17/status', '17/task/18/status', true],
+    ['17/status', '18/status', false],
+    ['pid', '17', true],
+    ['pid', '17/task/17', false],
+    ['17', '17', true],
+    ['17', '17/stat', false],
+    ['mounts', '17/mounts', true],
+    ['mounts', '17/mountinfo', false],
+    ['net/dev', '17/net/dev', true],
+    ['net/dev', '17/task/18/net/dev', true],
+    ['status', '17/status', false],
+  ])('%s names %s: %s', (rule, path, expected) => expect(found(rule, path)).toBe(expected));
+
+  it('the most exact one counts', () => {
+    const rules = new ProcRules([
+      { path: 'pid/status', content: undefined },
+      { path: '17/status', content },
+    ]);
+    expect(rules.hides('17/status')).toBe(false);
+    expect(rules.hides('18/status')).toBe(true);
+  });
+});
