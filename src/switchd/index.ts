@@ -19,10 +19,13 @@ import type {
   PortInfo,
   PortSettings,
   SwitchRequest,
+  SwitchWorkerData,
   ToSwitch,
 } from './protocol.ts';
 import { SwitchRecord } from './switch-record.ts';
 import type { UplinkState } from './transport/uplink.ts';
+import { Descriptors } from './uml/descriptors.ts';
+import { libc } from './uml/libc.ts';
 
 export type { CaptureOptions } from './capture/messages.ts';
 export type { FirewallRule } from './fabric/firewall-rules.ts';
@@ -122,6 +125,7 @@ class SwitchClient implements SwitchHandle {
   readonly #options: SwitchOptions;
   readonly #record = new SwitchRecord();
   readonly #waiting = new Map<number, Waiting>();
+  readonly #descriptors = new Descriptors();
   readonly #started = Promise.withResolvers<void>();
   #worker: Worker;
   /** Times of the starts after the first. */
@@ -217,7 +221,8 @@ class SwitchClient implements SwitchHandle {
   }
 
   #start(): Worker {
-    const worker = new Worker(WORKER, { name: 'switch' });
+    const workerData: SwitchWorkerData = { descriptors: this.#descriptors.memory };
+    const worker = new Worker(WORKER, { name: 'switch', workerData });
     let cause: unknown;
     worker.on('message', (message: FromSwitch) => this.#receive(message));
     worker.on('error', (error: unknown) => {
@@ -286,6 +291,8 @@ class SwitchClient implements SwitchHandle {
     for (const waiting of this.#waiting.values()) waiting.reject(error);
     this.#waiting.clear();
     this.#started.reject(error);
+    // Its threads, which have ended with it, can close nothing any more.
+    for (const fd of this.#descriptors.take()) libc().close(fd);
     if (this.#closing) {
       this.#ended = error;
       return;

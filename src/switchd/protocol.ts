@@ -168,6 +168,11 @@ export type SwitchRequest =
   | { readonly type: 'ports'; readonly networkId: string }
   | { readonly type: 'mac-table'; readonly networkId: string };
 
+export interface SwitchWorkerData {
+  /** Where the switch's threads note their descriptors (`Descriptors`). */
+  readonly descriptors: SharedArrayBuffer;
+}
+
 export interface ToSwitch {
   readonly id: number;
   readonly request: SwitchRequest;

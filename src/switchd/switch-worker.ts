@@ -1,11 +1,13 @@
 /** Entry of the switch's worker thread. */
-import { parentPort } from 'node:worker_threads';
+import { parentPort, workerData } from 'node:worker_threads';
 import { toAppError } from '../contracts/errors.ts';
-import type { FromSwitch, ToSwitch } from './protocol.ts';
+import type { FromSwitch, SwitchWorkerData, ToSwitch } from './protocol.ts';
 import { Switch } from './switch.ts';
+import { noteDescriptors } from './uml/descriptors.ts';
 
 if (parentPort === null) throw new Error('switch-worker.ts runs as a worker thread only');
 const port = parentPort;
+noteDescriptors((workerData as SwitchWorkerData).descriptors);
 
 function post(message: FromSwitch): void {
   port.postMessage(message);

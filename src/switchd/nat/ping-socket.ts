@@ -1,5 +1,6 @@
 /** Sockets that send ICMP echo requests without privileges (Linux: net.ipv4.ping_group_range, icmp(7)). */
 import { createSocket, type Socket } from 'node:dgram';
+import { noteReleased } from '../uml/descriptors.ts';
 import { libc } from '../uml/libc.ts';
 
 const AF_INET = 2;
@@ -17,5 +18,7 @@ export function openPing(isIpv6: boolean): Socket | undefined {
   // To the kernel's interface it is a datagram socket like any other; ports mean nothing.
   const socket = createSocket(isIpv6 ? 'udp6' : 'udp4');
   socket.bind({ fd });
+  // It is Node's now.
+  noteReleased(fd);
   return socket;
 }

@@ -23,7 +23,8 @@ function inNamespace(script: string): {
   return spawnSync(unshare, ['-rnm', 'sh', '-c', whole], { encoding: 'utf8', timeout: RUN_MS });
 }
 
-const probe = (transport: Transport): string => `${NODE} ${PROBE} '${JSON.stringify(transport)}'`;
+const probe = (transport: Transport, kills = 0): string =>
+  `${NODE} ${PROBE} '${JSON.stringify(transport)}' ${kills}`;
 
 beforeAll(() => {
   const tried = inNamespace('ip tuntap add dev try0 mode tap; ip link add va type veth peer name vb');
@@ -55,6 +56,14 @@ test('tuntap: a device that `umlaut tap create` has made leads to the host; and 
     'status 3',
     '',
   ]);
+});
+
+test('tuntap: a switch that was killed has its device again', { timeout: RUN_MS }, () => {
+  const { stdout } = inNamespace(
+    `ip tuntap add dev tap8 mode tap; ip address add 10.8.0.1/24 dev tap8; ip link set tap8 up;
+     ${probe({ kind: 'tuntap', device: 'tap8' }, 3)}`,
+  );
+  expect(stdout).toBe('answer from 0a080001\n');
 });
 
 test('pcap: frames of an interface come in and go out, as far as the filter lets them', {

@@ -9,6 +9,8 @@ export interface LinkWorkerData {
   readonly wakeFd: number;
   /** The first attempt has to succeed. */
   readonly mustOpen: boolean;
+  /** Where it notes its descriptors. */
+  readonly descriptors: SharedArrayBuffer | undefined;
 }
 
 export type FromLinkWorker =

@@ -4,13 +4,15 @@ import { AppError, systemErrorCode, toAppError } from '../../contracts/errors.ts
 import { RingConsumer } from '../ring/consumer.ts';
 import { ringViews } from '../ring/layout.ts';
 import { RingProducer } from '../ring/producer.ts';
+import { noteDescriptors } from '../uml/descriptors.ts';
 import { LinkLoop } from './link-loop.ts';
 import type { FromLinkWorker, LinkWorkerData } from './link-messages.ts';
 import { linkOpener } from './open-link.ts';
 
 if (parentPort === null) throw new Error('link-worker.ts runs as a worker thread only');
 const parent = parentPort;
-const { transport, ring, wakeFd, mustOpen } = workerData as LinkWorkerData;
+const { transport, ring, wakeFd, mustOpen, descriptors } = workerData as LinkWorkerData;
+noteDescriptors(descriptors);
 
 function post(message: FromLinkWorker): void {
   parent.postMessage(message);

@@ -2,6 +2,7 @@
  * IP packets on a pseudo-terminal, in SLIP: whoever attaches the other end (`slattach -p slip`, a modem program) is the peer. A
  * guest's card is Ethernet, so the peer seems to be one station that has all addresses.
  */
+import { noteOpened } from '../uml/descriptors.ts';
 import { BATCH, type FrameSlots, type FrameTransfer } from '../uml/frame-slots.ts';
 import { check, lastErrno, libc } from '../uml/libc.ts';
 import { ARP_REPLY, ARP_REQUEST, buildArp, parseArp } from '../wire/arp.ts';
@@ -28,7 +29,7 @@ const BROADCAST = new Uint8Array(6).fill(255);
 export function slipLink(): LinkOpener {
   return (transfer) => {
     const flags = O_RDWR | O_NOCTTY | NONBLOCK | CLOEXEC;
-    const fd = check('/dev/ptmx', more().posix_openpt(flags));
+    const fd = check('/dev/ptmx', noteOpened(more().posix_openpt(flags)));
     let path = '';
     let other = -1;
     opened(fd, () => {

@@ -1,9 +1,19 @@
 /** Networks that are joined by a transport, with the real programs where it is theirs. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Worker } from 'node:worker_threads';
 import { expect, onTestFinished, test } from 'vitest';
 import { requireTool, skipTest } from '../../../test/support/tools.ts';
 import type { Transport } from '../../contracts/api/transport.ts';
@@ -11,6 +21,7 @@ import { AppError } from '../../contracts/errors.ts';
 import { startSwitch, type SwitchHandle } from '../index.ts';
 import { BROADCAST, FakeGuest, macOf } from '../testing/fake-guest.ts';
 import { tcp4Frame } from '../testing/tcp-frame.ts';
+import { UmlSwitch } from '../uml/control-server.ts';
 import { checksumWord, GSO, segmentationWord } from '../offload/offload.ts';
 import { encodeSlip } from './slip-codec.ts';
 
@@ -111,6 +122,39 @@ test('daemon: guests talk through a real uml_switch, and again when it was kille
   await stateOf(handle, 'net-1', true);
   await stateOf(handle, 'net-2', true);
   await reaches(a, b, 'here again');
+});
+
+test('daemon: a switch of ours that was killed joins again, and leaves nothing of itself behind', {
+  timeout: 60_000,
+}, async () => {
+  const path = join(folder(), 'ctl');
+  const other = await UmlSwitch.start({
+    path,
+    onError: (error) => {
+      throw error;
+    },
+  });
+  onTestFinished(() => other.close());
+  const started = once(process, 'worker') as Promise<[Worker]>;
+  const handle = await switchHandle();
+  let [worker] = await started;
+  const a = await guestBehind(handle, 1, { kind: 'daemon', socket: path });
+  const b = await guestBehind(handle, 2, { kind: 'daemon', socket: path });
+  await reaches(a, b, 'before');
+  const open = (): number => readdirSync('/proc/self/fd').length;
+  let before = 0;
+  for (let round = 1; round <= 3; round++) {
+    const next = once(process, 'worker') as Promise<[Worker]>;
+    void worker.terminate();
+    [worker] = await next;
+    await stateOf(handle, 'net-1', true);
+    await stateOf(handle, 'net-2', true);
+    await reaches(a, b, `after ${round}`);
+    await reaches(b, a, `answer ${round}`);
+    await expect.poll(async () => (await other.ports()).length, { timeout: WAIT_MS }).toBe(2);
+    if (round === 1) before = open();
+  }
+  expect(open()).toBeLessThanOrEqual(before);
 });
 
 test('vde: guests talk through a real vde_switch', { timeout: 60_000 }, async () => {

@@ -4,6 +4,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { Inlet, Pump } from '../fabric/pump.ts';
 import type { Segment } from '../fabric/segment.ts';
 import { createPortRings, openSwitchPort } from '../port-rings.ts';
+import { descriptorMemory } from '../uml/descriptors.ts';
 import { libc, openEventFd, signalEventFd } from '../uml/libc.ts';
 import type { FromLinkWorker, LinkWorkerData, ToLinkWorker } from './link-messages.ts';
 import type { LinkTransport } from './open-link.ts';
@@ -77,7 +78,10 @@ export class Uplink {
     const onCorrupt = (error: Error): void => this.#fail(error.message);
     this.#inlet = { port, segment: this.#segment, input, onCorrupt, open: true };
     this.#pump.add(this.#inlet);
-    const data: LinkWorkerData = { transport, ring, wakeFd: this.#wakeFd, mustOpen };
+    const data: LinkWorkerData = {
+      ...{ transport, ring, wakeFd: this.#wakeFd, mustOpen },
+      descriptors: descriptorMemory(),
+    };
     const worker = new Worker(WORKER, { name: `uplink ${transport.kind}`, workerData: data });
     this.#worker = worker;
     await this.#started(worker);

@@ -1,6 +1,7 @@
 /** The data path's worker thread, seen from the control side. */
 import { Worker } from 'node:worker_threads';
 import { AppError } from '../../contracts/errors.ts';
+import { descriptorMemory } from './descriptors.ts';
 import { libc, openEventFd, signalEventFd } from './libc.ts';
 import type {
   DataRequest,
@@ -45,6 +46,7 @@ export class DataWorker {
       reportStations: options.onStation !== undefined,
       wakeFd: this.#wakeFd,
       ring: options.trunk?.ring,
+      descriptors: descriptorMemory(),
     };
     this.#worker = new Worker(WORKER, { name: 'uml-switch', workerData });
     this.#worker.on('message', (message: FromDataWorker) => this.#receive(message));

@@ -7,6 +7,7 @@ import { ringViews } from '../ring/layout.ts';
 import { RingProducer } from '../ring/producer.ts';
 import { formatStation } from '../wire/address.ts';
 import { DataPath } from './data-path.ts';
+import { noteDescriptors } from './descriptors.ts';
 import type { DataRequest, DataWorkerOptions, FromDataWorker, ToDataWorker } from './messages.ts';
 
 /** Reports of stations per second: a client can make them up. */
@@ -15,6 +16,7 @@ const REPORTS_MAX = 100;
 if (parentPort === null) throw new Error('data-worker.ts runs as a worker thread only');
 const parent = parentPort;
 const options = workerData as DataWorkerOptions;
+noteDescriptors(options.descriptors);
 const path = new DataPath(options);
 
 function post(message: FromDataWorker): void {

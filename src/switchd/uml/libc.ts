@@ -4,6 +4,7 @@
  */
 import { readSync, writeSync } from 'node:fs';
 import koffi from 'koffi';
+import { noteOpened, noteReleased } from './descriptors.ts';
 
 export const AF_UNIX = 1;
 export const EPOLLIN = 1;
@@ -50,7 +51,7 @@ export function libc(): Libc {
   if (loaded === undefined) {
     const library = koffi.load('libc.so.6');
     // INVARIANT: these signatures are glibc's on 64-bit Linux; koffi functions are untyped.
-    loaded = {
+    const native = {
       socket: library.func('int socket(int domain, int type, int protocol)'),
       bind: library.func('int bind(int fd, uint8_t *address, uint32_t length)'),
       connect: library.func('int connect(int fd, uint8_t *address, uint32_t length)'),
@@ -68,6 +69,17 @@ export function libc(): Libc {
       ioctl: library.func('int ioctl(int fd, unsigned long request, ...)'),
       close: library.func('int close(int fd)'),
     } as unknown as Libc;
+    loaded = {
+      ...native,
+      socket: (...what) => noteOpened(native.socket(...what)),
+      epoll_create1: (flags) => noteOpened(native.epoll_create1(flags)),
+      eventfd: (...what) => noteOpened(native.eventfd(...what)),
+      open: (...what) => noteOpened(native.open(...what)),
+      close(fd) {
+        noteReleased(fd);
+        return native.close(fd);
+      },
+    };
   }
   return loaded;
 }

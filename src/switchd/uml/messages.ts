@@ -10,6 +10,8 @@ export interface DataWorkerOptions {
   readonly wakeFd: number;
   /** The worker's end of a port of another switch. */
   readonly ring?: SharedArrayBuffer | undefined;
+  /** Where it notes its descriptors. */
+  readonly descriptors: SharedArrayBuffer | undefined;
 }
 
 export type DataRequest =
