@@ -1,5 +1,5 @@
 /**
- * What a power cut leaves of a disk whose layers are frozen, merged and put over something else. A recorder stands for the
+ * What a power cut leaves of a disk whose layers are frozen, merged, rolled back, put over another base and over none. A recorder stands for the
  * host's files: it keeps every write and every fdatasync of all of them in order. The sequence is cut after each, keeping of the
  * writes that no fdatasync of their file covers any sectors, and the layers are read again.
  */
@@ -9,10 +9,13 @@ import { BlockError } from '../../engine/backends.ts';
 import type { HostFile } from '../host-file.ts';
 import { encodeCowHeader } from '../cow/header.ts';
 import { CowVolume } from '../cow/volume.ts';
+import { RawVolume } from '../raw-volume.ts';
+import { dataRuns } from '../sparse.ts';
 import { copyDown } from './copy-down.ts';
 import { belowOf, LayeredVolume, type TopLayer } from './layered-volume.ts';
-import { LayerStack } from './layer-stack.ts';
+import { type FrozenLayer, LayerStack } from './layer-stack.ts';
 import { RateLimit } from './rate-limit.ts';
+import { copyDifferences, copyWhole } from './rebase.ts';
 import type { LowerLayer } from './top-merge.ts';
 
 const SECTOR = 512;
@@ -23,6 +26,8 @@ const { header: HEADER } = encodeCowHeader({ backingPath: '/b', backingMtime: 1,
 const BASE = 0xbb;
 /** Where a file has nothing and its bitmap does not say so: must never be seen. */
 const STALE = 0xdd;
+/** What another base has where it does not have what the first has. */
+const OTHER = 0xcc;
 
 type Event =
   | { readonly kind: 'write'; readonly file: string; readonly sector: number; readonly bytes: Uint8Array }
@@ -45,7 +50,8 @@ class Host {
           const within = at % SECTOR;
           const length = Math.min(SECTOR - within, piece.length - done);
           const stored = sectors.get(Math.floor(at / SECTOR));
-          if (stored === undefined) piece.fill(at < HEADER.dataOffset ? 0 : STALE, done, done + length);
+          const empty = at < HEADER.dataOffset || isFlat(name) ? 0 : STALE;
+          if (stored === undefined) piece.fill(empty, done, done + length);
           else piece.set(stored.subarray(within, within + length), done);
           done += length;
           at += length;
@@ -99,9 +105,19 @@ class Host {
   }
 }
 
-const base: HostFile = {
-  read(_offset, into) {
-    for (const piece of into) piece.fill(BASE);
+/** Files of flattened disks are made with their length, all hole. */
+const isFlat = (name: string): boolean => name.startsWith('flat');
+
+/** `base` and `other`, of which some sectors are alike. */
+const baseFile = (name: string): HostFile => ({
+  read(offset, into) {
+    let at = offset;
+    for (const piece of into) {
+      piece.fill(BASE);
+      for (let byte = 0; byte < piece.length && name === 'other'; byte++, at++) {
+        if (Math.floor(at / SECTOR) % 7 < 4) piece[byte] = OTHER;
+      }
+    }
   },
   write() {
     throw new Error('the base was written to');
@@ -110,18 +126,26 @@ const base: HostFile = {
   makeHole: () => 'unsupported',
   state: () => '',
   close: () => undefined,
-};
+});
 
-const stackOf = (host: Host, names: readonly string[]): LayerStack =>
-  new LayerStack([
-    { file: base, placement: undefined },
-    ...names.map((name) => ({ file: host.open(name), placement: HEADER })),
-  ]);
+const layersOf = (host: Host, [base = '', ...names]: readonly string[]): FrozenLayer[] => [
+  { file: isFlat(base) ? host.open(base) : baseFile(base), placement: undefined },
+  ...names.map((name) => ({ file: host.open(name), placement: HEADER })),
+];
+
+/** Of the files of a chain: a raw one and copy-on-write ones over it. */
+const stackOf = (host: Host, chain: readonly string[]): LayerStack => new LayerStack(layersOf(host, chain));
 
 function topOf(host: Host, name: string, below: { read: HostFile['read'] }): TopLayer {
   const file = host.open(name);
   const volume = new CowVolume(file, belowOf(below), HEADER);
   return { path: name, file, placement: HEADER, volume, seal: async () => host.open(name) };
+}
+
+function flatTop(host: Host, name: string): TopLayer {
+  const file = host.open(name);
+  const volume = new RawVolume(file, SIZE);
+  return { path: name, file, placement: undefined, volume, seal: async () => host.open(name) };
 }
 
 interface Written {
@@ -136,7 +160,7 @@ interface Promised {
   readonly oldest: readonly number[];
   /** And of the newest, for a frozen layer; -1: the base. */
   readonly newest?: readonly number[];
-  /** Which files, lowest first; of the disk itself those of the moment. */
+  /** Which files, the raw one first; of the disk itself those of the moment. */
   readonly chain?: readonly string[];
 }
 
@@ -151,15 +175,21 @@ class Story {
   readonly written: Written[][] = Array.from({ length: SECTORS }, () => []);
   readonly promises: Promised[] = [];
   /** Which files the disk is made of, from which event on: as the database has it. */
-  readonly chains: Change[] = [{ fromEvent: 0, chain: ['l0'] }];
-  readonly disk: LayeredVolume;
+  readonly chains: Change[] = [{ fromEvent: 0, chain: ['base', 'l0'] }];
+  disk: LayeredVolume;
   readonly #random: (below: number) => number;
   #made = 1;
   #value = 0;
 
   constructor(seed: number) {
     this.#random = randomNumbers(seed);
-    this.disk = new LayeredVolume(topOf(this.host, 'l0', stackOf(this.host, [])), [], stackOf(this.host, []));
+    this.disk = this.#over(['base'], 'l0');
+  }
+
+  /** A new layer over files that nobody writes to. */
+  #over(below: readonly string[], name: string): LayeredVolume {
+    const stack = stackOf(this.host, below);
+    return new LayeredVolume(topOf(this.host, name, stack), [], stack);
   }
 
   get chain(): readonly string[] {
@@ -225,7 +255,7 @@ class Story {
     const name = `l${this.#made++}`;
     const frozen = this.chain;
     // The database is told before the machine does it.
-    this.chains.push({ fromEvent: this.host.events.length, chain: [...frozen, name] });
+    this.#chain([...frozen, name]);
     const newest = this.#now();
     this.disk.freeze(topOf(this.host, name, this.disk.below), 1);
     await this.during(this.disk.sealed());
@@ -235,6 +265,7 @@ class Story {
   /** Of the top into the layer below, which stays the same file; nothing promised of that layer remains. */
   async mergeTop(): Promise<void> {
     const [lower, upper] = this.chain.slice(-2) as [string, string];
+    if (!this.mayMerge(lower, upper)) return;
     this.#forget(lower);
     const openLower = (below: { read: HostFile['read'] } | undefined): LowerLayer => {
       const top = topOf(this.host, lower, below!);
@@ -244,15 +275,16 @@ class Story {
     await this.during(this.disk.mergeTop(options));
     await this.disk.holdForMerge();
     this.write();
-    this.chains.push({ fromEvent: this.host.events.length, chain: [...this.chain.slice(0, -2), lower] });
+    this.#chain([...this.chain.slice(0, -2), lower]);
     this.disk.finishMerge({ path: lower });
   }
 
   /** Of a frozen layer into the one below it. */
   async mergeFrozen(): Promise<void> {
     const chain = this.chain;
-    const at = 1 + this.#random(chain.length - 2);
+    const at = 2 + this.#random(chain.length - 3);
     const [lower, upper] = [chain[at - 1]!, chain[at]!];
+    if (!this.mayMerge(lower, upper)) return;
     this.#forget(lower);
     const below = stackOf(this.host, chain.slice(0, at - 1));
     const source = new CowVolume(this.host.open(upper), belowOf(below), HEADER);
@@ -260,16 +292,71 @@ class Story {
     const merged = copyDown(source, target, { start: 0, end: SIZE }, { rate: new RateLimit(undefined) });
     await this.during(merged.then(() => target.flush()));
     const after = chain.filter((name) => name !== upper);
-    this.chains.push({ fromEvent: this.host.events.length, chain: after });
-    // What was promised of the upper one is the lower one's to keep.
+    this.#chain(after);
+    // What was promised of chains with the upper one is the lower one's to keep.
     for (const [index, promised] of this.promises.entries()) {
-      if (promised.chain?.at(-1) !== upper || this.#endings.has(index)) continue;
-      const kept = { ...promised, fromEvent: this.host.events.length, chain: after.slice(0, at) };
+      if (promised.chain?.includes(upper) !== true || this.#endings.has(index)) continue;
+      const kept = promised.chain.filter((name) => name !== upper);
       this.#endings.set(index, this.host.events.length);
-      this.promises.push(kept);
+      this.promises.push({ ...promised, fromEvent: this.host.events.length, chain: kept });
     }
-    const frozen = after.slice(0, -1).map((name) => ({ file: this.host.open(name), placement: HEADER }));
-    await this.disk.relayer([{ file: base, placement: undefined }, ...frozen]);
+    await this.disk.relayer(layersOf(this.host, after.slice(0, -1)));
+  }
+
+  /** A layer that others are over too is not written to. */
+  mayMerge(lower: string, upper: string): boolean {
+    return this.promises.every(({ chain }, index) => {
+      const at = chain?.indexOf(lower) ?? -1;
+      return at < 0 || this.#endings.has(index) || [undefined, upper].includes(chain![at + 1]);
+    });
+  }
+
+  /** Off, and then with the content of a snapshot, in a layer of its own over that. */
+  async rollBack(): Promise<void> {
+    const live = this.promises.filter(({ chain }, index) => chain !== undefined && !this.#endings.has(index));
+    const to = live[this.#random(Math.max(live.length, 1))];
+    if (to?.chain === undefined || to.newest === undefined) return;
+    await this.flush();
+    const name = `l${this.#made++}`;
+    const { newest } = to;
+    for (const [sector, values] of this.written.entries()) {
+      if (values.length === 0) continue;
+      const value = values[newest[sector]!]?.value ?? BASE;
+      values.push({ value, eventsBefore: this.host.events.length });
+    }
+    this.#chain([...to.chain, name]);
+    this.disk = this.#over(to.chain, name);
+    this.promises.push({ fromEvent: this.host.events.length, oldest: this.#now() });
+  }
+
+  /** Off, and then over another base, with what differs from that; throws when the host's disk is full. */
+  async rebase(): Promise<void> {
+    await this.flush();
+    const base = this.chain[0] === 'other' ? 'base' : 'other';
+    const name = `l${this.#made++}`;
+    const target = new CowVolume(this.host.open(name), belowOf(stackOf(this.host, [base])), HEADER);
+    await copyDifferences(this.disk, target, {});
+    await target.close();
+    this.#chain([base, name]);
+    this.disk = this.#over([base], name);
+  }
+
+  /** Off, and then in a file of its own. */
+  async flatten(): Promise<void> {
+    await this.flush();
+    const name = `flat${this.#made++}`;
+    const file = this.host.open(name);
+    const write = async (at: number, piece: Uint8Array): Promise<void> => {
+      for (const [from, to] of dataRuns(piece)) await file.write(at + from, [piece.subarray(from, to)], true);
+    };
+    await copyWhole(this.disk, write, {});
+    await file.sync();
+    this.#chain([name]);
+    this.disk = new LayeredVolume(flatTop(this.host, name), []);
+  }
+
+  #chain(chain: readonly string[]): void {
+    this.chains.push({ fromEvent: this.host.events.length, chain });
   }
 
   /** Promises end when a snapshot is deleted, and are made of other files when layers merge. */
@@ -286,11 +373,13 @@ class Story {
   async tell(rounds: number): Promise<void> {
     for (let round = 0; round < rounds; round++) {
       this.writeSome();
-      const depth = this.chain.length;
-      const choice = this.#random(5);
-      if (choice < 2 || depth < 2) await this.freeze();
-      else if (choice === 2) await this.mergeTop();
+      const depth = this.chain.length - 1;
+      const choice = this.#random(8);
+      if (choice < 2) await this.freeze();
+      else if (choice === 2 && depth > 1) await this.mergeTop();
       else if (choice === 3 && depth > 2) await this.mergeFrozen();
+      else if (choice === 4) await this.rollBack();
+      else if (choice === 5) await (this.#random(3) === 0 ? this.flatten() : this.rebase());
       else await this.flush();
     }
     await this.flush();
@@ -337,12 +426,12 @@ const isBitmap = (event: Event): boolean =>
 /** So many cuts in all: at least 10 000. */
 let cuts = 0;
 
-describe('a power cut at any moment of snapshots and merges', () => {
+describe('a power cut at any moment of snapshots, merges, rollbacks and rebases', () => {
   it.each(Array.from({ length: 18 }, (_, index) => index + 1))(
     'leaves every disk and every snapshot whole (story %d)',
     async (seed) => {
       const story = new Story(seed);
-      await story.tell(14);
+      await story.tell(16);
       const random = randomNumbers(seed + 100);
       const { events } = story.host;
       const keeps = [() => true, () => false, isBitmap, () => random(2) === 0, () => random(2) === 0];
@@ -412,6 +501,40 @@ describe('a host disk that is full', () => {
     }
     expect(failures).toBeGreaterThan(5);
   });
+
+  it.each(['rebase', 'flatten'] as const)(
+    'at any write of a %s leaves the disk as it was, and it can be done later',
+    async (how) => {
+      let failures = 0;
+      for (let writes = 0; ; writes++) {
+        const story = await begin(40);
+        const known = new Set(story.host.files.keys());
+        let left = writes;
+        story.host.isFull = (file) => !known.has(file) && left-- <= 0;
+        const done = await story[how]().then(
+          () => true,
+          (error: unknown) => {
+            expect(error).toMatchObject({ code: 'ENOSPC' });
+            return false;
+          },
+        );
+        story.host.isFull = () => false;
+        story.write();
+        if (!done) {
+          failures++;
+          await story[how]();
+        }
+        await story.flush();
+        story.check(
+          story.host.events.length,
+          story.host.after(story.host.events.length, () => false),
+        );
+        if (done) break;
+      }
+      expect(failures).toBeGreaterThan(how === 'rebase' ? 20 : 1);
+    },
+    120_000,
+  );
 
   it('when what was frozen is made durable is told to every flush, until there is room again', async () => {
     const story = await begin(12);

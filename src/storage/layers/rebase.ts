@@ -35,18 +35,11 @@ export async function rebaseDisk(disk: DiskConfig, to: string, options: RebaseOp
   }
 }
 
-async function flatten(source: Volume, to: string, { onProgress, signal }: CopyOptions): Promise<number> {
+async function flatten(source: Volume, to: string, options: CopyOptions): Promise<number> {
   const { sizeBytes } = source;
   const target = new BackupTarget(to, sizeBytes);
   try {
-    const buffer = new Uint8Array(PIECE_BYTES);
-    for (let at = 0; at < sizeBytes; at += PIECE_BYTES) {
-      signal?.throwIfAborted();
-      const piece = buffer.subarray(0, Math.min(PIECE_BYTES, sizeBytes - at));
-      await source.read(at, [piece], true);
-      await target.write(at, piece);
-      onProgress?.(at + piece.length, sizeBytes);
-    }
+    await copyWhole(source, (at, piece) => target.write(at, piece), options);
     await target.complete();
     target.publish();
   } catch (error) {
@@ -57,26 +50,30 @@ async function flatten(source: Volume, to: string, { onProgress, signal }: CopyO
   return sizeBytes;
 }
 
-async function differ(
+/** Gives out all of `source`, in pieces. */
+export async function copyWhole(
   source: Volume,
-  base: string,
-  to: string,
+  write: (at: number, piece: Uint8Array) => Promise<void>,
   { onProgress, signal }: CopyOptions,
-): Promise<number> {
+): Promise<void> {
+  const { sizeBytes } = source;
+  const buffer = new Uint8Array(PIECE_BYTES);
+  for (let at = 0; at < sizeBytes; at += PIECE_BYTES) {
+    signal?.throwIfAborted();
+    const piece = buffer.subarray(0, Math.min(PIECE_BYTES, sizeBytes - at));
+    await source.read(at, [piece], true);
+    await write(at, piece);
+    onProgress?.(at + piece.length, sizeBytes);
+  }
+}
+
+async function differ(source: Volume, base: string, to: string, options: CopyOptions): Promise<number> {
   const facts = layerFacts(base, true);
   createLayers([{ file: to, below: base, ...facts }]);
   try {
     const target = openLayers({ device: '', file: base, cow: to, readOnly: false });
     try {
-      const [mine, theirs] = [Buffer.alloc(PIECE_BYTES), Buffer.alloc(PIECE_BYTES)];
-      for (let at = 0; at < target.sizeBytes; at += PIECE_BYTES) {
-        signal?.throwIfAborted();
-        const length = Math.min(PIECE_BYTES, target.sizeBytes - at);
-        await readPadded(source, at, mine.subarray(0, length));
-        await target.read(at, [theirs.subarray(0, length)], true);
-        await writeDifferences(target, at, mine.subarray(0, length), theirs.subarray(0, length));
-        onProgress?.(at + length, target.sizeBytes);
-      }
+      await copyDifferences(source, target, options);
     } finally {
       await target.close();
     }
@@ -85,6 +82,23 @@ async function differ(
     throw error;
   }
   return facts.sizeBytes;
+}
+
+/** Makes `target` read as `source` does. What `target` has beyond the end of `source` becomes zeros. Nothing is flushed. */
+export async function copyDifferences(
+  source: Volume,
+  target: Volume,
+  { onProgress, signal }: CopyOptions,
+): Promise<void> {
+  const [mine, theirs] = [Buffer.alloc(PIECE_BYTES), Buffer.alloc(PIECE_BYTES)];
+  for (let at = 0; at < target.sizeBytes; at += PIECE_BYTES) {
+    signal?.throwIfAborted();
+    const length = Math.min(PIECE_BYTES, target.sizeBytes - at);
+    await readPadded(source, at, mine.subarray(0, length));
+    await target.read(at, [theirs.subarray(0, length)], true);
+    await writeDifferences(target, at, mine.subarray(0, length), theirs.subarray(0, length));
+    onProgress?.(at + length, target.sizeBytes);
+  }
 }
 
 /** Zeros beyond the end. */
