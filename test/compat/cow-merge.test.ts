@@ -15,6 +15,7 @@ import {
 import { pattern, scratchFolder } from '../support/storage.ts';
 import { requireTool } from '../support/tools.ts';
 import { brokenVersionThree, MTIME, SIZE, versionOne, versionTwo } from './cow-headers.ts';
+import { mergeKillRounds } from './merge-kills.ts';
 
 const moo = (): string => requireTool('uml_moo', 'uml-utilities');
 
@@ -236,6 +237,10 @@ describe('a merge into the backing file', () => {
     });
     expect(same(all.backing, expected)).toBe(true);
   });
+
+  it('survives a process that is killed at any moment', async () => {
+    await expect(mergeKillRounds(5, 1)).resolves.toBeTypeOf('number');
+  }, 120_000);
 
   it('does not take the record of another merge for its own', async () => {
     const all = await written();

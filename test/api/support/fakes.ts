@@ -255,12 +255,25 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
   async finishBackup(): Promise<void> {
     if (this.backup === undefined) return;
     const plan = this.backup;
-    const disks = this.data.config.disks.map((disk) => openDisk(disk));
-    const run = (await prepareBackup(disks, plan)).begin('crash');
-    const result = await run.finished;
-    for (const disk of disks) await disk.close();
-    this.backup = undefined;
-    this.say({ type: 'backup-done', backupId: plan.head.id, result });
+    const backupId = plan.head.id;
+    const opened: GuestDisk[] = [];
+    const disks = this.data.config.disks.map((config) => {
+      const known = this.#disks.get(config.device);
+      if (known !== undefined) return known;
+      const disk = openDisk(config);
+      opened.push(disk);
+      return disk;
+    });
+    try {
+      const run = (await prepareBackup(disks, plan)).begin('crash');
+      this.say({ type: 'backup-done', backupId, result: await run.finished });
+    } catch (error) {
+      const { code, message } = toAppError(error);
+      this.say({ type: 'backup-failed', backupId, code, message });
+    } finally {
+      this.backup = undefined;
+      for (const disk of opened) await disk.close();
+    }
   }
 }
 

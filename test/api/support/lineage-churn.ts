@@ -1,6 +1,6 @@
 /**
  * A daemon that is there to be killed: its VM's guest writes all the time, while snapshots are taken, rolled back and deleted,
- * clones come and go, and a disk changes its foundations. Started as `node lineage-churn.ts HOME SEED [settle]`. First it
+ * clones come and go, a disk changes its foundations, and backups are made and deleted. Started as `node lineage-churn.ts HOME SEED [settle]`. First it
  * judges by its journal what the last one left; `settle` waits for all work to end, and judges again instead of going on. It says `churning`
  * or `settled` on standard output, or ends with a status that is not 0 and says why.
  */
@@ -8,7 +8,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { setImmediate, setTimeout } from 'node:timers/promises';
 import { pino } from 'pino';
-import { DiskCreate, VmCreate } from '../../../src/contracts/api/index.ts';
+import { BackupCreate, BackupRestore, DiskCreate, VmCreate } from '../../../src/contracts/api/index.ts';
 import { toAppError } from '../../../src/contracts/errors.ts';
 import { openDatabase, Store } from '../../../src/db/index.ts';
 import { startDaemon } from '../../../src/main.ts';
@@ -56,7 +56,7 @@ const daemon = await startDaemon({
   parts: { createWorker: farm.factory, library, fabric: new FakeSwitch() },
 });
 const { services } = daemon;
-const { vms, disks, snapshots, snapshotUses, rebases, operations } = services;
+const { vms, disks, backups, snapshots, snapshotUses, rebases, operations } = services;
 /** A second look at the database, beside the daemon's. */
 const store = new Store(
   openDatabase(path.join(home, 'db.sqlite'), path.join(import.meta.dirname, '../../../migrations')),
@@ -118,10 +118,38 @@ async function check(): Promise<void> {
       fail(`the snapshot ${row.name} has its disks at two moments: ${content[BLOCKS]} and ${count}`);
     found.push({ t: 'snapshot', name: row.name, blocks: content.slice(0, BLOCKS) });
   }
+  await checkBackups(found);
   const [word] = await contentOf(disks.config(disks.find(SYSTEM, 'moved')), 1);
   if (word !== MOVED) fail(`the disk that is rebased holds ${word}`);
   fs.writeFileSync(`${journalFile}.new`, found.map((entry) => `${JSON.stringify(entry)}\n`).join(''));
   fs.renameSync(`${journalFile}.new`, journalFile);
+}
+
+/** Each is whole by its hashes, and restored it holds what it must. */
+async function checkBackups(found: Entry[]): Promise<void> {
+  const rows = store.backups.page({ after: 0, limit: 1000 }, vms.find(SYSTEM, 'web').id);
+  for (const [name] of model.backups) {
+    if (!rows.some((row) => row.name === name)) fail(`the backup ${name} is gone`);
+  }
+  for (const row of rows) {
+    if (row.state !== 'available') continue;
+    const allowed = model.backups.get(row.name) ?? model.perhapsBackups.get(row.name);
+    if (allowed === undefined) fail(`nobody has asked for the backup ${row.name}`);
+    if ((await ended(await backups.verify(SYSTEM, row.id))) !== 'succeeded') fail(`${row.name} is damaged`);
+    const name = `check-${row.id}`;
+    const restored = await ended(await backups.restore(SYSTEM, row.id, BackupRestore.parse({ name })));
+    if (restored !== 'succeeded') fail(`${row.name} cannot be restored`);
+    const [root, data] = store.disks.ofVm(vms.find(SYSTEM, name).id).map((disk) => disks.config(disk));
+    const content = await contentOf(root!, BLOCKS + 1);
+    const wrong = judge(`the backup ${row.name}`, content.slice(0, BLOCKS), allowed);
+    if (wrong !== undefined) fail(wrong);
+    const [count] = await contentOf(data!, 1);
+    const lead = (content[BLOCKS]! - count! + 256) % 256;
+    if (lead > 1)
+      fail(`the backup ${row.name} has its disks at two moments: ${content[BLOCKS]} and ${count}`);
+    await vms.delete(SYSTEM, name, false);
+    found.push({ t: 'backup', name: row.name, blocks: content.slice(0, BLOCKS) });
+  }
 }
 
 const MOVED = 77;
@@ -189,12 +217,29 @@ async function takeSnapshot(): Promise<void> {
   journal({ t: 'snapshot-done', name });
 }
 
+/** As many as can be checked in little time. */
+const BACKUPS_MAX = 2;
+
+async function backUp(): Promise<void> {
+  const [old] = model.backups.keys();
+  if (old !== undefined && model.backups.size >= BACKUPS_MAX) {
+    journal({ t: 'remove-begun', name: old });
+    await backups.delete(SYSTEM, old);
+    if (random(2) === 0) await ended(await backups.destinations.collect(SYSTEM, 'local'));
+  }
+  const name = `b${seed}-${made++}`;
+  journal({ t: 'backup-begun', name });
+  const status = await ended(await backups.create(SYSTEM, 'web', BackupCreate.parse({ name })));
+  if (status !== 'succeeded') fail(`the backup ${status}`);
+  journal({ t: 'backup-done', name });
+}
+
 const anySnapshot = (): string | undefined =>
   [...model.snapshots.keys()][random(Math.max(model.snapshots.size, 1))];
 
 async function act(): Promise<void> {
   const name = anySnapshot();
-  const choice = random(10);
+  const choice = random(13);
   if (choice < 4 || name === undefined) {
     if (model.snapshots.size < 8) return await takeSnapshot();
   }
@@ -215,7 +260,8 @@ async function act(): Promise<void> {
   } else if (choice === 8) {
     const clone = await snapshotUses.clone(SYSTEM, 'web', name, { start: false });
     await vms.delete(SYSTEM, clone.id, false);
-  } else {
+  } else if (choice > 9) await backUp();
+  else {
     const image = [undefined, 'default', 'other'][random(3)];
     await ended(await rebases.begin(SYSTEM, 'moved', image));
   }

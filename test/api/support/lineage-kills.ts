@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { randomNumbers, scratchFolder } from '../../support/storage.ts';
 
 const PROGRAM = fileURLToPath(new URL('lineage-churn.ts', import.meta.url));
-const LIVES_MS_MAX = 700;
+const LIVES_MS_MAX = 1000;
 
 export async function killRounds(count: number, seed: number): Promise<void> {
   const home = path.join(scratchFolder(), 'home');

@@ -5,13 +5,13 @@ export const BLOCKS = 12;
 export type Entry =
   /** What the disk holds when a run begins, and each snapshot. */
   | { readonly t: 'disk'; readonly blocks: readonly number[] }
-  | { readonly t: 'snapshot'; readonly name: string; readonly blocks: readonly number[] }
+  | { readonly t: 'snapshot' | 'backup'; readonly name: string; readonly blocks: readonly number[] }
   /** A block is about to be filled with a value. */
   | { readonly t: 'write'; readonly block: number; readonly value: number }
   /** A flush has finished that was begun when the journal had so many entries. */
   | { readonly t: 'flushed'; readonly entries: number }
-  | { readonly t: 'snapshot-begun' | 'snapshot-done'; readonly name: string }
-  | { readonly t: 'delete-begun'; readonly name: string }
+  | { readonly t: 'snapshot-begun' | 'snapshot-done' | 'delete-begun'; readonly name: string }
+  | { readonly t: 'backup-begun' | 'backup-done' | 'remove-begun'; readonly name: string }
   | { readonly t: 'rollback-begun' | 'rollback-done'; readonly name: string };
 
 interface Written {
@@ -22,9 +22,11 @@ interface Written {
 type Content = readonly Set<number>[];
 
 export class LineageModel {
-  /** Snapshots that must be there, and those that may. */
+  /** What must be there, and what may. */
   readonly snapshots = new Map<string, Content>();
   readonly perhaps = new Map<string, Content>();
+  readonly backups = new Map<string, Content>();
+  readonly perhapsBackups = new Map<string, Content>();
   /** Per block what may be in it, the oldest first; the last one is what a reader sees now. */
   readonly #written: Written[][] = Array.from({ length: BLOCKS }, () => []);
   #rollback: string | undefined;
@@ -37,14 +39,15 @@ export class LineageModel {
         for (const [block, value] of entry.blocks.entries()) this.#set(block, at, new Set([value]));
         break;
       case 'snapshot':
-        this.snapshots.set(
-          entry.name,
-          entry.blocks.map((value) => new Set([value])),
-        );
+        this.snapshots.set(entry.name, exactly(entry.blocks));
+        break;
+      case 'backup':
+        this.backups.set(entry.name, exactly(entry.blocks));
         break;
       case 'write':
         this.#written[entry.block]!.push({ at, values: new Set([entry.value]) });
-        for (const content of this.perhaps.values()) content[entry.block]!.add(entry.value);
+        for (const content of [...this.perhaps.values(), ...this.perhapsBackups.values()])
+          content[entry.block]!.add(entry.value);
         break;
       case 'flushed':
         for (const [block, list] of this.#written.entries()) {
@@ -53,10 +56,18 @@ export class LineageModel {
         }
         break;
       case 'snapshot-begun':
-        this.perhaps.set(
-          entry.name,
-          this.#written.map((list) => new Set(list.at(-1)!.values)),
-        );
+        this.perhaps.set(entry.name, this.#seen());
+        break;
+      case 'backup-begun':
+        this.perhapsBackups.set(entry.name, this.#seen());
+        break;
+      case 'backup-done':
+        this.backups.set(entry.name, this.perhapsBackups.get(entry.name)!);
+        this.perhapsBackups.delete(entry.name);
+        break;
+      case 'remove-begun':
+        this.perhapsBackups.set(entry.name, this.backups.get(entry.name)!);
+        this.backups.delete(entry.name);
         break;
       case 'snapshot-done':
         this.snapshots.set(entry.name, this.perhaps.get(entry.name)!);
@@ -87,9 +98,18 @@ export class LineageModel {
     });
   }
 
+  /** What a reader sees now. */
+  #seen(): Content {
+    return this.#written.map((list) => new Set(list.at(-1)!.values));
+  }
+
   #set(block: number, at: number, values: ReadonlySet<number>): void {
     this.#written[block] = [{ at, values: new Set(values) }];
   }
+}
+
+function exactly(blocks: readonly number[]): Content {
+  return blocks.map((value) => new Set([value]));
 }
 
 /** What is wrong with a content; undefined when nothing is. */
