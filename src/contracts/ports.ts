@@ -126,7 +126,7 @@ export type ConsoleMessage =
 /** What of a guest's doings is logged from outside. */
 export type TraceKind = 'exec' | 'open' | 'connect';
 
-/** One program started, file opened or socket connected; whether that succeeded is not told, but a started program has. */
+/** One program started, file opened or socket connected, or the attempt. */
 export interface TraceRecord {
   /** Unix milliseconds, of the host. */
   readonly time: number;
@@ -143,6 +143,8 @@ export interface TraceRecord {
   readonly arguments?: readonly string[] | undefined;
   /** Of an open: O_RDONLY and so on, as Linux numbers them. */
   readonly flags?: number | undefined;
+  /** An open file's descriptor (missing when the kernel keeps the file, as for an exec), 0 for what else succeeded, or a negative errno. */
+  readonly result?: number | undefined;
   readonly address?: string | undefined;
   readonly port?: number | undefined;
   /** Of an address that is none of these. */

@@ -95,7 +95,7 @@ export class MachineHost {
       this.#devices.joined(this.#machine);
       this.#inspector = new Inspector(this.#machine.view);
       this.#points = new KernelPoints(this.#machine);
-      this.#tracer = new TraceSender(this.#points, (message) => post(message));
+      this.#tracer = new TraceSender(this.#machine.intervention, this.#points, (message) => post(message));
       this.#tracer.set(config.trace ?? []);
       this.#procFiles = new ProcFiles(this.#machine, this.#points, (path, error) =>
         post({ type: 'proc-file-failed', path, why: String(error) }),

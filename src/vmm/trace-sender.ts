@@ -1,5 +1,6 @@
 /** Sends what is traced in a machine to the daemon's thread: in batches, and no more than that can take. */
 import type { FromMachine, TraceKind, TraceRecord } from '../contracts/ports.ts';
+import type { MachineIntervention } from '../engine/inspection.ts';
 import { type KernelPoints, Tracer } from '../inspect/index.ts';
 
 const BATCH_MS = 50;
@@ -13,9 +14,9 @@ export class TraceSender {
   #dropped = 0;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(points: KernelPoints, post: (message: FromMachine) => void) {
+  constructor(machine: MachineIntervention, points: KernelPoints, post: (message: FromMachine) => void) {
     this.#post = post;
-    this.#tracer = new Tracer(points, (record) => this.#take(record));
+    this.#tracer = new Tracer(machine, points, (record) => this.#take(record));
   }
 
   set(kinds: readonly TraceKind[]): void {

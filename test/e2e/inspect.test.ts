@@ -18,6 +18,7 @@ WORD=value sh -c 'sleep 100000; :' 'an argument' &
 until pidof sleep >/dev/null; do :; done
 for file in ${SAME.join(' ')} uptime loadavg meminfo $!/status $!/comm; do echo "<$file>"; cat /proc/$file; echo "</$file>"; done
 echo secret > /tmp/opened; cat /tmp/opened > /dev/null
+cat /tmp/missing 2>/dev/null; /tmp/nothing 'an argument' 2>/dev/null; sh -c 'exec 9< /tmp/opened'
 nc -w 1 127.0.0.1 77 < /dev/null 2>/dev/null
 mkdir -p /etc && echo 'u:x:1234:1234::/:/bin/sh' > /etc/passwd
 su -s /bin/sh u -c 'sleep 0.1'
@@ -111,11 +112,21 @@ describe.each(['bookworm', 'trixie'] as const)('the kernel of %s', (suite) => {
       });
       expect(execs.find((record) => record.uid === 1234)).toMatchObject({ euid: 1234, path: '/bin/sh' });
       const opens = records.filter(({ kind, path }) => kind === 'open' && path === '/tmp/opened');
-      expect(opens.map((record) => record.pid === cat?.pid)).toEqual([false, true]);
+      expect(opens.map((record) => record.pid === cat?.pid)).toEqual([false, true, false]);
+      // The shell moves its descriptor away; what open answered is 3.
+      for (const { result } of opens) expect(result).toBe(3);
+      expect(execs[0]?.result).toBe(0);
+      expect(records.find(({ path }) => path === '/tmp/missing')).toMatchObject({ kind: 'open', result: -2 });
+      expect(execs.find(({ path }) => path === '/tmp/nothing')).toMatchObject({
+        arguments: ['/tmp/nothing', 'an argument'],
+        result: -2,
+      });
+      expect(records.filter(({ kind, result }) => kind !== 'open' && result === undefined)).toEqual([]);
       expect(records.find(({ kind }) => kind === 'connect')).toMatchObject({
         address: '127.0.0.1',
         port: 77,
         comm: 'nc',
+        result: -101,
       });
     },
     TIMEOUT_MS,
