@@ -43,6 +43,12 @@ export interface DiskConfig {
   /** Those of the files below `cow` that are being merged into: their modification times say nothing. */
   readonly merging?: readonly string[] | undefined;
   readonly readOnly: boolean;
+  /** Every write is durable before the guest hears that it is done, as with O_SYNC. */
+  readonly synchronous?: boolean | undefined;
+  /** The guest cannot discard. */
+  readonly noDiscard?: boolean | undefined;
+  /** A raw file is not locked: other machines may have it, with a file system for clusters. */
+  readonly unlocked?: boolean | undefined;
   /** File that keeps, while the disk is closed, what has changed since its backups. */
   readonly tracking?: string | undefined;
   readonly limits?: DiskLimits | undefined;

@@ -22,6 +22,8 @@ export class BlockError extends Error {
 export interface BlockBackend {
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+  /** The guest is not offered to discard, or to write zeros without sending them. */
+  readonly noDiscard?: boolean;
   read(offset: number, into: readonly Uint8Array[]): MaybePromise<void>;
   write(offset: number, from: readonly Uint8Array[]): MaybePromise<void>;
   /** Makes every finished write durable (fdatasync on all that it covers). */

@@ -57,7 +57,15 @@ export class DaemonTarget implements Target {
     return image_id === null ? name : `${name},${images.get(image_id).name ?? image_id}`;
   }
 
-  async addDisk({ unit, file, backing, readOnly }: WantedDisk): Promise<void> {
+  async addDisk(wanted: WantedDisk): Promise<void> {
+    const { unit, file, backing, readOnly } = wanted;
+    if (wanted.synchronous || wanted.noDiscard || wanted.unlocked) {
+      throw new AppError('unsupported', "disks of the daemon's have no flags s, t and c", {
+        field: 'device',
+        remedy:
+          'leave them out: flushes of the guest are obeyed, and files are locked; `umlaut linux` has them',
+      });
+    }
     const { devices } = this.#services;
     const device = `ubd${unit}`;
     if (file.startsWith('/')) {

@@ -16,6 +16,9 @@ export interface WantedDisk {
   readonly file: string;
   readonly backing: string | undefined;
   readonly readOnly: boolean;
+  readonly synchronous: boolean;
+  readonly noDiscard: boolean;
+  readonly unlocked: boolean;
   /** Not to be taken for a COW file. */
   readonly plain: boolean;
 }

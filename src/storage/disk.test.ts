@@ -137,6 +137,18 @@ describe('a raw disk', () => {
     await Promise.all(readers.map((reader) => reader.close()));
   });
 
+  it('has several writers when it is not locked', async () => {
+    const file = path.join(scratchFolder(), 'disk');
+    fs.writeFileSync(file, Buffer.alloc(4096));
+    const shared = { file, unlocked: true };
+    const disks = [openDisk(config(shared)), openDisk(config(shared))];
+    await disks[0]!.write(0, [Buffer.alloc(512, 7)]);
+    const read = Buffer.alloc(512);
+    await disks[1]!.read(0, [read]);
+    expect(read.equals(Buffer.alloc(512, 7))).toBe(true);
+    await Promise.all(disks.map((disk) => disk.close()));
+  });
+
   it('is a file with content', () => {
     const folder = scratchFolder();
     fs.writeFileSync(path.join(folder, 'empty'), '');

@@ -18,10 +18,11 @@ import { TrackingKeeper } from './tracking-keeper.ts';
  * `cow_backing_self`, `disk_full`, `io_error`; their field is `file`, `cow` or a field of the COW header.
  */
 export function openDisk(config: DiskConfig): GuestDisk {
-  const { device, file, cow, readOnly, limits, onError } = config;
+  const { device, file, cow, readOnly, limits, onError, synchronous, noDiscard } = config;
   if (cow !== undefined && sameFile(cow, file)) throw backingSelf(cow);
   const volume = openLayers(config);
-  return new GuestDisk(device, volume, { readOnly, limits, onError, tracking: trackingOf(config, volume) });
+  const tracking = trackingOf(config, volume);
+  return new GuestDisk(device, volume, { readOnly, limits, onError, tracking, synchronous, noDiscard });
 }
 
 /** What is known from the last time that the disk was open; the file with it is gone before a change can be made. */

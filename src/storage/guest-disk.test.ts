@@ -25,8 +25,9 @@ class FailingVolume implements Volume {
   write(offset: number, from: readonly Uint8Array[]): MaybePromise<void> {
     return this.#do(() => this.bytes.set(from[0]!, offset));
   }
+  flushes = 0;
   flush(): MaybePromise<void> {
-    return this.#do(() => undefined);
+    return this.#do(() => void this.flushes++);
   }
   discard(offset: number, length: number): MaybePromise<void> {
     return this.writeZeroes(offset, length);
@@ -200,4 +201,16 @@ describe('a host disk that is full', () => {
       await again.close();
     },
   );
+});
+
+it('a synchronous disk flushes every change before it is done', async () => {
+  const volume = new FailingVolume();
+  const disk = new GuestDisk('ubd0', volume, { readOnly: false, synchronous: true });
+  expect(await write(disk, 1)).toBe('done');
+  await disk.discard(4096, 512);
+  expect(volume.flushes).toBe(2);
+  await disk.read(0, [new Uint8Array(512)]);
+  expect(volume.flushes).toBe(2);
+  volume.failure = FULL;
+  expect(await write(disk, 2)).toBe(FULL);
 });

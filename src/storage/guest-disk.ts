@@ -36,6 +36,9 @@ export interface GuestDiskOptions {
   readonly readOnly: boolean;
   readonly limits?: DiskLimits | undefined;
   readonly onError?: DiskErrorPolicy | undefined;
+  /** Every change is durable before it is done. */
+  readonly synchronous?: boolean | undefined;
+  readonly noDiscard?: boolean | undefined;
   /** Keeps what has changed since backups while the disk is closed. */
   readonly tracking?: TrackingKeeper | undefined;
 }
@@ -72,6 +75,8 @@ export class GuestDisk implements BlockBackend {
   readonly device: string;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
+  readonly noDiscard: boolean;
+  readonly #synchronous: boolean;
   /** Hears of failed requests. */
   onFailure: ((failure: DiskFailure) => void) | undefined;
   readonly #volume: Volume;
@@ -91,7 +96,14 @@ export class GuestDisk implements BlockBackend {
   constructor(
     device: string,
     volume: Volume,
-    { readOnly, limits = {}, onError = 'report', tracking }: GuestDiskOptions,
+    {
+      readOnly,
+      limits = {},
+      onError = 'report',
+      tracking,
+      synchronous = false,
+      noDiscard = false,
+    }: GuestDiskOptions,
   ) {
     this.device = device;
     this.#volume = volume;
@@ -99,6 +111,8 @@ export class GuestDisk implements BlockBackend {
     this.tracker = tracking?.tracker ?? new ChangeTracker(volume.sizeBytes);
     this.sizeBytes = volume.sizeBytes;
     this.readOnly = readOnly;
+    this.noDiscard = noDiscard;
+    this.#synchronous = synchronous;
     this.#throttle = new Throttle(limits);
     this.#policy = onError;
   }
@@ -213,7 +227,12 @@ export class GuestDisk implements BlockBackend {
   #change(request: Request): MaybePromise<void> {
     this.#check(request.offset, request.length);
     if (this.readOnly) throw new BlockError('EROFS', 'the disk is read-only');
-    return this.#submit(request);
+    if (!this.#synchronous) return this.#submit(request);
+    const make = async (): Promise<void> => {
+      await request.make();
+      await this.#volume.flush();
+    };
+    return this.#submit({ ...request, make });
   }
 
   #submit(request: Request): MaybePromise<void> {

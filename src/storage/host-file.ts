@@ -179,7 +179,7 @@ export interface OpenedFile {
  * O_NONBLOCK keeps a FIFO in its place from blocking the thread. AppErrors: `not_found`, `bad_image`,
  * `in_use`, `io_error`, with `field` as the field.
  */
-export function openLocked(path: string, writable: boolean, field: string): OpenedFile {
+export function openLocked(path: string, writable: boolean, field: string, locked = true): OpenedFile {
   let fd: number;
   try {
     fd = fs.openSync(
@@ -204,7 +204,7 @@ export function openLocked(path: string, writable: boolean, field: string): Open
         remedy: 'give the path of a disk image file',
       });
     }
-    if (!lockFile(fd, writable ? 'exclusive' : 'shared')) {
+    if (locked && !lockFile(fd, writable ? 'exclusive' : 'shared')) {
       throw new AppError('in_use', `${path} is in use by another virtual machine or program`, {
         field,
         remedy: 'stop the machine that uses it, or use another file',

@@ -11,7 +11,16 @@ describe('the command line of UML', () => {
     expect([...parsed.ubds]).toEqual([
       [
         0,
-        { file: 'root_cow', backing: 'root_fs', serial: undefined, readOnly: false, plain: false, flags: '' },
+        {
+          file: 'root_cow',
+          backing: 'root_fs',
+          serial: undefined,
+          plain: false,
+          readOnly: false,
+          synchronous: false,
+          noDiscard: false,
+          unlocked: false,
+        },
       ],
     ]);
     expect(parsed).toMatchObject({
@@ -62,7 +71,12 @@ describe('the command line of UML', () => {
       ]),
     );
     expect(parse('ubd0=File,,Serial').ubds.get(0)).toMatchObject({ backing: undefined, serial: 'Serial' });
-    expect(parse('ubd0sct=x ubd=sync nosysemu fake_ide').warnings).toHaveLength(6);
+    expect(parse('nosysemu fake_ide ubd=other ubd0c=a,b').warnings).toHaveLength(4);
+    const flags = parse('ubd0sct=x ubd1=y');
+    expect(flags.warnings).toEqual([]);
+    expect(flags.ubds.get(0)).toMatchObject({ synchronous: true, noDiscard: true, unlocked: true });
+    expect(flags.ubds.get(1)).toMatchObject({ synchronous: false, noDiscard: false, unlocked: false });
+    expect(parse('ubd=sync ubd1=y').ubds.get(1)).toMatchObject({ synchronous: true });
   });
 
   it('sets the lines that are not named', () => {

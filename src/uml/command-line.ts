@@ -70,6 +70,8 @@ interface Draft {
   readonly guest: string[];
   readonly warnings: string[];
   root: string | undefined;
+  /** `ubd=sync` */
+  synchronous: boolean;
 }
 
 const VALUES = ['mem', 'umid', 'uml_dir', 'initrd', 'xterm', 'hostfs', 'hppfs', 'tty_log_fd'] as const;
@@ -86,10 +88,15 @@ export function parseCommandLine(words: readonly string[]): UmlCommandLine {
     guest: [],
     warnings: [],
     root: undefined,
+    synchronous: false,
   };
   for (const word of words) take(draft, word);
   const { ubds, values, guest } = draft;
-  const sorted = new Map([...ubds].sort(([a], [b]) => a - b));
+  const all = [...ubds].map(([unit, ubd]): [number, Ubd] => [
+    unit,
+    { ...ubd, synchronous: ubd.synchronous || draft.synchronous },
+  ]);
+  const sorted = new Map(all.sort(([a], [b]) => a - b));
   if (draft.root !== undefined) guest.push(`root=${rootDevice(draft.root, sorted)}`);
   else if (sorted.has(0)) guest.push(`root=${rootDevice('98:0', sorted)}`);
   return {
@@ -155,16 +162,16 @@ function take(draft: Draft, word: string): void {
 function takeUbd(draft: Draft, word: string, key: string, value: string, equals: number): void {
   // `ubd=sync` and, in newer kernels, any other word without a unit.
   if (key === 'ubd') {
-    draft.warnings.push(`${word} has no effect here: the guest's flushes are obeyed`);
+    if (value === 'sync') draft.synchronous = true;
+    else draft.warnings.push(`${word} has no effect here`);
     return;
   }
   if (equals < 0) throw wrong(word, "lacks its '='", 'write ubd0=FILE or ubd0=COW,BACKING');
   const { unit, ubd } = parseUbd(word, key.slice('ubd'.length), value);
   if (draft.ubds.has(unit))
     throw wrong(word, 'sets a device that is already configured', 'give each unit once');
-  for (const flag of ubd.flags) {
-    if ('sct'.includes(flag)) draft.warnings.push(`the flag ${flag} of ${word} has no effect here`);
-  }
+  if (ubd.unlocked && ubd.backing !== undefined)
+    draft.warnings.push(`the flag c of ${word} has no effect here: a COW file has one writer`);
   draft.ubds.set(unit, ubd);
 }
 

@@ -11,7 +11,12 @@ export interface Ubd {
   readonly readOnly: boolean;
   /** Not to be taken for a COW file. */
   readonly plain: boolean;
-  readonly flags: string;
+  /** Flag s: every write is durable before it is done. */
+  readonly synchronous: boolean;
+  /** Flag t. */
+  readonly noDiscard: boolean;
+  /** Flag c: the file is not locked. */
+  readonly unlocked: boolean;
 }
 
 const FLAGS_MAX = 6;
@@ -41,9 +46,18 @@ export function parseUbd(word: string, name: string, value: string): { unit: num
     file,
     backing: backing === '' ? undefined : backing,
     serial: serial === '' ? undefined : serial,
-    readOnly: flags.includes('r'),
     plain,
-    flags,
+    ...ubdFlags(flags),
   };
   return { unit, ubd };
+}
+
+/** What letters between unit and `=` say, but for d. */
+export function ubdFlags(flags: string): Pick<Ubd, 'readOnly' | 'synchronous' | 'noDiscard' | 'unlocked'> {
+  return {
+    readOnly: flags.includes('r'),
+    synchronous: flags.includes('s'),
+    noDiscard: flags.includes('t'),
+    unlocked: flags.includes('c'),
+  };
 }

@@ -150,8 +150,9 @@ export class Foreground implements Target {
     return this.#disks.get(unit);
   }
 
-  async addDisk({ unit, file, backing, readOnly, plain }: WantedDisk): Promise<void> {
-    const config = diskOf(`ubd${unit}`, { file, backing, readOnly, plain });
+  async addDisk(wanted: WantedDisk): Promise<void> {
+    const { unit, file, backing } = wanted;
+    const config = diskOf(`ubd${unit}`, wanted);
     await this.instance.request({ type: 'attach-disk', disk: config });
     this.#disks.set(unit, diskText(file, backing));
   }

@@ -56,11 +56,12 @@ function sharesOf({ hostfs }: UmlCommandLine): ShareConfig[] {
 /** A COW file that names its own backing file is taken for one, as in UML. */
 export function diskOf(
   device: string,
-  { file, backing, readOnly, plain }: Pick<Ubd, 'file' | 'backing' | 'readOnly' | 'plain'>,
+  { file, backing, plain, readOnly, synchronous, noDiscard, unlocked }: Omit<Ubd, 'serial'>,
 ): DiskConfig {
-  if (backing !== undefined) return { device, file: backing, cow: file, readOnly };
+  const settings = { device, readOnly, synchronous, noDiscard };
+  if (backing !== undefined) return { ...settings, file: backing, cow: file };
   const named = plain ? undefined : backingFileOf(file);
-  return named === undefined ? { device, file, readOnly } : { device, file: named, cow: file, readOnly };
+  return named === undefined ? { ...settings, file, unlocked } : { ...settings, file: named, cow: file };
 }
 
 export interface ConfiguredLine {

@@ -3,6 +3,7 @@ import { DISKS_MAX, type MconsoleResult } from '../../contracts/api/index.ts';
 import { parseUnit } from '../devices.ts';
 import type { Target } from '../target.ts';
 import { attempt, ERRNO, ok, refuse } from '../verb.ts';
+import { ubdFlags } from '../../uml/ubd.ts';
 import { REMOVAL } from './eth.ts';
 
 const FLAGS = /^[rsctd]*$/;
@@ -35,8 +36,8 @@ export async function setUbd(target: Target, rest: string, value: string): Promi
     unit,
     file,
     backing: backing === '' ? undefined : backing,
-    readOnly: flags.includes('r'),
     plain,
+    ...ubdFlags(flags),
   };
   return await attempt(() => target.addDisk(disk), ADDING);
 }

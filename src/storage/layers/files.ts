@@ -36,8 +36,8 @@ export type LayerFiles = Pick<DiskConfig, 'file' | 'frozen' | 'merging'>;
  * have the size and the modification time that the one above it has in its header. AppErrors as `openDisk`.
  */
 export function openLayers(config: DiskConfig): LayeredVolume {
-  const { file, cow, readOnly } = config;
-  if (cow === undefined) return openRawDisk(file, readOnly);
+  const { file, cow, readOnly, unlocked = false } = config;
+  if (cow === undefined) return openRawDisk(file, readOnly, !unlocked);
   if (!readOnly && (config.frozen ?? []).length === 0) createMissing(cow, file);
   const { opened, header, stack, states } = openCowTop(cow, config, readOnly);
   return new LayeredVolume(cowTop(cow, opened, header, belowOf(stack)), states, stack);
@@ -89,8 +89,8 @@ function openStack({ file, frozen = [], merging = [] }: LayerFiles): {
   }
 }
 
-function openRawDisk(file: string, readOnly: boolean): LayeredVolume {
-  const { fd, sizeBytes, state } = openLocked(file, !readOnly, 'file');
+function openRawDisk(file: string, readOnly: boolean, locked: boolean): LayeredVolume {
+  const { fd, sizeBytes, state } = openLocked(file, !readOnly, 'file', locked);
   if (sizeBytes === 0) {
     fs.closeSync(fd);
     throw new AppError('bad_image', `the disk file ${file} is empty`, {

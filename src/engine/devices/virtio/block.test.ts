@@ -188,6 +188,15 @@ describe('requests', () => {
     expect([disk.bytes[512], disk.bytes[1024], disk.bytes[1536]]).toEqual([0, 2, 0]);
   });
 
+  test('offers no discards on a disk that is not to have any', () => {
+    const offered = (disk: MemoryDisk): boolean[] => {
+      const features = setup(disk).driver.offered();
+      return [13, 14].map((feature) => features.includes(feature));
+    };
+    expect(offered(new MemoryDisk())).toEqual([true, true]);
+    expect(offered(Object.assign(new MemoryDisk(), { noDiscard: true }))).toEqual([false, false]);
+  });
+
   test('without flush in the driver, a write is flushed before it completes', async () => {
     const { disk, driver, send } = setup(new MemoryDisk(), { features: [] });
     send(TYPE.OUT, 0, [driver.readable(new Uint8Array(512))]);

@@ -112,7 +112,10 @@ class BlockModel implements VirtioModel, BlockHandle {
     for (let i = 0; i < Math.min(serial.length, ID_BYTES); i++) this.#id[i] = serial.charCodeAt(i);
     const readWrite = [FEATURE.DISCARD, FEATURE.WRITE_ZEROES];
     const common = [FEATURE.SEG_MAX, FEATURE.BLK_SIZE, FEATURE.FLUSH, FEATURE.TOPOLOGY, FEATURE.CONFIG_WCE];
-    this.features = [...common, ...(backend.readOnly ? [FEATURE.RO] : readWrite)];
+    this.features = [
+      ...common,
+      ...(backend.readOnly ? [FEATURE.RO] : backend.noDiscard === true ? [] : readWrite),
+    ];
     this.#fillConfig();
   }
 
