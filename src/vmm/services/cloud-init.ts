@@ -10,6 +10,8 @@ import { addressesOf, prefixLengthOf } from './nic-row.ts';
 
 /** By which cloud-init finds the disk. */
 const SEED_LABEL = 'cidata';
+/** As the switch's metadata service has it. */
+const METADATA_URL = 'http://169.254.169.254/nocloud/';
 
 export class CloudInits {
   readonly #store: Store;
@@ -32,6 +34,12 @@ export class CloudInits {
   /** In the running transaction. */
   set(vmId: string, settings: CloudInit | null): void {
     this.#store.cloudInit.set(vmId, settings === null ? null : JSON.stringify(settings));
+  }
+
+  /** What the kernel's command line tells cloud-init: where it finds the metadata service, when there is no seed disk. */
+  kernelOptions(vmId: string): string {
+    const settings = this.get(vmId);
+    return settings === undefined || settings.seed_disk ? '' : `ds=nocloud-net;s=${METADATA_URL}`;
   }
 
   /** Writes the seed of a VM that starts; undefined when it is to have none. */
