@@ -1,15 +1,13 @@
 /**
- * What the engine asks of V8, in one place; tied to the Node that package.json names, whose V8 it was measured on.
+ * What threads that run or compile guests ask of V8 while they run; bin/launch.mjs has what it is started with.
  *
- * bin/umlaut.mjs has what can only be said when the process starts.
- *
- * --expose-gc: V8 collects when its own heap grows. The machine code of a WebAssembly module lies outside of it, behind
- * an object of some hundred bytes, so that modules without use would stay for hours. Whoever lets modules go says how
- * large they were, and now and then has their memory collected. A collection takes some milliseconds: a VM's thread has
- * a small heap.
+ * V8 collects when its own heap grows. The machine code of a WebAssembly module lies outside of it, behind an object of
+ * some hundred bytes, so that modules without use would stay for hours; so would a kernel's unpacked image. Whoever
+ * lets such things go says so, and now and then has their memory collected. A collection takes some milliseconds: a
+ * VM's thread has a small heap. What V8 frees then, and what its compilers freed all along, glibc would keep. Without gc(), in a process that was started otherwise, V8 is left to itself.
  */
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
+import { flushCompileCache } from 'node:module';
+import koffi from 'koffi';
 
 /** For threads that run or compile guests: hardly any garbage, and what lives is small. The guest's memory is outside. */
 export const THREAD_LIMITS = { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 3 } as const;
@@ -17,16 +15,8 @@ export const THREAD_LIMITS = { maxOldGenerationSizeMb: 512, maxYoungGenerationSi
 /** Bytes of WebAssembly that may wait for a collection; machine code is several times as large. */
 const RECLAIM_BYTES = 3 << 20;
 
-let collect: (() => void) | undefined;
-
-/** Collects all garbage of this thread. */
-function collectGarbage(): void {
-  if (collect === undefined) {
-    setFlagsFromString('--expose-gc');
-    collect = runInNewContext('gc') as () => void;
-  }
-  collect();
-}
+/** By then a program has compiled most of what it needs to come up. */
+const STARTED_MS = 3000;
 
 let waiting = 0;
 
@@ -36,4 +26,28 @@ export function modulesDropped(bytes: number): void {
   if (waiting < RECLAIM_BYTES) return;
   waiting = 0;
   collectGarbage();
+}
+
+let trim: ((pad: number) => number) | undefined;
+
+/** glibc's malloc_trim(3); elsewhere there is none. */
+function trimFunction(): (pad: number) => number {
+  try {
+    return koffi.load('libc.so.6').func('int malloc_trim(size_t pad)');
+  } catch {
+    return () => 0;
+  }
+}
+
+/** Collects all garbage of this thread; what the process has freed goes back to the host. */
+export function collectGarbage(): void {
+  if (globalThis.gc === undefined) return;
+  globalThis.gc();
+  trim ??= trimFunction();
+  trim(0);
+}
+
+/** Has this thread's compiled code written for the next start, also if the process is killed. */
+export function keepCompiledCode(): void {
+  setTimeout(flushCompileCache, STARTED_MS).unref();
 }

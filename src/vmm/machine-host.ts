@@ -14,6 +14,7 @@ import type { CharPort, NicPort } from '../engine/backends.ts';
 import type { JitStats } from '../engine/cpu.ts';
 import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
 import type { Profiler } from '../engine/profiler.ts';
+import { keepCompiledCode } from '../engine/v8.ts';
 import { createCpu } from '../engine/vcpu.ts';
 import { Inspector, KernelPoints, ProcFiles } from '../inspect/index.ts';
 import type { DiskFailure } from '../storage/index.ts';
@@ -58,10 +59,10 @@ export class MachineHost {
 
   /**
    * Opens everything and makes the machine.
-   * @param readFile reads the kernel and initrd
+   * @param readFile reads the kernel and initrd, for each boot anew
    * @param compiler a port of a `CompileService`
    * @param profiler hears where the guest is
-   * @throws AppError as `openDisk`, `not_found` for a missing kernel, `memory_exhausted`
+   * @throws AppError as `openDisk`, `memory_exhausted`
    */
   constructor(
     data: MachineWorkerData,
@@ -76,8 +77,6 @@ export class MachineHost {
     this.#post = post;
     const { config } = data;
     checkMemory(config.memoryBytes);
-    const kernel = readNamed(readFile, config.kernel, 'kernel');
-    const initrd = config.initrd === undefined ? undefined : readNamed(readFile, config.initrd, 'initrd');
     this.#quiescer = new Quiescer({
       agent: this.#agent,
       hasSerialConsole: /(^| )console=ttyS0\b/.test(config.append),
@@ -91,7 +90,7 @@ export class MachineHost {
       isOpen: (slot) => this.#isOpen(slot),
     });
     try {
-      this.#machine = this.#makeMachine(kernel, initrd);
+      this.#machine = this.#makeMachine(readFile);
       this.#devices.joined(this.#machine);
       this.#inspector = new Inspector(this.#machine.view);
       this.#points = new KernelPoints(this.#machine);
@@ -107,12 +106,13 @@ export class MachineHost {
     }
   }
 
-  #makeMachine(kernel: Uint8Array, initrd: Uint8Array | undefined): Machine {
+  #makeMachine(readFile: (path: string) => Uint8Array): Machine {
     const { config } = this.#data;
+    const { kernel, initrd } = config;
     return new Machine({
       memoryBytes: config.memoryBytes,
-      kernel,
-      initrd,
+      kernel: () => readNamed(readFile, kernel, 'kernel'),
+      initrd: initrd === undefined ? undefined : () => readNamed(readFile, initrd, 'initrd'),
       commandLine: config.append,
       serials: SERIALS.map((name) => this.#console(name)),
       virtio: {
@@ -163,9 +163,10 @@ export class MachineHost {
     return queue;
   }
 
-  /** Boots and runs; resolves when the machine has ended. Throws BootError when the kernel cannot be booted. */
+  /** Boots and runs; resolves when the machine has ended. Throws BootError when the kernel cannot be booted, AppError `not_found` when it cannot be read. */
   async run(): Promise<MachineEnd> {
     this.#machine.start();
+    keepCompiledCode();
     this.#post({ type: 'started' });
     return this.#machine.ended;
   }

@@ -1,13 +1,22 @@
 /** bin/umlaut.mjs: finds the pinned Node, runs the command on it, and is out of the way. */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { NODE_FLAGS } from '../../bin/launch.mjs';
 
-const LAUNCHER = fileURLToPath(new URL('../../bin/umlaut.mjs', import.meta.url));
+const BIN = fileURLToPath(new URL('../../bin', import.meta.url));
 
 /** What Node 20 has not, taken away. */
 const OLD_NODE = `data:text/javascript,${encodeURIComponent(`
@@ -42,7 +51,8 @@ function install(pack: string, modules: string): string {
   mkdirSync(join(folder, modules, 'node/bin'), { recursive: true });
   symlinkSync(process.execPath, join(folder, modules, 'node/bin/node'));
   mkdirSync(join(folder, pack, 'bin'), { recursive: true });
-  copyFileSync(LAUNCHER, join(folder, pack, 'bin/umlaut.mjs'));
+  for (const file of ['umlaut.mjs', 'launch.mjs'])
+    copyFileSync(join(BIN, file), join(folder, pack, 'bin', file));
   return join(folder, pack, 'bin/umlaut.mjs');
 }
 
@@ -61,19 +71,20 @@ describe.each([
     expect({ stderr, status }).toEqual({ stderr: 'to stderr', status: 4 });
   });
 
-  it('starts the Node with flags that it knows, and without its cache of code', () => {
+  it('starts the Node with flags that it knows, and a cache of code beside the program', () => {
     const launcher = install('.', 'node_modules');
     put(
       'src/cli/main.ts',
-      'process.stdout.write(JSON.stringify([process.execArgv, process.env.NODE_DISABLE_COMPILE_CACHE]));',
+      'process.stdout.write(JSON.stringify([process.execArgv, process.env.NODE_COMPILE_CACHE]));',
     );
     const { stdout } = spawnSync(process.execPath, [...flags, launcher], { encoding: 'utf8' });
-    const [started, cacheIsOff] = JSON.parse(stdout) as [string[], string];
-    expect(started).toContain('--max-semi-space-size=4');
-    expect(cacheIsOff).toBe('1');
+    const [started, cache] = JSON.parse(stdout) as [string[], string];
+    expect(started).toEqual(NODE_FLAGS);
+    expect(cache).toBe(join(folder, 'node_modules/.cache/umlaut'));
+    expect(existsSync(cache)).toBe(true);
     const known = spawnSync(process.execPath, ['--v8-options'], { encoding: 'utf8' }).stdout;
-    expect(known).toContain('--max-semi-space-size');
-    expect(known).toContain('--expose-gc');
+    for (const flag of NODE_FLAGS.slice(1))
+      expect(known).toContain(flag.split('=')[0]!.replace('--no-', '--'));
   });
 
   it('runs the JavaScript of an installed package, found through the link of the command', () => {

@@ -3,6 +3,8 @@
 const MAGIC = 0x184c_2102;
 /** Every block but the last unpacks to this many bytes. */
 const BLOCK_BYTES = 8 << 20;
+const LONG = 15;
+const MIN_MATCH = 4;
 
 /** Unpacks a frame; throws RangeError on damaged data or more than `maxBytes` of output. */
 export function unpackLz4Legacy(packed: Uint8Array, maxBytes: number): Uint8Array {
@@ -25,23 +27,31 @@ export function unpackLz4Legacy(packed: Uint8Array, maxBytes: number): Uint8Arra
   return out.subarray(0, total);
 }
 
+/** A length that begins with four bits of a token; 15 goes on in bytes from `at`, up to the first that is not 255. */
+function lengthAt(packed: Uint8Array, at: number, start: number): number {
+  let length = start;
+  if (start !== LONG) return length;
+  for (let next = at; ; next++) {
+    const byte = packed[next];
+    if (byte === undefined) throw new RangeError('LZ4 data ends within a length');
+    length += byte;
+    if (byte !== 255) return length;
+  }
+}
+
+/** How many bytes a length takes besides the token. */
+function lengthBytes(length: number): number {
+  return length < LONG ? 0 : Math.floor((length - LONG) / 255) + 1;
+}
+
 /** One block (lz4_Block_format.md): sequences of literals and a match. Gives the bytes that it unpacks to. */
 function unpackBlock(packed: Uint8Array, out: Uint8Array): number {
   let to = 0;
   let at = 0;
-  const longLength = (start: number): number => {
-    let length = start;
-    if (start !== 15) return length;
-    for (;;) {
-      const byte = packed[at++];
-      if (byte === undefined) throw new RangeError('LZ4 data ends within a length');
-      length += byte;
-      if (byte !== 255) return length;
-    }
-  };
   while (at < packed.length) {
     const token = packed[at++]!;
-    const literals = longLength(token >>> 4);
+    const literals = lengthAt(packed, at, token >>> 4);
+    at += lengthBytes(literals);
     if (at + literals > packed.length || to + literals > BLOCK_BYTES)
       throw new RangeError('LZ4 literals overrun');
     if (literals > 16) out.set(packed.subarray(at, at + literals), to);
@@ -51,7 +61,9 @@ function unpackBlock(packed: Uint8Array, out: Uint8Array): number {
     if (at === packed.length) break;
     const distance = packed[at]! | (packed[at + 1]! << 8);
     at += 2;
-    const length = longLength(token & 15) + 4;
+    const matched = lengthAt(packed, at, token & 15);
+    at += lengthBytes(matched);
+    const length = matched + MIN_MATCH;
     if (distance === 0 || distance > to || to + length > BLOCK_BYTES)
       throw new RangeError('LZ4 match out of range');
     if (distance >= length && length > 32) {

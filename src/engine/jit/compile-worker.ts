@@ -10,7 +10,7 @@ import {
   type Introduction,
   type RemoteAnswer,
 } from './backend.ts';
-import { modulesDropped } from '../v8.ts';
+import { keepCompiledCode, modulesDropped } from '../v8.ts';
 import { type CompileRequest, Translator } from './translator.ts';
 
 const take = <T>(port: MessagePort): T | undefined =>
@@ -54,3 +54,4 @@ function serve(port: MessagePort): void {
 }
 
 parentPort!.on('message', serve);
+keepCompiledCode();

@@ -1,6 +1,6 @@
 /** A virtual machine: linear memory, CPU, board and devices, its life from boot to end. */
 import { randomFillSync } from 'node:crypto';
-import type { ErrorCode } from '../../contracts/errors.ts';
+import { AppError, type ErrorCode } from '../../contracts/errors.ts';
 import type { MachineEnd } from '../../contracts/ports.ts';
 import type { CharPort } from '../backends.ts';
 import { writeAcpiTables } from '../boot/acpi.ts';
@@ -32,6 +32,7 @@ import { CPU, type MemoryMap, memoryMap, STATE } from '../layout.ts';
 import { Mainboard } from './board.ts';
 import type { MachineEvent } from './bus.ts';
 import type { TimeSource } from './clock.ts';
+import { collectGarbage } from '../v8.ts';
 import { GuestMemory } from './guest-memory.ts';
 import { type LegacyDevices, plugLegacyDevices } from './legacy-devices.ts';
 import { interventionIn, viewOf } from './machine-view.ts';
@@ -50,8 +51,9 @@ export type CpuFactory = (memory: WebAssembly.Memory, map: MemoryMap, hooks: Cpu
 export interface MachineOptions {
   /** A multiple of 4096. */
   readonly memoryBytes: number;
-  readonly kernel: Uint8Array;
-  readonly initrd?: Uint8Array | undefined;
+  /** Reads the kernel, for each boot anew: nobody keeps it. */
+  readonly kernel: () => Uint8Array;
+  readonly initrd?: (() => Uint8Array) | undefined;
   readonly commandLine: string;
   /** ttyS0… */
   readonly serials: readonly CharPort[];
@@ -134,7 +136,7 @@ export class Machine {
     this.#fillFwCfg();
   }
 
-  /** Loads the kernel and begins to run. Throws BootError, after which the machine is of no use. */
+  /** Loads the kernel and begins to run. Throws BootError and what reading throws, after which the machine is of no use. */
   start(): void {
     this.#boot();
     this.#loop.start();
@@ -273,8 +275,11 @@ export class Machine {
     });
     const { kernel, initrd, commandLine } = this.#options;
     const entropy = (into: Uint8Array): void => this.#board.entropy(into);
-    this.#cpu.reset(loadKernel(memory, { kernel, initrd, commandLine, rsdp, entropy }));
+    const files = { kernel: kernel(), initrd: initrd?.() };
+    this.#cpu.reset(loadKernel(memory, { ...files, commandLine, rsdp, entropy }));
     this.#interruptsChanged();
+    // What was unpacked on the way is several times as large as the kernel.
+    setImmediate(collectGarbage);
   }
 
   #fillFwCfg(): void {
@@ -284,10 +289,8 @@ export class Machine {
     fwCfg.add16(FW_CFG_KEY.CPUS, CPUS);
     fwCfg.add16(FW_CFG_KEY.CPUS_MAX, CPUS);
     fwCfg.add64(FW_CFG_KEY.RAM_SIZE, memoryBytes);
-    fwCfg.add32(FW_CFG_KEY.KERNEL_SIZE, kernel.length);
-    fwCfg.add(FW_CFG_KEY.KERNEL_DATA, kernel);
-    fwCfg.add32(FW_CFG_KEY.INITRD_SIZE, initrd?.length ?? 0);
-    fwCfg.add(FW_CFG_KEY.INITRD_DATA, initrd ?? new Uint8Array(0));
+    fwCfg.addContent(FW_CFG_KEY.KERNEL_SIZE, FW_CFG_KEY.KERNEL_DATA, kernel);
+    fwCfg.addContent(FW_CFG_KEY.INITRD_SIZE, FW_CFG_KEY.INITRD_DATA, initrd ?? (() => new Uint8Array(0)));
     fwCfg.add32(FW_CFG_KEY.COMMAND_LINE_SIZE, zeroTerminated.length);
     fwCfg.add(FW_CFG_KEY.COMMAND_LINE_DATA, zeroTerminated);
   }
@@ -348,7 +351,8 @@ export class Machine {
   }
 
   #fail(error: unknown): void {
-    const code: ErrorCode = error instanceof BootError ? error.code : 'machine_failed';
+    const isKnown = error instanceof BootError || error instanceof AppError;
+    const code: ErrorCode = isKnown ? error.code : 'machine_failed';
     const detail = error instanceof Error ? (error.stack ?? error.message) : String(error);
     this.#end({ reason: 'error', code, detail });
   }

@@ -28,31 +28,41 @@ const ID_DMA = 2;
 const DMA = { ERROR: 1, READ: 2, SKIP: 4, SELECT: 8, WRITE: 16 } as const;
 const DMA_SIGNATURE = 'QEMU CFG';
 const NAME_BYTES = 56;
+const NOTHING = new Uint8Array(0);
 
 export class FwCfg implements Device {
   readonly name = 'fw_cfg';
   readonly #board: Board;
-  readonly #items = new Map<number, Uint8Array>();
+  readonly #items = new Map<number, () => Uint8Array>();
   readonly #files: { readonly name: string; readonly key: number }[] = [];
-  #key = 0;
+  /** What is selected; NOTHING where there is no such key. */
+  #item: Uint8Array = NOTHING;
   #offset = 0;
   #dmaHigh = 0;
 
   constructor(board: Board) {
     this.#board = board;
-    this.#items.set(FW_CFG_KEY.SIGNATURE, new TextEncoder().encode('QEMU'));
+    this.add(FW_CFG_KEY.SIGNATURE, new TextEncoder().encode('QEMU'));
     this.add32(FW_CFG_KEY.ID, ID_TRADITIONAL | ID_DMA);
-    this.#items.set(FW_CFG_KEY.FILE_DIRECTORY, this.#directory());
+    this.#items.set(FW_CFG_KEY.FILE_DIRECTORY, () => this.#directory());
+    this.reset();
     board.ports.map(FW_CFG_PORT, 2, this.#controlRegion());
     board.ports.map(FW_CFG_PORT + 4, 8, this.#dmaRegion());
   }
 
   reset(): void {
-    this.#key = this.#offset = this.#dmaHigh = 0;
+    this.#dmaHigh = 0;
+    this.#select(FW_CFG_KEY.SIGNATURE);
   }
 
   add(key: number, data: Uint8Array): void {
-    this.#items.set(key, data);
+    this.#items.set(key, () => data);
+  }
+
+  /** Adds a large item, and its size under a key of its own; it is read whenever the guest selects one of them. */
+  addContent(sizeKey: number, key: number, read: () => Uint8Array): void {
+    this.#items.set(sizeKey, () => new Uint8Array(Uint32Array.of(read().length).buffer));
+    this.#items.set(key, read);
   }
 
   add16(key: number, value: number): void {
@@ -70,8 +80,7 @@ export class FwCfg implements Device {
     if (name.length >= NAME_BYTES) throw new RangeError(`the fw_cfg file name ${name} is too long`);
     const key = FW_CFG_KEY.FILE_FIRST + this.#files.length;
     this.#files.push({ name, key });
-    this.#items.set(key, data);
-    this.#items.set(FW_CFG_KEY.FILE_DIRECTORY, this.#directory());
+    this.add(key, data);
   }
 
   #directory(): Uint8Array {
@@ -80,7 +89,7 @@ export class FwCfg implements Device {
     view.setUint32(0, this.#files.length);
     this.#files.forEach(({ name, key }, index) => {
       const at = 4 + index * (8 + NAME_BYTES);
-      view.setUint32(at, this.#items.get(key)!.length);
+      view.setUint32(at, this.#items.get(key)!().length);
       view.setUint16(at + 4, key);
       bytes.set(new TextEncoder().encode(name), at + 8);
     });
@@ -117,12 +126,12 @@ export class FwCfg implements Device {
   }
 
   #select(key: number): void {
-    this.#key = key;
+    this.#item = this.#items.get(key)?.() ?? NOTHING;
     this.#offset = 0;
   }
 
   #nextByte(): number {
-    return this.#items.get(this.#key)?.[this.#offset++] ?? 0;
+    return this.#item[this.#offset++] ?? 0;
   }
 
   #dma(gpa: number): void {
@@ -149,10 +158,9 @@ export class FwCfg implements Device {
   }
 
   #dmaRead(address: number, length: number): void {
-    const item = this.#items.get(this.#key) ?? new Uint8Array(0);
     const target = this.#board.memory.writable(address, length);
     target.fill(0);
-    target.set(item.subarray(this.#offset, this.#offset + length));
+    target.set(this.#item.subarray(this.#offset, this.#offset + length));
     this.#board.memory.written(address, length);
   }
 }

@@ -1,0 +1,3 @@
+export const root: string;
+export const NODE_FLAGS: string[];
+export function launch(file: string): void;
