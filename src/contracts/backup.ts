@@ -30,6 +30,8 @@ export interface BackedUpVm {
   /** Of its network cards, in order. */
   readonly networks: readonly string[];
   readonly debugExitPort: number | null;
+  /** JSON; missing in what an earlier version has written. */
+  readonly settings?: string | undefined;
 }
 
 /** What is known of a backup before the disks are read. */

@@ -60,6 +60,10 @@ const BackupManifest = z.object({
     append: Text,
     networks: z.array(Id).max(64),
     debugExitPort: z.int().min(0).max(65_535).nullable(),
+    settings: z
+      .string()
+      .max(1 << 20)
+      .optional(),
   }),
   disks: z.array(DiskManifest).max(64),
 });

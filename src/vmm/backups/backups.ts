@@ -16,6 +16,7 @@ import type { BackupRow, ScheduleRow, VmRow } from '../../db/index.ts';
 import { findOwned, notFound, type Principal, pageOfRows, tenantFilter } from '../access.ts';
 import { madeUpName, newId } from '../ids.ts';
 import { nameTaken } from '../services/networks.ts';
+import { savedSettings } from '../services/saved-settings.ts';
 import { BackupChecks } from './checks.ts';
 import { BackupCreation } from './creation.ts';
 import type { BackupConfig, BackupDeps } from './deps.ts';
@@ -250,6 +251,7 @@ export class Backups {
     const config: BackupConfig = {
       ...this.#deps.nics.saved(vm.id),
       debugExitPort: vm.debug_exit_port,
+      settings: savedSettings(store, vm.id),
     };
     const now = Date.now();
     store.backups.insert({

@@ -69,6 +69,7 @@ export class BackupCreation {
           append: backup.append,
           networks: config.networks,
           debugExitPort: config.debugExitPort,
+          settings: config.settings === undefined ? undefined : JSON.stringify(config.settings),
         },
       },
       diskIds: Object.fromEntries(store.disks.ofVm(backup.vm_id).map((disk) => [disk.device, disk.id])),

@@ -7,6 +7,7 @@ import type { Operations } from '../operations.ts';
 import type { Log } from '../ports.ts';
 import type { Disks } from '../services/disks.ts';
 import type { Nics, SavedNics } from '../services/nics.ts';
+import type { SavedSettings } from '../services/saved-settings.ts';
 import type { Supervisor } from '../services/supervisor.ts';
 import type { Vms } from '../services/vms.ts';
 import type { BackupStores } from './stores.ts';
@@ -30,4 +31,6 @@ export interface BackupDeps {
 /** `backups.config`: what a restore needs beside the columns. */
 export interface BackupConfig extends SavedNics {
   readonly debugExitPort: number | null;
+  /** Missing in what an earlier version has written. */
+  readonly settings?: SavedSettings | undefined;
 }

@@ -5,14 +5,15 @@ import type {
   Operation,
   Page,
 } from '../../contracts/api/index.ts';
-import type { BackupSummary } from '../../contracts/backup.ts';
+import type { BackedUpVm, BackupSummary } from '../../contracts/backup.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { JobContext, JobPayloads } from '../../contracts/jobs.ts';
 import type { DestinationRow } from '../../db/index.ts';
 import { iso, notFound, type Principal, pageOfRows } from '../access.ts';
 import { newId } from '../ids.ts';
 import { nameTaken } from '../services/networks.ts';
-import type { BackupDeps } from './deps.ts';
+import type { SavedSettings } from '../services/saved-settings.ts';
+import type { BackupConfig, BackupDeps } from './deps.ts';
 import { recordDisks } from './records.ts';
 import { LOCAL_DESTINATION } from './stores.ts';
 
@@ -128,7 +129,7 @@ export class BackupDestinations {
       image_id: vm.imageId,
       memory_bytes: vm.memoryBytes,
       append: vm.append,
-      config: JSON.stringify({ networks: vm.networks, debugExitPort: vm.debugExitPort }),
+      config: JSON.stringify(configOf(vm)),
       keep: null,
       taken_at: summary.takenAt,
       created_at: summary.createdAt,
@@ -159,5 +160,15 @@ export class BackupDestinations {
         .length,
       created_at: iso(row.created_at),
     };
+  }
+}
+
+/** What is no JSON is nobody's settings. */
+function configOf({ networks, debugExitPort, settings }: BackedUpVm): BackupConfig {
+  try {
+    const saved = settings === undefined ? undefined : (JSON.parse(settings) as SavedSettings);
+    return { networks, debugExitPort, settings: saved };
+  } catch {
+    return { networks, debugExitPort };
   }
 }

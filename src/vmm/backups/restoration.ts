@@ -6,6 +6,7 @@ import type { BackupRow, DiskRow, SnapshotRow } from '../../db/index.ts';
 import { copyDisk } from '../../storage/index.ts';
 import { notFound } from '../access.ts';
 import { newId } from '../ids.ts';
+import { giveSettings } from '../services/saved-settings.ts';
 import type { BackupConfig, BackupDeps } from './deps.ts';
 
 /** A disk file that has been made. */
@@ -114,7 +115,7 @@ export class BackupRestoration {
   }
 
   #insertVm(payload: JobPayloads['backup.restore'], backup: BackupRow): void {
-    const { vms, nics } = this.#deps;
+    const { store, vms, nics } = this.#deps;
     const { vmId, tenant } = payload;
     const config = JSON.parse(backup.config) as BackupConfig;
     vms.insert({
@@ -129,6 +130,8 @@ export class BackupRestoration {
       labels: payload.labels ?? {},
       nics: payload.isolated === true ? [] : nics.planAgain(vmId, tenant, config),
     });
+    const { cloud_init } = config.settings ?? {};
+    giveSettings(store, vmId, payload.isolated === true ? { cloud_init } : config.settings);
   }
 
   #insertDisk(tenant: string, vmId: string, { snapshot, file }: Made): void {

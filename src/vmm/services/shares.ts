@@ -27,15 +27,7 @@ export class Shares {
     if (others.length >= SHARES_MAX) {
       throw new AppError('quota_exceeded', `a VM has at most ${SHARES_MAX} shares`, { field: `${field}tag` });
     }
-    this.#store.shares.insert({
-      vm_id: vmId,
-      tag: share.tag,
-      path,
-      read_only: Number(share.read_only),
-      set_id: Number(share.set_id),
-      uid_map: share.uid_map === undefined ? null : JSON.stringify(share.uid_map),
-      gid_map: share.gid_map === undefined ? null : JSON.stringify(share.gid_map),
-    });
+    this.#store.shares.insert(shareRow(vmId, { ...share, path }));
   }
 
   /** Part of the running transaction. AppError `not_found`. */
@@ -60,6 +52,18 @@ export class Shares {
 function rangesOf(json: string | null): IdRange[] | undefined {
   // INVARIANT: rows are written by `add` alone.
   return json === null ? undefined : (JSON.parse(json) as IdRange[]);
+}
+
+export function shareRow(vmId: string, share: ShareCreate): ShareRow {
+  return {
+    vm_id: vmId,
+    tag: share.tag,
+    path: share.path,
+    read_only: Number(share.read_only),
+    set_id: Number(share.set_id),
+    uid_map: share.uid_map === undefined ? null : JSON.stringify(share.uid_map),
+    gid_map: share.gid_map === undefined ? null : JSON.stringify(share.gid_map),
+  };
 }
 
 export function shareView({ tag, path, read_only, set_id, uid_map, gid_map }: ShareRow): Share {

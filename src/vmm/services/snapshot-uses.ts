@@ -9,6 +9,7 @@ import type { Instance } from '../instance/instance.ts';
 import { newLayerFile } from './layer-files.ts';
 import { makeTops, mtimeOf, type NewTop, newTopRow } from './layer-tops.ts';
 import { nameTaken } from './networks.ts';
+import { giveSettings } from './saved-settings.ts';
 import type { SnapshotConfig, SnapshotDeps, Snapshots } from './snapshots.ts';
 
 export interface SnapshotUseDeps extends SnapshotDeps {
@@ -137,6 +138,7 @@ export class SnapshotUses {
       labels: body.labels ?? {},
       nics: this.#deps.nics.planAgain(id, tenant, config),
     });
+    giveSettings(store, id, config.settings);
     for (const row of store.snapshots.disks([snapshot.id])) this.#cloneDisk(id, tenant, row, files);
   }
 

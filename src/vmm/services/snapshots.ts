@@ -21,6 +21,7 @@ import type { LayerMergeDeps, LayerMerges } from './layer-merges.ts';
 import { makeTops, type NewTop, newTopRow } from './layer-tops.ts';
 import { nameTaken } from './networks.ts';
 import type { Nics, SavedNics } from './nics.ts';
+import { type SavedSettings, savedSettings } from './saved-settings.ts';
 import type { Vms } from './vms.ts';
 
 export interface SnapshotDeps extends LayerMergeDeps {
@@ -34,6 +35,8 @@ export interface SnapshotDeps extends LayerMergeDeps {
 /** `vm_snapshots.config`: what a clone needs beside the columns. */
 export interface SnapshotConfig extends SavedNics {
   readonly debugExitPort: number | null;
+  /** Missing in what an earlier version has written. */
+  readonly settings?: SavedSettings;
 }
 
 export class Snapshots {
@@ -175,6 +178,7 @@ export class Snapshots {
     const config: SnapshotConfig = {
       ...this.#deps.nics.saved(vm.id),
       debugExitPort: vm.debug_exit_port,
+      settings: savedSettings(this.#deps.store, vm.id),
     };
     const now = Date.now();
     return {

@@ -1,0 +1,35 @@
+/** What a clone or a restored VM has of the VM that it is made after, beside disks and network cards. */
+import { z } from 'zod';
+import { CloudInit, ShareCreate, SHARES_MAX } from '../../contracts/api/index.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { Store } from '../../db/index.ts';
+import { shareRow, shareView } from './shares.ts';
+
+/** Also in the manifests of backups, whose stores may be somebody else's. */
+const SavedSettings = z.object({
+  shares: z.array(ShareCreate).max(SHARES_MAX).default([]),
+  cloud_init: CloudInit.nullable().default(null),
+});
+export type SavedSettings = z.input<typeof SavedSettings>;
+
+export function savedSettings(store: Store, vmId: string): SavedSettings {
+  const shares = store.shares.ofVms([vmId]).map(shareView);
+  const cloudInit = store.cloudInit.get(vmId);
+  // INVARIANT: CloudInits writes it.
+  return { shares, cloud_init: cloudInit === undefined ? null : (JSON.parse(cloudInit) as CloudInit) };
+}
+
+/**
+ * Writes them down for a VM, in the running transaction. Folders are not looked at: a start says which of them is no longer
+ * allowed. `backup_corrupt` when they are none.
+ */
+export function giveSettings(store: Store, vmId: string, saved: SavedSettings | undefined): void {
+  const parsed = SavedSettings.safeParse(saved ?? {});
+  if (!parsed.success) {
+    throw new AppError('backup_corrupt', `the settings of the VM cannot be read: ${parsed.error.message}`);
+  }
+  const tags = new Map(parsed.data.shares.map((share) => [share.tag, share]));
+  for (const share of tags.values()) store.shares.insert(shareRow(vmId, share));
+  const { cloud_init } = parsed.data;
+  if (cloud_init !== null) store.cloudInit.set(vmId, JSON.stringify(cloud_init));
+}
