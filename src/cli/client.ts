@@ -44,6 +44,7 @@ import {
   HostInfo,
   Image,
   type ImageBuildInput,
+  type ImageFileRole,
   type ImageImport,
   ImageDependents,
   ImagePage,
@@ -188,6 +189,8 @@ export class Client {
   importImage = (body: ImageImport): Promise<Operation> => this.#post(Operation, '/v1/images/import', body);
   verifyImage = (image: string): Promise<Operation> =>
     this.#post(Operation, path`/v1/images/${image}/verify`);
+  downloadImageFile = (image: string, role: ImageFileRole): Promise<Response> =>
+    this.#transport.download(path`/v1/images/${image}/files/${role}`);
   deleteImage = (image: string): Promise<void> => this.#delete(path`/v1/images/${image}`);
 
   listNetworks = (query: Query = {}): Promise<Network[]> => this.#all(NetworkPage, '/v1/networks', query);

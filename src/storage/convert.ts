@@ -18,6 +18,8 @@ export interface ConvertOptions extends CopyOptions, SourceOptions {
   readonly qcow2?: Omit<Qcow2Options, 'backing'> | undefined;
   /** A raw or qcow2 file: the new qcow2 file has only what differs from it. */
   readonly backing?: string | undefined;
+  /** What the new file calls it, where that is another place than here. */
+  readonly backingName?: string | undefined;
 }
 
 /**
@@ -90,7 +92,8 @@ async function writeQcow2(
     await writer.finish();
     return;
   }
-  const format = detectFormat(backing);
+  // An image of ours is raw, whatever its guest has made it begin with.
+  const format = options.backingName === undefined ? detectFormat(backing) : 'raw';
   if (format === 'cow') {
     throw new AppError('unsupported', `${backing} is a COW file, which qcow2 files cannot be over`, {
       field: 'backing',
@@ -99,7 +102,7 @@ async function writeQcow2(
   }
   const below = await openSource(backing, { format });
   try {
-    const named = { path: pathFrom(path.dirname(to), backing), format };
+    const named = { path: options.backingName ?? pathFrom(path.dirname(to), backing), format };
     const writer = new Qcow2Writer(target, source.sizeBytes, { ...qcow2, backing: named });
     await copyDifferences(source, below, options, (at, bytes, theirs) => writer.write(at, bytes, theirs));
     await writer.finish();

@@ -196,7 +196,7 @@ export class Manager {
       forwards: new Forwards({ store, events, fabric, networks, log }),
       disks,
       diskWork: new DiskWork({ events, operations, disks, supervisor }),
-      transfers: new Transfers({ home, operations, disks, images, supervisor }),
+      transfers: new Transfers({ store, home, library, operations, disks, images, supervisor, snapshots }),
       supervisor,
       vms,
       devices,
@@ -243,6 +243,7 @@ export class Manager {
       await services.backups.sweep();
     });
     await jobs.start();
+    await services.transfers.recover();
     services.merges.collect();
     services.backups.schedules.start();
     await jobs.repeat('retention', 'retention', {}, RETENTION_EVERY_MS);

@@ -90,11 +90,70 @@ describe('a disk', () => {
     );
   });
 
-  it('is not exported while a machine has it, nor its file given to others', async () => {
+  it('of a VM that runs is exported as it is at a moment, and no snapshot is left', async () => {
+    const { api, folder } = await withDisk();
+    const vm = await api.runVm('web-1', { disks: [{ disk: 'data' }] });
+    const disk = api.farm.of('web-1').disk('ubd1');
+    await disk.write(0, [new Uint8Array(4096).fill(7)]);
+    const exported = await api.operate('/v1/disks/data/export', { format: 'raw' });
+    expect(exported).toMatchObject({ status: 'succeeded' });
+    await disk.write(0, [new Uint8Array(4096).fill(8)]);
+    await download(api, exported.id, path.join(folder, 'data'));
+    const expected = content().fill(7, 0, 4096);
+    expect(fs.readFileSync(path.join(folder, 'data')).equals(expected)).toBe(true);
+    const gone = async () =>
+      (await api.get(`/v1/vms/${vm.id}/snapshots`).expect(200)).body.items.length === 0;
+    while (!(await gone())) await new Promise((resolve) => setTimeout(resolve, 20));
+    const seen = new Uint8Array(8192);
+    await disk.read(0, [seen]);
+    expect([seen[0], seen[4096]]).toEqual([8, 0]);
+  });
+
+  it('is exported as what differs from its image, which is downloaded by itself', async () => {
+    const { api, folder } = await withDisk();
+    const qemuImg = requireTool('qemu-img', 'qemu-utils');
+    await api.post('/v1/disks', { name: 'root', image: 'default' }).expect(201);
+    const root = (await api.get('/v1/disks/root').expect(200)).body;
+    await api.createVm({ name: 'web', disks: [{ disk: 'root' }] });
+    await api.post('/v1/vms/web/snapshots', { name: 'one' }).expect(201);
+    await api.operate('/v1/vms/web/start');
+    await api.farm
+      .of('web')
+      .disk('ubd1')
+      .write(512, [new Uint8Array(512).fill(9)]);
+    const cli = async (...args: string[]) => {
+      const output = { write: () => undefined };
+      const io = { stdout: output, stderr: output, env: { UMLAUT_HOME: api.home }, exitCode: 0 };
+      return await runCli(
+        ['--url', api.daemon.url, '--token-file', path.join(api.home, 'admin-token'), ...args],
+        io,
+      );
+    };
+    const [overlay, image] = [path.join(folder, 'root.qcow2'), path.join(folder, 'base.img')];
+    expect(await cli('disk', 'export', 'root', overlay, '--backing', 'base.img')).toBe(0);
+    expect(await cli('image', 'export', 'default', image)).toBe(0);
+    expect(fs.statSync(image).size).toBe(root.size_bytes);
+    const info = JSON.parse(execFileSync(qemuImg, ['info', '--output=json', overlay], { encoding: 'utf8' }));
+    expect(info).toMatchObject({ 'backing-filename': 'base.img', 'backing-filename-format': 'raw' });
+    execFileSync(qemuImg, ['check', '-q', overlay]);
+    const flat = path.join(folder, 'flat');
+    execFileSync(qemuImg, ['convert', '-O', 'raw', overlay, flat]);
+    const expected = fs.readFileSync(image);
+    expected.fill(9, 512, 1024);
+    expect(fs.readFileSync(flat).equals(expected)).toBe(true);
+    expect(await cli('image', 'export', 'nothing', path.join(folder, 'x'))).not.toBe(0);
+    const part = await fetch(`${api.daemon.url}/v1/images/default/files/disk`, {
+      headers: { authorization: `Bearer ${api.token}`, range: 'bytes=5-11' },
+    });
+    expect([part.status, part.headers.get('content-range')]).toEqual([206, `bytes 5-11/${root.size_bytes}`]);
+    expect(Buffer.from(await part.arrayBuffer()).equals(fs.readFileSync(image).subarray(5, 12))).toBe(true);
+    const refused = await api.post('/v1/disks/data/export', { backing_file: 'x.img' }).expect(501);
+    expect(refused.body).toMatchObject({ code: 'unsupported', field: 'backing_file' });
+    await api.post('/v1/disks/root/export', { format: 'raw', backing_file: 'x.img' }).expect(400);
+  });
+
+  it('is not given to others', async () => {
     const { api } = await withDisk();
-    const vm = await api.runVm('web-1');
-    const root = vm.disks[0]!.id;
-    expect((await api.post(`/v1/disks/${root}/export`).expect(409)).body).toMatchObject({ code: 'conflict' });
     expect(
       (await api.post('/v1/disks/data/export', { format: 'raw', compression: 'zlib' }).expect(400)).body,
     ).toMatchObject({ field: 'compression' });

@@ -11,6 +11,7 @@ interface ExportOptions {
   readonly to?: 'raw' | 'qcow2';
   readonly compress?: 'zlib' | 'zstd';
   readonly qcow2Version: '2' | '3';
+  readonly backing?: string;
 }
 
 interface ImportOptions {
@@ -23,7 +24,7 @@ export function registerDiskTransfer(program: Command, io: Io): void {
   const disk = program.commands.find((command) => command.name() === 'disk')!;
   disk
     .command('export')
-    .argument('<disk>', 'a disk that no running VM has')
+    .argument('<disk>')
     .argument('<file>', 'file to make on this host')
     .addOption(
       new Option('--to <format>', 'default: raw for a name that ends in .img or .raw, else qcow2').choices([
@@ -33,6 +34,10 @@ export function registerDiskTransfer(program: Command, io: Io): void {
     )
     .addOption(new Option('--compress <method>', 'compress the clusters of qcow2').choices(['zlib', 'zstd']))
     .addOption(new Option('--qcow2-version <version>').choices(['2', '3']).default('3'))
+    .option(
+      '--backing <name>',
+      "only what differs from the image's disk, which the qcow2 file calls by this name",
+    )
     .description('download a disk, with all that is in the layers below it')
     .action(async (name: string, file: string, options: ExportOptions, command: Command) => {
       const context = new CommandContext(command, io);
@@ -41,6 +46,7 @@ export function registerDiskTransfer(program: Command, io: Io): void {
         format,
         compression: options.compress ?? null,
         qcow2_version: options.qcow2Version === '2' ? 2 : 3,
+        backing_file: options.backing ?? null,
       });
       const { id } = await context.finish(started, true);
       const size = await saveResponse(await context.client.downloadFile(id), file, io.stderr);

@@ -1,10 +1,11 @@
 /** `umlaut image …` */
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
-import type { Image, Operation } from '../../contracts/api/index.ts';
+import type { Image, ImageFileRole, Operation } from '../../contracts/api/index.ts';
 import { CommandContext } from '../context.ts';
 import { formatAge, formatBytes, formatFields, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
+import { saveResponse } from '../transfer.ts';
 
 interface ImportOptions {
   readonly kernel?: string;
@@ -60,6 +61,21 @@ export function registerImage(program: Command, io: Io): void {
         ...(append !== undefined && { append }),
       });
       context.print(await context.finish(started, options.wait), imageResult(options.wait));
+    });
+  image
+    .command('export')
+    .argument('<image>')
+    .argument('<file>', 'file to make on this host')
+    .addOption(
+      new Option('--part <part>', 'which of its files; the disk is raw')
+        .choices(['disk', 'kernel', 'initrd'])
+        .default('disk'),
+    )
+    .description('download a file of an image')
+    .action(async (name: string, file: string, { part }: { part: ImageFileRole }, command: Command) => {
+      const context = new CommandContext(command, io);
+      const size = await saveResponse(await context.client.downloadImageFile(name, part), file, io.stderr);
+      context.print({ image: name, part, file, size_bytes: size }, () => `${formatBytes(size)}\n`);
     });
   registerQueries(image, io);
 }

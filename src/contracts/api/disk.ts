@@ -95,6 +95,21 @@ export const DiskExport = z
     format: z.enum(['qcow2', 'raw']).default('qcow2'),
     compression: z.enum(['zlib', 'zstd']).nullable().default(null),
     qcow2_version: z.literal([2, 3]).default(3),
+    backing_file: z
+      .string()
+      .max(1023)
+      .regex(/^[^\p{Cc}:]+$/u, 'write a path without ":"')
+      .nullable()
+      .default(null)
+      .meta({
+        description:
+          'Only what differs from the disk of the image that the disk is over, which the file calls by this name: download that too',
+        examples: ['default.img'],
+      }),
+  })
+  .refine(({ format, backing_file }) => format === 'qcow2' || backing_file === null, {
+    path: ['backing_file'],
+    message: 'a raw file is over no other',
   })
   .refine(({ format, compression }) => format === 'qcow2' || compression === null, {
     path: ['compression'],

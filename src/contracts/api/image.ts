@@ -8,8 +8,11 @@ const HostPath = z
   .max(4096)
   .startsWith('/', 'must be an absolute path on the host of the daemon');
 
+export const ImageFileRole = z.enum(['kernel', 'initrd', 'disk']);
+export type ImageFileRole = z.infer<typeof ImageFileRole>;
+
 export const ImageFile = z.object({
-  role: z.enum(['kernel', 'initrd', 'disk']),
+  role: ImageFileRole,
   sha256: Sha256,
   size_bytes: Bytes,
 });

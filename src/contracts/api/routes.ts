@@ -83,6 +83,12 @@ export const ROUTES = [
   { operationId: 'getImage', method: 'GET', path: '/v1/images/{image}', status: 200 },
   { operationId: 'buildImage', method: 'POST', path: '/v1/images/build', status: 202 },
   { operationId: 'importImage', method: 'POST', path: '/v1/images/import', status: 202 },
+  {
+    operationId: 'downloadImageFile',
+    method: 'GET',
+    path: '/v1/images/{image}/files/{role}',
+    status: 200,
+  },
   { operationId: 'verifyImage', method: 'POST', path: '/v1/images/{image}/verify', status: 202 },
   { operationId: 'deleteImage', method: 'DELETE', path: '/v1/images/{image}', status: 204 },
 

@@ -3,6 +3,7 @@ import type {
   Image,
   ImageBuild,
   ImageFile,
+  ImageFileRole,
   ImageImport,
   Operation,
   Page,
@@ -47,6 +48,21 @@ export class Images {
     const row = images.get(ref) ?? images.byName(ref);
     if (row === undefined) throw notFound('image', ref, field);
     return row;
+  }
+
+  /** A file of an image, for download. `not_found`. */
+  file(
+    ref: string,
+    role: ImageFileRole,
+  ): { readonly file: string; readonly name: string; readonly sha256: string } {
+    const { id, name } = this.find(ref);
+    const image = this.#deps.library.get(id);
+    const file = image[role];
+    const entry = image.files.find((one) => one.role === role);
+    if (file === undefined || entry === undefined) {
+      throw new AppError('not_found', `the image has no ${role}`, { field: 'role' });
+    }
+    return { file, name: `${name ?? id}.${role === 'disk' ? 'img' : role}`, sha256: entry.sha256 };
   }
 
   build({ name, kernel }: ImageBuild, who: Principal): Promise<Operation> {

@@ -11,24 +11,27 @@ import {
   type Operation,
 } from '../../contracts/api/index.ts';
 import { AppError, systemErrorCode, toAppError } from '../../contracts/errors.ts';
-import { convertDisk, detectFormat, exportDisk } from '../../storage/index.ts';
-import type { Principal } from '../access.ts';
-import type { Home } from '../home.ts';
+import type { DiskConfig } from '../../contracts/machine.ts';
+import type { DiskRow } from '../../db/index.ts';
+import { type ConvertOptions, convertDisk, detectFormat, exportDisk } from '../../storage/index.ts';
+import { notFound, type Principal, SYSTEM } from '../access.ts';
 import { madeUpName, newId } from '../ids.ts';
 import { bytesOf, type Operations } from '../operations.ts';
 import type { Disks } from './disks.ts';
 import type { Images } from './images.ts';
+import { type LayerFileDeps, layerConfig } from './layer-files.ts';
+import type { Snapshots } from './snapshots.ts';
 import type { Supervisor } from './supervisor.ts';
 
 /** How long a file that was made for download is kept. */
 const KEEP_MS = 24 * 3600 * 1000;
 
-export interface TransferDeps {
-  readonly home: Home;
+export interface TransferDeps extends LayerFileDeps {
   readonly operations: Operations;
   readonly disks: Disks;
   readonly images: Images;
   readonly supervisor: Supervisor;
+  readonly snapshots: Snapshots;
 }
 
 export interface Download {
@@ -45,30 +48,66 @@ export class Transfers {
     this.#deps = deps;
   }
 
-  /** Makes a file of a disk, which is then at the operation's `file`. `conflict` while a machine has the disk. */
-  export(who: Principal, ref: string, { format, compression, qcow2_version }: DiskExport): Operation {
-    const { disks, operations, supervisor } = this.#deps;
+  /**
+   * Makes a file of a disk, which is then at the operation's `file`. Of a disk of a VM that runs as it is at a moment: in a
+   * snapshot that is deleted again. AppErrors: those of snapshots; `unsupported` for a backing file without an image.
+   */
+  export(who: Principal, ref: string, body: DiskExport): Operation {
+    const { disks, operations } = this.#deps;
     const disk = disks.find(who, ref);
-    supervisor.requireNoMachine(disk, 'halt the VM first, or make a backup or a snapshot of it');
-    const qcow2 =
-      format === 'raw'
-        ? undefined
-        : ({ version: qcow2_version, compression: compression ?? undefined } as const);
+    const backing = body.backing_file === null ? undefined : this.#imageBelow(disk);
     const resources = [{ type: 'disk', id: disk.id }] as const;
     return operations.run(
       { kind: 'disk.export', tenant: disk.tenant, resources, mayCancel: true },
       async (signal, progress, id) => {
         const folder = this.#folder(id);
         fs.mkdirSync(folder, { mode: 0o700 });
+        const to = path.join(folder, `${disk.name}.${body.format === 'raw' ? 'img' : 'qcow2'}`);
+        const options = { qcow2: qcow2Of(body), backing, backingName: body.backing_file ?? undefined };
         try {
-          const to = path.join(folder, `${disk.name}.${format === 'raw' ? 'img' : 'qcow2'}`);
-          await exportDisk(disks.config(disk), to, { qcow2, signal, onProgress: bytesOf(progress) });
+          await this.#atRest(disk, id, (config) =>
+            exportDisk(config, to, { ...options, signal, onProgress: bytesOf(progress) }),
+          );
         } catch (error) {
           fs.rmSync(folder, { recursive: true, force: true });
           throw error;
         }
       },
     );
+  }
+
+  /** Calls `read` with a configuration of the disk that nobody writes to. */
+  async #atRest(
+    disk: DiskRow,
+    operationId: string,
+    read: (config: DiskConfig) => Promise<void>,
+  ): Promise<void> {
+    const { store, disks, supervisor, snapshots } = this.#deps;
+    if (disk.vm_id === null || !supervisor.get(disk.vm_id).hasMachine) return await read(disks.config(disk));
+    const vmId = disk.vm_id;
+    const { id } = await snapshots.create(SYSTEM, vmId, { name: snapshotName(operationId) });
+    try {
+      const frozen = store.snapshots.disks([id]).find(({ disk_id }) => disk_id === disk.id);
+      if (frozen === undefined) throw notFound('disk', disk.id);
+      const layers = layerConfig(this.#deps, frozen.layer_id);
+      await read({ device: frozen.device, readOnly: true, ...layers });
+    } finally {
+      await snapshots.delete(SYSTEM, vmId, id).catch((error: unknown) => {
+        // Somebody has deleted it, or the VM.
+        if (!['locked', 'not_found'].includes(toAppError(error).code)) throw error;
+      });
+    }
+  }
+
+  /** The file of the image that a disk is over, in the end. */
+  #imageBelow(disk: DiskRow): string {
+    const { store, library } = this.#deps;
+    const imageId = store.layers.chain(disk.layer_id).at(-1)?.image_id ?? null;
+    if (imageId !== null) return library.get(imageId).disk;
+    throw new AppError('unsupported', 'the disk is over no image', {
+      field: 'backing_file',
+      remedy: 'leave it out, or rebase the disk to an image first',
+    });
   }
 
   /** What an operation has made for download. `not_found`. */
@@ -146,8 +185,13 @@ export class Transfers {
     }
   }
 
-  /** At start: uploads that were cut off. Files for download stay. */
-  recover(): void {
+  /** At start: what was cut off, with the snapshots that were taken for it. Files for download stay. */
+  async recover(): Promise<void> {
+    const { store, snapshots } = this.#deps;
+    for (const { id, vm_id, name } of store.snapshots.inState('available')) {
+      const operation = SNAPSHOT_NAME.test(name) ? store.operations.get(operationOf(name)) : undefined;
+      if (operation?.kind === 'disk.export') await snapshots.delete(SYSTEM, vm_id, id);
+    }
     const root = this.#deps.home.file('transfers');
     for (const name of readFolder(root)) {
       const folder = path.join(root, name);
@@ -221,4 +265,19 @@ function readFolder(folder: string): string[] {
     if (systemErrorCode(error) === 'ENOENT') return [];
     throw error;
   }
+}
+
+/** Of the snapshot that an export is made from. */
+const SNAPSHOT_NAME = /^export-[0-9a-f]+$/;
+
+function snapshotName(operationId: string): string {
+  return `export-${operationId.slice('op-'.length)}`;
+}
+
+function operationOf(name: string): string {
+  return `op-${name.slice('export-'.length)}`;
+}
+
+function qcow2Of({ format, qcow2_version, compression }: DiskExport): ConvertOptions['qcow2'] {
+  return format === 'raw' ? undefined : { version: qcow2_version, compression: compression ?? undefined };
 }
