@@ -1,4 +1,6 @@
 /** NICs of `umlaut boot`: a switch of its own, which ends with it; NICs on a network of the same name are connected. */
+import { parseTransport, type Transport } from '../contracts/api/transport.ts';
+import { AppError, toAppError } from '../contracts/errors.ts';
 import type { NicConfig } from '../contracts/machine.ts';
 import { type Attachment, type SwitchHandle, startSwitch } from '../switchd/index.ts';
 import { plugTransport } from '../switchd/transport/nic.ts';
@@ -12,21 +14,37 @@ export interface PluggedNics {
   close(): Promise<void>;
 }
 
+type Card = { readonly network: string } | { readonly transport: Transport };
+
+function parseCard(nic: BootNic): Card {
+  if ('network' in nic) return nic;
+  try {
+    return { transport: parseTransport(nic.transport, '--nic') };
+  } catch (error) {
+    const { message, remedy } = toAppError(error);
+    throw new AppError('invalid_input', message, {
+      field: '--nic',
+      remedy: `${remedy}, or none or network=NAME`,
+      cause: error,
+    });
+  }
+}
+
 /** Makes the networks and plugs in the NICs. Throws AppError. */
 export async function plugNics(wanted: readonly BootNic[]): Promise<PluggedNics> {
-  if (wanted.length === 0) return { nics: [], rings: [], close: async () => {} };
+  const cards = wanted.map(parseCard);
   const handle = await startSwitch({
     onError: (error) => process.stderr.write(`umlaut: the network has failed: ${error.message}\r\n`),
   });
   try {
-    return await plugInto(handle, wanted);
+    return await plugInto(handle, cards);
   } catch (error) {
     await handle.close();
     throw error;
   }
 }
 
-async function plugInto(handle: SwitchHandle, wanted: readonly BootNic[]): Promise<PluggedNics> {
+async function plugInto(handle: SwitchHandle, wanted: readonly Card[]): Promise<PluggedNics> {
   const networks = new Set(wanted.flatMap((nic) => ('network' in nic ? [nic.network] : [])));
   for (const [index, name] of [...networks].entries()) {
     await handle.createNetwork({ id: name, name, subnet: `10.77.${index}.0/24` });
@@ -49,7 +67,7 @@ async function plugInto(handle: SwitchHandle, wanted: readonly BootNic[]): Promi
   return { nics, rings, close };
 }
 
-function plug(handle: SwitchHandle, nic: BootNic, device: string, mac: string): Promise<Attachment> {
+function plug(handle: SwitchHandle, nic: Card, device: string, mac: string): Promise<Attachment> {
   if ('network' in nic) {
     return handle.attach({ networkId: nic.network, portId: device, name: GUEST_NAME, mac });
   }

@@ -1,7 +1,5 @@
 /** What `umlaut boot`'s options say. */
 import { InvalidArgumentError } from 'commander';
-import { parseTransport, type Transport } from '../contracts/api/transport.ts';
-import { toAppError } from '../contracts/errors.ts';
 import type { DiskConfig } from '../contracts/machine.ts';
 
 /** A disk without the name that the machine gives it. */
@@ -29,27 +27,18 @@ export function parseDisk(text: string, previous: readonly BootDisk[] = []): Boo
   return [...previous, { file, cow, readOnly }];
 }
 
-/** On a network of the run, or with a transport of its own. */
-export type BootNic = { readonly network: string } | { readonly transport: Transport };
+/** On a network of the run, or with a transport of its own, as it was written. */
+export type BootNic = { readonly network: string } | { readonly transport: string };
 
 /** `none`, `network=NAME` or a transport; all NICs so far. */
 export function parseNic(text: string, previous: readonly BootNic[] = []): BootNic[] {
   if (text === 'none') return [...previous];
   const [key, name = ''] = text.split('=', 2);
-  if (key !== 'network') return [...previous, { transport: nicTransport(text) }];
+  if (key !== 'network') return [...previous, { transport: text }];
   if (!NETWORK_NAME.test(name)) {
     throw new InvalidArgumentError('Write none or network=NAME, with a name of letters, digits and dashes.');
   }
   return [...previous, { network: name }];
-}
-
-function nicTransport(text: string): Transport {
-  try {
-    return parseTransport(text, '--nic');
-  } catch (error) {
-    const { message, remedy } = toAppError(error);
-    throw new InvalidArgumentError(`${message}: ${remedy}, or none or network=NAME.`);
-  }
 }
 
 /** A count of at least 1. */

@@ -82,6 +82,7 @@ test.each([
   ['a file that is no kernel', ['--kernel', 'text'], /no kernel.*vmlinuz/],
   ['a missing kernel', ['--kernel', 'missing'], /missing/],
   ['a missing disk', ['--kernel', 'off', '--disk', 'missing'], /missing/],
+  ['an unknown transport', ['--kernel', 'off', '--nic', 'lan'], /network=NAME/],
   ['too little memory', ['--kernel', 'off', '--memory', '64K'], /at least 2M/],
 ])('%s ends with 2', async (_name, args, message) => {
   const [, kernelName, flag, value] = args as [string, string, string?, string?];
@@ -100,8 +101,8 @@ test('options are read, and wrong ones refused with the right form', () => {
   expect(() => parseDisk('a.img,cow=b,readonly')).toThrow(/leave out/);
   expect(() => parseDisk('a.img,fast')).toThrow(/cow=FILE/);
   expect(parseNic('network=lan', parseNic('none'))).toEqual([{ network: 'lan' }]);
-  expect(parseNic('nat')).toEqual([{ transport: { kind: 'nat' } }]);
-  expect(() => parseNic('lan')).toThrow(/network=NAME/);
+  expect(parseNic('nat')).toEqual([{ transport: 'nat' }]);
+  expect(() => parseNic('network=a b')).toThrow(/network=NAME/);
   expect([parsePort('0xf4'), parsePort('244')]).toEqual([0xf4, 0xf4]);
   expect(() => parsePort('70000')).toThrow(/0xf4/);
 });

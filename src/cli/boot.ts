@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { type Command, Option } from 'commander';
 import type { ShareCreateInput } from '../contracts/api/index.ts';
+import type { PluggedNics } from './boot-network.ts';
 import { CompileService } from '../engine/jit/compile-service.ts';
 import { AppError, type ErrorCode, toAppError } from '../contracts/errors.ts';
 import type { MachineConfig, NicConfig } from '../contracts/machine.ts';
@@ -10,7 +11,6 @@ import type { FromMachine, MachineEnd } from '../contracts/ports.ts';
 import { BootError } from '../engine/boot/errors.ts';
 import { Profiler } from '../engine/profiler.ts';
 import { MachineHost } from '../vmm/machine-host.ts';
-import { plugNics } from './boot-network.ts';
 import { type BootDisk, type BootNic, parseCount, parseDisk, parseNic, parsePort } from './boot-options.ts';
 import { parseSystemMap, profileReport } from './boot-profile.ts';
 import { attachConsole } from './boot-terminal.ts';
@@ -122,7 +122,7 @@ export function registerBoot(program: Command, io: Io = processIo()): void {
 export async function runBoot(options: BootOptions, io: Io = processIo()): Promise<number> {
   try {
     checkMemory(options.memory);
-    const network = await plugNics(options.nic);
+    const network = await plugInto(options.nic);
     try {
       return await runMachine(options, network.nics, network.rings, io);
     } finally {
@@ -131,6 +131,12 @@ export async function runBoot(options: BootOptions, io: Io = processIo()): Promi
   } catch (error) {
     return reportBootError(error, io);
   }
+}
+
+/** The switch and all that networks need are loaded only for a machine that has any. */
+async function plugInto(nics: readonly BootNic[]): Promise<PluggedNics> {
+  if (nics.length === 0) return { nics: [], rings: [], close: async () => {} };
+  return (await import('./boot-network.ts')).plugNics(nics);
 }
 
 /** Prints why a machine could not run; gives the exit status. */

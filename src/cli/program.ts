@@ -1,62 +1,27 @@
-/** The command line: one row per group of commands. */
+/** The command line. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { type AppError, toAppError } from '../contracts/errors.ts';
-import { registerBoot } from './boot.ts';
-import { registerBackup } from './commands/backup.ts';
-import { registerConsole } from './commands/console.ts';
-import { registerDaemon } from './commands/daemon.ts';
-import { registerDisk } from './commands/disk.ts';
-import { registerDiskFiles } from './commands/disk-files.ts';
-import { registerDiskTransfer } from './commands/disk-transfer.ts';
-import { registerEvents } from './commands/events.ts';
-import { registerFirewall } from './commands/firewall.ts';
-import { registerImage } from './commands/image.ts';
-import { registerLineage } from './commands/lineage.ts';
-import { registerLinux } from './commands/linux.ts';
-import { registerMconsole } from './commands/mconsole.ts';
-import { registerMoo } from './commands/moo.ts';
-import { registerTap } from './commands/tap.ts';
-import { registerNetwork } from './commands/network.ts';
-import { registerOperation } from './commands/operation.ts';
-import { registerProc } from './commands/proc.ts';
-import { registerShare } from './commands/share.ts';
-import { registerSnapshot } from './commands/snapshot.ts';
-import { registerSwitch } from './commands/switch.ts';
-import { registerTty } from './commands/tty.ts';
-import { registerVm } from './commands/vm.ts';
 import { EXIT, EXIT_HELP, exitCodeOf } from './exit-code.ts';
 import { printable } from './format.ts';
 import { DEFAULT_URL } from './home.ts';
+import type { Register } from './groups.ts';
 import type { Io } from './io.ts';
 
-const GROUPS: readonly ((program: Command, io: Io) => void)[] = [
-  registerDaemon,
-  registerBoot,
-  registerLinux,
-  registerVm,
-  registerConsole,
-  registerMconsole,
-  registerImage,
-  registerSnapshot,
-  registerBackup,
-  registerDisk,
-  registerDiskFiles,
-  registerDiskTransfer,
-  registerLineage,
-  registerShare,
-  registerMoo,
-  registerNetwork,
-  registerFirewall,
-  registerTap,
-  registerSwitch,
-  registerEvents,
-  registerTty,
-  registerProc,
-  registerOperation,
-];
+/**
+ * Commands that run a machine in this process, by their names: with one of them as the first word, nothing else is
+ * loaded, since all of it would stay in memory as long as the machine runs.
+ */
+const ALONE: Readonly<Record<string, () => Promise<Register>>> = {
+  boot: async () => (await import('./boot.ts')).registerBoot,
+};
 
-function createProgram(io: Io): Command {
+async function groupsFor([first = '']: readonly string[]): Promise<readonly Register[]> {
+  if (Object.hasOwn(ALONE, first)) return [await ALONE[first]!()];
+  return (await import('./groups.ts')).GROUPS;
+}
+
+function createProgram(groups: readonly Register[], io: Io): Command {
   const program = new Command('umlaut')
     .description('hosts virtual machines')
     .version(packageVersion())
@@ -71,13 +36,13 @@ function createProgram(io: Io): Command {
     .showHelpAfterError('(--help shows the usage)')
     .addHelpText('after', `\n${EXIT_HELP}`)
     .exitOverride();
-  for (const register of GROUPS) register(program, io);
+  for (const register of groups) register(program, io);
   return program;
 }
 
 /** Carries out one command line (without `node` and the script). Returns the exit status. */
 export async function runCli(args: readonly string[], io: Io): Promise<number> {
-  const program = createProgram(io);
+  const program = createProgram(await groupsFor(args), io);
   try {
     await program.parseAsync(args, { from: 'user' });
     return Number(process.exitCode ?? io.exitCode);

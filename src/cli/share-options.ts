@@ -2,8 +2,8 @@
 import { realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { InvalidArgumentError } from 'commander';
-import { type IdRange, SHARE_TAG, type ShareCreateInput } from '../contracts/api/index.ts';
-import type { ShareConfig } from '../contracts/machine.ts';
+import type { IdRange, ShareCreateInput } from '../contracts/api/index.ts';
+import { SHARE_TAG, type ShareConfig } from '../contracts/machine.ts';
 
 const SETTING = 'readonly|setid|(?:uids|gids)=\\d+:\\d+:\\d+';
 const SHARE = new RegExp(`^([^=]*)=(.*?)((?:,(?:${SETTING}))*)$`);

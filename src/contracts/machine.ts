@@ -74,6 +74,9 @@ export interface NicConfig {
   readonly network: string;
 }
 
+/** What a share may be named: 9P's limit on Linux is 31 characters in older kernels. */
+export const SHARE_TAG = /^[A-Za-z0-9][A-Za-z0-9._-]{0,30}$/;
+
 /** A folder of the host that the guest can mount (9P2000.L over virtio). */
 export interface ShareConfig {
   /** What the guest names it by in `mount -t 9p`. */

@@ -1,8 +1,7 @@
 import { z } from 'zod';
+import { SHARE_TAG } from '../machine.ts';
 
 export const SHARES_MAX = 8;
-/** 9P's limit on Linux is 31 characters in older kernels. */
-export const SHARE_TAG = /^[A-Za-z0-9][A-Za-z0-9._-]{0,30}$/;
 
 /** As in /proc/PID/uid_map: `count` ids from `guest` on are those from `host` on. */
 export const IdRange = z.strictObject({
