@@ -10,6 +10,8 @@ export const SECTORS_PER_PAGE = BITMAP_PAGE_BYTES * 8;
 /** 64 GiB of disk at 16 MiB a page. */
 const PAGES_KEPT_MAX = 4096;
 
+const EMPTY = new Uint8Array(0);
+
 /** Reads a page; must answer at once. */
 export type PageReader = (page: number, into: Uint8Array) => void;
 
@@ -23,6 +25,9 @@ export class CowBitmap {
   /** Sectors that have a bit; in versions 1 and 2 there may be up to 7 more sectors. */
   readonly sectors: number;
   readonly #pages = new Map<number, Uint8Array>();
+  /** The page that was asked for last: the next question is mostly about the same. */
+  #lastIndex = -1;
+  #lastPage: Uint8Array = EMPTY;
   readonly #dirty = new Set<number>();
   /** Taken by a flush and not yet written: the file still has the old content, so they must stay. */
   readonly #inFlight = new Set<number>();
@@ -46,9 +51,10 @@ export class CowBitmap {
   runEnd(sector: number, end: number): number {
     const set = this.isSet(sector);
     const whole = set ? 0xff : 0;
-    let at = sector + 1;
+    const wholeEnd = Math.min(end, this.sectors) - 7;
+    let at = sector;
     while (at < end) {
-      if ((at & 7) === 0 && at + 8 <= end && at + 8 <= this.sectors) {
+      if ((at & 7) === 0 && at < wholeEnd) {
         const page = this.#page(Math.floor(at / SECTORS_PER_PAGE));
         if (page[(at % SECTORS_PER_PAGE) >> 3] === whole) {
           at += 8;
@@ -107,8 +113,14 @@ export class CowBitmap {
   }
 
   #page(index: number): Uint8Array {
-    const known = this.#pages.get(index);
-    if (known !== undefined) return known;
+    if (index === this.#lastIndex) return this.#lastPage;
+    const page = this.#pages.get(index) ?? this.#load(index);
+    this.#lastIndex = index;
+    this.#lastPage = page;
+    return page;
+  }
+
+  #load(index: number): Uint8Array {
     if (this.#pages.size >= PAGES_KEPT_MAX) this.#evictClean();
     const page = new Uint8Array(BITMAP_PAGE_BYTES);
     this.#readPage(index, page);
@@ -117,6 +129,7 @@ export class CowBitmap {
   }
 
   #evictClean(): void {
+    this.#lastIndex = -1;
     for (const index of this.#pages.keys()) {
       if (!this.#dirty.has(index) && !this.#inFlight.has(index)) this.#pages.delete(index);
     }

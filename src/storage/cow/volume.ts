@@ -10,8 +10,8 @@ import type { MaybePromise } from '../../engine/backends.ts';
 import { DiskLost } from '../errors.ts';
 import { Flusher } from '../flusher.ts';
 import type { HostFile } from '../host-file.ts';
-import { allSettled } from '../settle.ts';
-import { sliceVectors, totalBytes } from '../vectors.ts';
+import { type Runs, readRuns } from '../runs.ts';
+import { totalBytes } from '../vectors.ts';
 import { type DiskBelow, type Volume, writeZerosTo } from '../volume.ts';
 import type { DataRange } from '../disk-source.ts';
 import { BITMAP_PAGE_BYTES, CowBitmap, filePageReader, SECTORS_PER_PAGE } from './bitmap.ts';
@@ -26,7 +26,7 @@ const DISCARD_PIECE_BYTES = DIRTY_PAGES_MAX * SECTORS_PER_PAGE * COW_SECTOR_BYTE
 
 export type CowPlacement = Pick<CowHeader, 'sizeBytes' | 'bitmapOffset' | 'bitmapBytes' | 'dataOffset'>;
 
-export class CowVolume implements Volume {
+export class CowVolume implements Volume, Runs {
   readonly sizeBytes: number;
   readonly #cow: HostFile;
   #below: DiskBelow;
@@ -65,36 +65,18 @@ export class CowVolume implements Volume {
   }
 
   read(offset: number, into: readonly Uint8Array[], background = false): MaybePromise<void> {
-    const pending: Promise<void>[] = [];
-    try {
-      this.#readRuns(offset, into, background, pending);
-    } catch (error) {
-      if (pending.length === 0) throw error;
-      pending.push(Promise.reject(error));
-    }
-    if (pending.length > 0) return allSettled(pending);
+    return readRuns(this, offset, into, background);
   }
 
-  #readRuns(
-    offset: number,
-    into: readonly Uint8Array[],
-    background: boolean,
-    pending: Promise<void>[],
-  ): void {
-    const length = totalBytes(into);
-    const end = (offset + length) / COW_SECTOR_BYTES;
-    let sector = offset / COW_SECTOR_BYTES;
-    while (sector < end) {
-      const runEnd = this.#bitmap.runEnd(sector, end);
-      const at = sector * COW_SECTOR_BYTES;
-      const runBytes = (runEnd - sector) * COW_SECTOR_BYTES;
-      const pieces = runBytes === length ? into : sliceVectors(into, at - offset, runBytes);
-      const done = this.#bitmap.isSet(sector)
-        ? this.#cow.read(this.#placement.dataOffset + at, pieces, background)
-        : this.#below.read(at, pieces, background);
-      if (done !== undefined) pending.push(done);
-      sector = runEnd;
-    }
+  runEnd(sector: number, end: number): number {
+    return this.#bitmap.runEnd(sector, end);
+  }
+
+  readRun(sector: number, into: readonly Uint8Array[], background: boolean): MaybePromise<void> {
+    const at = sector * COW_SECTOR_BYTES;
+    return this.#bitmap.isSet(sector)
+      ? this.#cow.read(this.#placement.dataOffset + at, into, background)
+      : this.#below.read(at, into, background);
   }
 
   write(offset: number, from: readonly Uint8Array[]): MaybePromise<void> {

@@ -4,8 +4,7 @@ import { filePageReader } from '../cow/bitmap.ts';
 import { COW_SECTOR_BYTES } from '../cow/header.ts';
 import type { CowPlacement } from '../cow/volume.ts';
 import type { HostFile } from '../host-file.ts';
-import { allSettled } from '../settle.ts';
-import { sliceVectors, totalBytes } from '../vectors.ts';
+import { type Runs, readRuns } from '../runs.ts';
 import type { DiskBelow } from '../volume.ts';
 import { OwnerIndex } from './owner-index.ts';
 
@@ -16,7 +15,7 @@ export interface FrozenLayer {
   readonly placement: CowPlacement | undefined;
 }
 
-export class LayerStack implements DiskBelow {
+export class LayerStack implements DiskBelow, Runs {
   readonly layers: readonly FrozenLayer[];
   readonly #index: OwnerIndex;
 
@@ -37,35 +36,16 @@ export class LayerStack implements DiskBelow {
 
   read(offset: number, into: readonly Uint8Array[], background = false): MaybePromise<void> {
     if (this.layers.length === 1) return this.layers[0]!.file.read(offset, into, background);
-    const pending: Promise<void>[] = [];
-    try {
-      this.#readRuns(offset, into, background, pending);
-    } catch (error) {
-      if (pending.length === 0) throw error;
-      pending.push(Promise.reject(error));
-    }
-    if (pending.length > 0) return allSettled(pending);
+    return readRuns(this, offset, into, background);
   }
 
-  #readRuns(
-    offset: number,
-    into: readonly Uint8Array[],
-    background: boolean,
-    pending: Promise<void>[],
-  ): void {
-    const length = totalBytes(into);
-    const end = (offset + length) / COW_SECTOR_BYTES;
-    let sector = offset / COW_SECTOR_BYTES;
-    while (sector < end) {
-      const { file, placement } = this.layers[this.#index.owner(sector)]!;
-      const runEnd = this.#index.runEnd(sector, end);
-      const at = sector * COW_SECTOR_BYTES;
-      const runBytes = (runEnd - sector) * COW_SECTOR_BYTES;
-      const pieces = runBytes === length ? into : sliceVectors(into, at - offset, runBytes);
-      const done = file.read((placement?.dataOffset ?? 0) + at, pieces, background);
-      if (done !== undefined) pending.push(done);
-      sector = runEnd;
-    }
+  runEnd(sector: number, end: number): number {
+    return this.#index.runEnd(sector, end);
+  }
+
+  readRun(sector: number, into: readonly Uint8Array[], background: boolean): MaybePromise<void> {
+    const { file, placement } = this.layers[this.#index.owner(sector)]!;
+    return file.read((placement?.dataOffset ?? 0) + sector * COW_SECTOR_BYTES, into, background);
   }
 
   close(): void {

@@ -20,6 +20,9 @@ type Page =
 export class OwnerIndex {
   readonly #readers: readonly PageReader[];
   readonly #pages = new Map<number, Page>();
+  /** The page that was asked for last: the next question is mostly about the same. */
+  #lastIndex = -1;
+  #lastPage: Page = { kind: 'whole', owner: 0 };
   readonly #bitmap = new Uint8Array(BITMAP_PAGE_BYTES);
   readonly #words = new Uint32Array(this.#bitmap.buffer);
 
@@ -36,8 +39,7 @@ export class OwnerIndex {
   /** The end of the run of sectors, from `sector` on and before `end`, that have the same owner. */
   runEnd(sector: number, end: number): number {
     const owner = this.owner(sector);
-    let at = sector;
-    while (at < end) {
+    for (let at = sector; at < end; ) {
       const base = Math.floor(at / SECTORS_PER_PAGE) * SECTORS_PER_PAGE;
       const page = this.#page(base / SECTORS_PER_PAGE);
       const limit = Math.min(end - base, SECTORS_PER_PAGE);
@@ -49,8 +51,14 @@ export class OwnerIndex {
   }
 
   #page(index: number): Page {
-    const known = this.#pages.get(index);
-    if (known !== undefined) return known;
+    if (index !== this.#lastIndex) {
+      this.#lastPage = this.#pages.get(index) ?? this.#load(index);
+      this.#lastIndex = index;
+    }
+    return this.#lastPage;
+  }
+
+  #load(index: number): Page {
     if (this.#pages.size >= PAGES_KEPT_MAX) this.#pages.clear();
     const page = this.#build(index);
     this.#pages.set(index, page);
