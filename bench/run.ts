@@ -16,9 +16,10 @@ import { loop } from './parts/loop.ts';
 import { memory } from './parts/memory.ts';
 import type { Part } from './parts/part.ts';
 import { programs } from './parts/programs.ts';
+import { storage } from './parts/storage.ts';
 import { qemuVersion } from './qemu.ts';
 
-const PARTS: readonly Part[] = [loop, boot, login, compute, programs, memory];
+const PARTS: readonly Part[] = [loop, boot, login, compute, programs, memory, storage];
 const RUNS_DEFAULT = 5;
 
 const { values } = parseArgs({

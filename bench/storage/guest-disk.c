@@ -1,8 +1,8 @@
 /*
  * Disk speed as a guest's program sees it: native asynchronous I/O (io_submit) past the page cache, and reads and writes
  * through it. Prints a line per measurement: name, operations, seconds, checksum of what was read (one word of each block).
- * Each measurement comes after a short one of its kind elsewhere on the disk, so that translators have seen the code.
- * Usage: storage-guest DEVICE SEQUENTIAL_MIB RANDOM_OPERATIONS [NAME]
+ * Each measurement comes after one of its kind elsewhere on the disk, half as long at most, so that translators have seen the code.
+ * Usage: guest-disk DEVICE SEQUENTIAL_MIB RANDOM_OPERATIONS [NAME]
  * The disk has three times SEQUENTIAL_MIB: the last third is for warming up.
  */
 #define _GNU_SOURCE
@@ -157,7 +157,7 @@ int main(int argc, char **argv) {
     struct job warm = jobs[i];
     warm.start = 2 * bytes;
     warm.bytes = bytes;
-    if (warm.operations > random / 4) warm.operations = random / 4;
+    if (warm.operations > random / 2) warm.operations = random / 2;
     run(fd, &warm, 1);
     run(fd, &jobs[i], 0);
   }
