@@ -22,6 +22,8 @@ class Model {
   readonly files: string[] = [];
   readonly content: Uint8Array;
   disk: GuestDisk;
+  /** Writes that nobody has waited for. */
+  #underWay: { readonly start: number; readonly end: number; readonly done: Promise<void> }[] = [];
   #made = 0;
 
   constructor(raw = false) {
@@ -45,6 +47,8 @@ class Model {
       const from = random(SECTORS);
       const length = (1 + random(Math.min(SECTORS - from, random(5) === 0 ? 900 : 9))) * SECTOR;
       const at = from * SECTOR;
+      // Which of two requests for the same sectors comes first is open while both are under way.
+      await this.#settled(at, at + length);
       if (random(5) === 0) {
         await this.disk.writeZeroes(at, length, true);
         this.content.fill(0, at, at + length);
@@ -53,9 +57,16 @@ class Model {
         this.content.set(bytes, at);
         const done = this.disk.write(at, inPieces(bytes, random));
         if (random(2) === 0) await done;
+        else if (done !== undefined) this.#underWay.push({ start: at, end: at + length, done });
       }
       if (random(4) === 0) void this.disk.flush();
     }
+  }
+
+  async #settled(start: number, end: number): Promise<void> {
+    const here = this.#underWay.filter((one) => one.start < end && one.end > start);
+    await Promise.all(here.map(({ done }) => done));
+    this.#underWay = this.#underWay.filter((one) => !here.includes(one));
   }
 
   async freeze(): Promise<void> {
@@ -84,6 +95,7 @@ class Model {
 
   async check(): Promise<void> {
     const seen = new Uint8Array(SIZE);
+    await this.#settled(0, SIZE);
     await this.disk.read(0, [seen]);
     expect(Buffer.from(seen).equals(this.content)).toBe(true);
   }
