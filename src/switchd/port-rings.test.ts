@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { checksumOf, checksumWord, GSO, segmentationOf, segmentationWord } from './offload/offload.ts';
 import { createPortRings, openNicPort, openSwitchPort, RingCorruptError } from './port-rings.ts';
 import { FrameBuffer } from './ring/frame-buffer.ts';
-import { FRAME_BYTES_MAX, HEAD, ringViews, SKIP, TAIL } from './ring/layout.ts';
+import { BASE, FRAME_BYTES_MAX, HEAD, ringViews, SKIP, TAIL } from './ring/layout.ts';
 import { tcp4Frame } from './testing/tcp-frame.ts';
 
 const RING_BYTES = 256 * 1024;
@@ -49,6 +49,49 @@ test('the positions may wrap at 2^32', () => {
   for (let i = 0; i < 10; i++) {
     expect(side.input.next()).toBe(true);
     expect(side.input.bytes[side.input.offset]).toBe(i);
+  }
+});
+
+test('an empty ring is begun anew: its memory stays small, also when its ends are replaced', () => {
+  let { memory, nic, side } = port();
+  const counts = numbers(40);
+  const sizes = numbers(1515);
+  let farthest = 0;
+  for (let round = 0; round < 3000; round++) {
+    const count = counts.next().value;
+    const frames = Array.from({ length: count }, (_, i) =>
+      new Uint8Array(14 + sizes.next().value).fill(round + i),
+    );
+    for (const frame of frames) nic.send([frame]);
+    if (round % 7 === 0) nic = openNicPort(memory);
+    if (round % 5 === 0) side = openSwitchPort(memory);
+    for (const frame of frames) {
+      expect(side.input.next()).toBe(true);
+      const { bytes, offset, length } = side.input;
+      expect(Buffer.compare(bytes.subarray(offset, offset + length), frame)).toBe(0);
+      farthest = Math.max(farthest, offset + length);
+    }
+    expect(side.input.next()).toBe(false);
+    side.input.release();
+  }
+  expect(side.input.dropped).toBe(0);
+  // A batch, behind less than what is used before it is begun anew.
+  expect(farthest).toBeLessThan(80_000);
+});
+
+test('whatever base a producer tells, its frames are within the ring', () => {
+  for (const base of [0, 8, 4, 1, -1, RING_BYTES - 8, 0x7fff_ffff]) {
+    const { nic, side, views } = port();
+    nic.send([Uint8Array.of(1, 2, 3)]);
+    views.header[BASE] = base;
+    try {
+      while (side.input.next()) {
+        const { offset, length } = side.input;
+        expect(offset + length).toBeLessThanOrEqual(RING_BYTES);
+      }
+    } catch (error) {
+      expect(error).toBeInstanceOf(RingCorruptError);
+    }
   }
 });
 

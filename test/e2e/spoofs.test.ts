@@ -43,12 +43,12 @@ int main(int argc, char **argv)
 `;
 
 function sender(folder: string): Buffer {
-  const gcc = requireTool('gcc', 'gcc');
+  const gcc = requireTool('gcc', 'build-essential');
   const [source, program] = [join(folder, 'sender.c'), join(folder, 'sender')];
   fs.writeFileSync(source, SENDER);
   const { status, stderr } = spawnSync(gcc, ['-static', '-O1', '-o', program, source], { encoding: 'utf8' });
   if (status !== 0)
-    skipTest(`gcc makes no static program (Debian package libc6-dev): ${stderr.slice(0, 200)}`);
+    skipTest(`gcc makes no static program (Debian package build-essential): ${stderr.slice(0, 200)}`);
   return fs.readFileSync(program);
 }
 

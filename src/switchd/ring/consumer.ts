@@ -1,5 +1,6 @@
 /** The reading end of a ring. One per ring; used by one thread. Trusts nothing that the producer wrote. */
 import {
+  BASE,
   DROPPED,
   ENTRY_HEADER_BYTES,
   entryBytes,
@@ -33,8 +34,9 @@ export class RingConsumer implements FrameSource {
   readonly #size: number;
   /** After the current frame. */
   #position: number;
-  /** The producer's head when last looked at. */
+  /** The producer's head when last looked at, and the base that belongs to it. */
   #head: number;
+  #base: number;
   #released: number;
   #closed = false;
 
@@ -45,6 +47,7 @@ export class RingConsumer implements FrameSource {
     this.#size = views.bytes.length;
     this.#position = Atomics.load(views.header, TAIL) & ~7;
     this.#head = this.#position;
+    this.#base = this.#loadBase();
     this.#released = this.#position;
   }
 
@@ -59,7 +62,7 @@ export class RingConsumer implements FrameSource {
    */
   next(): boolean {
     if (this.#position === this.#head && !this.#look()) return false;
-    let at = this.#position & (this.#size - 1);
+    let at = (this.#position - this.#base) & (this.#size - 1);
     let length = this.words[at >> 2]! >>> 0;
     if (length === SKIP) {
       this.#advance(this.#size - at, 'skip');
@@ -91,6 +94,7 @@ export class RingConsumer implements FrameSource {
   reset(): void {
     this.#head = Atomics.load(this.#header, HEAD) & ~7;
     this.#position = this.#head;
+    this.#base = this.#loadBase();
     this.release();
   }
 
@@ -142,7 +146,13 @@ export class RingConsumer implements FrameSource {
     const used = (head - this.#released) >>> 0;
     if (used > this.#size) throw new RingCorruptError(`${used} bytes used of ${this.#size}`);
     this.#head = head;
+    this.#base = this.#loadBase();
     return true;
+  }
+
+  /** Whatever is there, it leads to a place within the data. */
+  #loadBase(): number {
+    return Atomics.load(this.#header, BASE) & ~7;
   }
 
   #advance(bytes: number, what: string): void {

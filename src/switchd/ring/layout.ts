@@ -4,7 +4,8 @@
  *
  *   header of ring 0 (128 bytes) | header of ring 1 (128 bytes) | data of ring 0 | data of ring 1
  *
- * Head and tail count bytes and wrap at 2^32; both are multiples of 8. An entry starts at a multiple of 8:
+ * Head and tail count bytes and wrap at 2^32; both are multiples of 8. Where in the data they are is told by BASE, so that an empty
+ * ring can be begun anew. An entry starts at a multiple of 8:
  *
  *   u32 length of the frame (0 … 65,550) | u32 checksum | u32 segmentation | frame | padding to 8
  *
@@ -38,6 +39,8 @@ export const HEAD = 0;
 export const DROPPED = 1;
 /** 1 while the producer waits on this word for room. */
 export const ROOM_WANTED = 2;
+/** The position that is at the start of the data; changed only while the ring is empty. A multiple of 8. */
+export const BASE = 3;
 export const TAIL = 16;
 /** 1 while the consumer waits on this word for a notify. */
 export const WAITING = 17;

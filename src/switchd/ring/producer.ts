@@ -1,5 +1,6 @@
 /** The writing end of a ring. One per ring; used by one thread. */
 import {
+  BASE,
   DROPPED,
   ENTRY_HEADER_BYTES,
   entryBytes,
@@ -14,6 +15,9 @@ import {
 
 /** Up to this size a loop over words beats the setup cost of TypedArray.prototype.set. */
 const WORD_COPY_BYTES_MAX = 256;
+
+/** A ring is used up to here before it is begun anew, where that is possible. */
+const REWIND_BYTES = 8192;
 
 /**
  * A frame in memory, as a ring holds it: `offset` is 4 more than a multiple of 8 and `words` covers `bytes`. The two words
@@ -32,6 +36,7 @@ export class RingProducer {
   readonly #bytes: Uint8Array;
   readonly #size: number;
   #head: number;
+  #base: number;
   /** The consumer's tail when last looked at: it can only have moved on since. */
   #tail: number;
   #published: number;
@@ -45,6 +50,7 @@ export class RingProducer {
     this.#bytes = views.bytes;
     this.#size = views.bytes.length;
     this.#head = Atomics.load(views.header, HEAD) & ~7;
+    this.#base = Atomics.load(views.header, BASE) & ~7;
     this.#tail = Atomics.load(views.header, TAIL);
     this.#published = this.#head;
   }
@@ -52,6 +58,7 @@ export class RingProducer {
   /** Copies a frame in; the consumer sees it after `publish`. False: no room, the frame is dropped and counted. */
   push(frame: FrameSource): boolean {
     const { length, offset } = frame;
+    if (this.#published === this.#head) this.#rewind();
     const at = this.#reserve(length);
     if (at < 0) return false;
     const to = this.#words;
@@ -75,6 +82,7 @@ export class RingProducer {
   pushPieces(pieces: readonly Uint8Array[], checksum: number, segmentation: number): boolean {
     let length = 0;
     for (const piece of pieces) length += piece.length;
+    if (this.#published === this.#head) this.#rewind();
     if (length <= FRAME_BYTES_MAX && !this.#hasRoom(this.#need(length))) return false;
     const at = this.#reserve(length);
     if (at < 0) return true;
@@ -115,11 +123,23 @@ export class RingProducer {
     void (result.async ? result.value : Promise.resolve()).then(ready);
   }
 
+  /**
+   * Begins an empty ring anew at the start of its data: a port with little to say stays in the same memory, which is in the
+   * processor's caches. The consumer looks at BASE after it has seen a new HEAD, and until it has released all, it stays.
+   */
+  #rewind(): void {
+    if (((this.#head - this.#base) & (this.#size - 1)) < REWIND_BYTES) return;
+    this.#tail = Atomics.load(this.#header, TAIL);
+    if (this.#tail !== this.#head) return;
+    this.#base = this.#head;
+    Atomics.store(this.#header, BASE, this.#base);
+  }
+
   /** Offset of an entry for `length` bytes, after a SKIP where needed; −1 if it must be dropped. */
   #reserve(length: number): number {
     if (length > FRAME_BYTES_MAX) return this.#drop();
     if (!this.#hasRoom(this.#need(length))) return this.#drop();
-    let at = this.#head & (this.#size - 1);
+    let at = (this.#head - this.#base) & (this.#size - 1);
     const toEnd = this.#size - at;
     if (entryBytes(length) > toEnd) {
       this.#words[at >> 2] = SKIP | 0;
@@ -132,7 +152,7 @@ export class RingProducer {
   /** Bytes of the ring that a frame takes, with the rest before the end where it does not fit in. */
   #need(length: number): number {
     const need = entryBytes(length);
-    const toEnd = this.#size - (this.#head & (this.#size - 1));
+    const toEnd = this.#size - ((this.#head - this.#base) & (this.#size - 1));
     return need <= toEnd ? need : toEnd + need;
   }
 
