@@ -48,7 +48,7 @@ async function report(name: string, seedDisk: boolean): Promise<string> {
   });
   const console = await daemon!.console(name);
   await daemon!.finish(await client.startVm(name));
-  const [text] = await console.expect(/BEGIN-REPORT[^]*END-REPORT/, BOOT_MS);
+  const [text] = await console.expect(/BEGIN-REPORT[\s\S]*END-REPORT/, BOOT_MS);
   console.close();
   await daemon!.finish(await client.haltVm(name));
   return text;

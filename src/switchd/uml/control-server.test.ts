@@ -80,11 +80,22 @@ test('floods until a station has spoken, and then does not', async () => {
 
 test('cuts at 1514 bytes, as uml_switch does, and drops what is no frame', async () => {
   const [a, b] = [await joined(), await joined()];
-  a.send(frame(ALL, 1, 'x').subarray(0, 13));
-  a.send(frame(ALL, 1, 'long', 1530));
-  expect(b.receive()?.length).toBe(1514);
+  for (const length of [0, 1, 13]) a.send(frame(ALL, 1, 'x').subarray(0, length));
+  for (const [length, arrives] of [
+    [14, 14],
+    [1514, 1514],
+    [1515, 1514],
+    [1518, 1514],
+    [1522, 1514],
+    [65_550, 1514],
+  ] as const) {
+    const sent = Buffer.alloc(length, length & 255);
+    frame(ALL, 1, '').copy(sent);
+    a.send(sent);
+    expect(Buffer.from(b.receive()!).equals(sent.subarray(0, arrives))).toBe(true);
+  }
   const [sender] = await ethernet.ports();
-  expect(sender).toMatchObject({ drops: { runt: 1 }, receivedFrames: 2 });
+  expect(sender).toMatchObject({ drops: { runt: 3 }, receivedFrames: 9 });
 });
 
 test('an answer of version 1 is the same', async () => {
