@@ -4,6 +4,7 @@ import {
   DIRECTION,
   encodeTtyRecord,
   OPERATION,
+  TtyLogger,
   type TtyRecord,
   ttyName,
   ttyNumber,
@@ -84,6 +85,21 @@ describe('an asciicast', () => {
       { version: 2, width: 80, height: 24, timestamp: 1_700_000_000, title: 'ttyS0' },
       [0, 'o', 'hallo '],
       [1.2505, 'i', 'ls\r'],
+    ]);
+  });
+
+  test('has the size of the terminal, and its changes', () => {
+    const records: Uint8Array[] = [];
+    const logger = new TtyLogger((record) => records.push(record));
+    logger.resized('hvc0', 132, 43);
+    logger.bytes('hvc0', 'shown', Buffer.from('a'));
+    logger.resized('hvc0', 100, 30);
+    logger.end();
+    const lines = [...asciicast(ttyRecords(Buffer.concat(records)), 'hvc0')];
+    expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([
+      expect.objectContaining({ width: 132, height: 43 }),
+      [0, 'o', 'a'],
+      [expect.any(Number), 'r', '100x30'],
     ]);
   });
 

@@ -4,7 +4,8 @@
  * header of 64-bit kernels too.
  */
 
-export const OPERATION = { OPEN: 1, CLOSE: 2, WRITE: 3, EXEC: 4 } as const;
+/** SIZE is ours: columns and rows of the terminal from then on (u16 each). UML's readers pass over operations that they do not know. */
+export const OPERATION = { OPEN: 1, CLOSE: 2, WRITE: 3, EXEC: 4, SIZE: 5 } as const;
 /** Of a write: typed by the user, or shown. */
 export const DIRECTION = { READ: 1, WRITE: 2 } as const;
 
@@ -97,10 +98,19 @@ export function* ttyRecords(log: Uint8Array): Generator<TtyRecord> {
   }
 }
 
+/** Columns and rows of a record of a SIZE; undefined for others. */
+export function ttySize({ operation, data }: TtyRecord): { columns: number; rows: number } | undefined {
+  if (operation !== OPERATION.SIZE || data.length < 4) return undefined;
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  return { columns: view.getUint16(0, true), rows: view.getUint16(2, true) };
+}
+
 /** Writes a log: the records of several terminals, in the order in which things happen. */
 export class TtyLogger {
   readonly #write: (record: Uint8Array) => void;
   readonly #open = new Set<string>();
+  /** Of terminals that were told one. */
+  readonly #sizes = new Map<string, Uint8Array>();
 
   constructor(write: (record: Uint8Array) => void) {
     this.#write = write;
@@ -112,8 +122,18 @@ export class TtyLogger {
       this.#open.add(console);
       // The terminal of whoever opened it, of which there is none.
       this.#record(console, OPERATION.OPEN, 0, new Uint8Array(4));
+      const size = this.#sizes.get(console);
+      if (size !== undefined) this.#record(console, OPERATION.SIZE, 0, size);
     }
     this.#record(console, OPERATION.WRITE, direction === 'typed' ? DIRECTION.READ : DIRECTION.WRITE, bytes);
+  }
+
+  resized(console: string, columns: number, rows: number): void {
+    const size = Buffer.alloc(4);
+    size.writeUInt16LE(columns, 0);
+    size.writeUInt16LE(rows, 2);
+    this.#sizes.set(console, size);
+    if (this.#open.has(console)) this.#record(console, OPERATION.SIZE, 0, size);
   }
 
   /** Closes all terminals. */

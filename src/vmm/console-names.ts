@@ -6,7 +6,10 @@ export const SERIALS = ['ttyS0', 'ttyS1', 'ttyS2', 'ttyS3'] as const;
 export const FIRST_SERIAL = SERIALS[0];
 
 const LINES = 16;
-/** Linux has terminals for so many consoles of this kind. */
+/**
+ * HVC_ALLOC_TTY_ADAPTERS (drivers/tty/hvc/hvc_console.h): Linux makes its driver of terminals for so many, once, in hvc_init. The
+ * table for the kernel's own messages has 16 (MAX_NR_HVC_CONSOLES), but a ninth console has no device node.
+ */
 const TERMINALS = 8;
 
 /**

@@ -74,6 +74,36 @@ describe.skipIf(chromium === undefined)('dashboard (needs chromium)', () => {
     await page.until(`${text('#link')} === ''`);
   });
 
+  it('plays what was on a console, in the size that it had', async () => {
+    const { page, server } = await open([sampleVm({ watch: ['tty'] })]);
+    server.recording = [
+      '{"version":2,"width":100,"height":30}',
+      '[0,"o","first \\u001b[1mline\\u001b[0m\\r\\n"]',
+      '[0.5,"i","typed"]',
+      '[1,"r","60x20"]',
+      '[900,"o","second line"]',
+      '[900.1,"o","cut o',
+    ].join('\n');
+    await signIn(page);
+    await page.until(`${rows} === 'web-1'`);
+    await click(page, 'Recording web-1');
+    const shown =
+      '(document.querySelector("#recording-terminal .xterm-accessibility-tree")?.innerText ?? "")';
+    const lines = 'document.querySelectorAll("#recording-terminal .xterm-accessibility-tree > div").length';
+    await page.until(`${shown}.includes('first line')`);
+    expect(server.asked).toContain('GET /v1/vms/vm_1/tty-log');
+    await page.evaluate(
+      `Object.assign(document.querySelector('#recording-speed'), { value: '0' }).dispatchEvent(new Event('change'))`,
+    );
+    await page.until(`${shown}.includes('second line') && ${lines} === 20`);
+    expect(await page.evaluate(shown)).not.toContain('typed');
+    await page.until(`${text('#recording-state')} === 'That was all.'`);
+    await page.evaluate("document.querySelector('#recording-again').click()");
+    await page.until(`${shown}.includes('second line')`);
+    await page.evaluate("document.querySelector('#recording-close').click()");
+    expect(await page.evaluate("document.querySelector('#recording').hidden")).toBe(true);
+  });
+
   it('creates a VM from the form, and shows why it could not', async () => {
     const { page, server } = await open([]);
     await signIn(page);

@@ -10,6 +10,8 @@ export const TOKEN = 'good-token';
 
 export class FakeApi {
   readonly vms: Vm[];
+  /** What was on a console: an asciicast. */
+  recording = '';
   readonly asked: string[] = [];
   readonly bodies: unknown[] = [];
   /** What was typed into the console. */
@@ -96,7 +98,7 @@ export class FakeApi {
     const [status, body] =
       request.headers.authorization === `Bearer ${TOKEN}` ? this.#answer(key) : [401, { detail: 'no' }];
     response.writeHead(status, { 'content-type': 'application/json' });
-    response.end(body === undefined ? '' : JSON.stringify(body));
+    response.end(typeof body === 'string' ? body : body === undefined ? '' : JSON.stringify(body));
   }
 
   #answer(key: string): [number, unknown?] {
@@ -108,6 +110,7 @@ export class FakeApi {
     }
     if (key === 'POST /v1/events/ticket') return [201, { path: '/v1/events?ticket=e' }];
     if (key.endsWith('/ticket')) return [201, { path: '/v1/vms/vm_1/consoles/ttyS0?ticket=c' }];
+    if (key === 'GET /v1/vms/vm_1/tty-log') return [200, this.recording];
     if (key === 'POST /v1/vms') return [409, { detail: 'The name is taken.', remedy: 'Take another.' }];
     return [202, {}];
   }

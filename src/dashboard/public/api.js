@@ -32,6 +32,14 @@ export async function call(method, path, body) {
   return answer;
 }
 
+/** An answer that is no JSON. */
+export async function text(path) {
+  const headers = { authorization: `Bearer ${token.get()}` };
+  const response = await fetch(path, { headers, cache: 'no-store' });
+  if (!response.ok) throw new Problem(response.status, await response.json().catch(() => undefined));
+  return await response.text();
+}
+
 /** All pages of a list. */
 export async function list(path) {
   const items = [];

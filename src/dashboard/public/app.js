@@ -2,6 +2,7 @@
 import { call, list, Problem, segment, token } from './api.js';
 import { openConsole } from './console.js';
 import { followEvents } from './events.js';
+import { openPlayer } from './player.js';
 import { operationRow, vmRow } from './rows.js';
 
 const MIB = 1024 * 1024;
@@ -12,6 +13,7 @@ const element = (id) => document.getElementById(id);
 
 let stopEvents = () => {};
 let openedConsole;
+let openedRecording;
 let refreshTimer;
 let refreshing = Promise.resolve();
 
@@ -30,6 +32,7 @@ function show(signedIn) {
 function signOut(reason) {
   stopEvents();
   closeConsole();
+  closeRecording();
   token.clear();
   element('host').textContent = '';
   element('link').textContent = '';
@@ -111,7 +114,37 @@ const actions = {
       });
       element('console').scrollIntoView({ block: 'nearest' });
     }),
+  recording: (vm) =>
+    attempt(async () => {
+      closeRecording();
+      element('recording-title').textContent = `Recording of ${vm.name}`;
+      const consoles = vm.consoles.map((name) => new Option(name, name));
+      element('recording-console').replaceChildren(...consoles);
+      element('recording-console').onchange = ({ target }) => attempt(() => play(vm, target.value));
+      element('recording').hidden = false;
+      await play(vm, vm.consoles[0]);
+      element('recording').scrollIntoView({ block: 'nearest' });
+    }),
 };
+
+async function play(vm, name) {
+  openedRecording?.close();
+  openedRecording = await openPlayer({
+    vm: vm.id,
+    console: name,
+    container: element('recording-terminal'),
+    onState: (state) => {
+      element('recording-state').textContent = state === 'ended' ? 'That was all.' : 'Playing…';
+    },
+  });
+  element('recording-speed').value = '1';
+}
+
+function closeRecording() {
+  openedRecording?.close();
+  openedRecording = undefined;
+  element('recording').hidden = true;
+}
 
 function closeConsole() {
   openedConsole?.close();
@@ -159,6 +192,14 @@ element('create-form').addEventListener('submit', (event) => {
 });
 
 element('sign-out').addEventListener('click', () => signOut(''));
+element('recording-again').addEventListener('click', () => openedRecording?.again());
+element('recording-speed').addEventListener('change', ({ target }) => {
+  openedRecording?.setSpeed(Number(target.value));
+});
+element('recording-close').addEventListener('click', () => {
+  closeRecording();
+  element('machines').focus();
+});
 element('console-close').addEventListener('click', () => {
   closeConsole();
   element('machines').focus();

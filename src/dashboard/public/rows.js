@@ -40,13 +40,15 @@ function stateCell(vm) {
   );
 }
 
-/** `actions` has `verb(vm, verb)`, `console(vm, name)` and `remove(vm)`. */
+/** `actions` has `verb(vm, verb)`, `console(vm, name)`, `recording(vm)` and `remove(vm)`. */
 export function vmRow(vm, actions) {
   const buttons = VERBS.filter(({ states }) => states.includes(vm.state)).map(({ verb, label }) =>
     button(vm, verb, label, () => actions.verb(vm, verb)),
   );
   const [first] = vm.consoles;
   if (first !== undefined) buttons.push(button(vm, 'console', 'Console', () => actions.console(vm, first)));
+  if (vm.watch.includes('tty'))
+    buttons.push(button(vm, 'recording', 'Recording', () => actions.recording(vm)));
   if (OFF.includes(vm.state)) buttons.push(button(vm, 'delete', 'Delete', () => actions.remove(vm)));
   const addresses = vm.nics.flatMap((nic) => nic.addresses).join(' ');
   return make(

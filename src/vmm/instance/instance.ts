@@ -52,6 +52,11 @@ export interface InstanceHost {
   traced(vmId: string, records: readonly TraceRecord[], dropped: number): void;
   /** Bytes on a console. */
   console(vmId: string, console: string, direction: 'shown' | 'typed', bytes: Uint8Array): void;
+  consoleSized(
+    vmId: string,
+    console: string,
+    size: { readonly columns: number; readonly rows: number },
+  ): void;
   /** Its guest has not reset its watchdog in time. */
   hung(vmId: string): void;
   /** A console asks for a login, for the first time since the guest has booted. */
@@ -110,7 +115,10 @@ export class Instance {
         host.console(id, console, 'typed', bytes);
       },
       taken: (console, bytes) => this.#tell({ type: 'console-output-taken', console, bytes }),
-      resize: (console, size) => this.#tell({ type: 'console-size', console, ...size }),
+      resize: (console, size) => {
+        this.#tell({ type: 'console-size', console, ...size });
+        host.consoleSized(id, console, size);
+      },
     });
     this.lines = new Lines(
       this.consoles,

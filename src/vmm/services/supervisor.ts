@@ -287,6 +287,14 @@ export class Supervisor implements InstanceHost {
     this.#deps.watches.console(vmId, console, direction, bytes);
   }
 
+  consoleSized(
+    vmId: string,
+    console: string,
+    size: { readonly columns: number; readonly rows: number },
+  ): void {
+    this.#deps.watches.resized(vmId, console, size);
+  }
+
   notified(vmId: string, bytes: Uint8Array, dropped: number): void {
     const { tenant } = this.#row(vmId);
     const raw = Buffer.from(bytes);

@@ -49,6 +49,8 @@ export class Watches {
   readonly #deps: WatchDeps;
   readonly #watched = new Map<string, Watched>();
   readonly #ttys = new Set<string>();
+  /** By VM and console: what viewers have said last. */
+  readonly #sizes = new Map<string, Map<string, { readonly columns: number; readonly rows: number }>>();
 
   constructor(deps: WatchDeps) {
     this.#deps = deps;
@@ -63,6 +65,7 @@ export class Watches {
   /** A run has ended. */
   ended(vmId: string): void {
     this.#ttys.delete(vmId);
+    this.#sizes.delete(vmId);
     const watched = this.#watched.get(vmId);
     if (watched === undefined) return;
     this.#watched.delete(vmId);
@@ -89,6 +92,13 @@ export class Watches {
     if (!this.#ttys.has(vmId)) return;
     const watched = this.#open(vmId);
     watched.ttys.bytes(console, direction, bytes);
+  }
+
+  /** A viewer's terminal has a size, which the guest hears as well where its console has a way to. */
+  resized(vmId: string, console: string, size: { readonly columns: number; readonly rows: number }): void {
+    const sizes = this.#sizes.get(vmId) ?? new Map();
+    this.#sizes.set(vmId, sizes.set(console, size));
+    if (this.#ttys.has(vmId)) this.#watched.get(vmId)?.ttys.resized(console, size.columns, size.rows);
   }
 
   /** JSON lines, the oldest first. */
@@ -123,6 +133,8 @@ export class Watches {
     const log = (kind: 'trace' | 'tty') => new BoundedLog(this.#file(vmId, kind), LOG_BYTES_MAX);
     const [trace, tty] = [log('trace'), log('tty')];
     const ttys = new TtyLogger((record) => this.#write(vmId, watched, () => tty.append(record)));
+    for (const [console, { columns, rows }] of this.#sizes.get(vmId) ?? [])
+      ttys.resized(console, columns, rows);
     const watched: Watched = { trace, tty, ttys, waiting: [], dropped: 0, timer: undefined, failed: false };
     this.#watched.set(vmId, watched);
     return watched;
