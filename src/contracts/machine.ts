@@ -93,6 +93,11 @@ export interface ShareConfig {
   readonly append?: boolean | undefined;
 }
 
+/** How a share is called among a machine's devices. */
+export function shareDevice(tag: string): string {
+  return `share:${tag}`;
+}
+
 /** `count` ids from `guest` on in the guest are those from `host` on. */
 export interface IdRange {
   readonly guest: number;

@@ -10,6 +10,7 @@ import type {
   MachineConfig,
   NicConfig,
   ProcFileConfig,
+  ShareConfig,
 } from './machine.ts';
 
 /** `workerData` of a VM's worker. */
@@ -101,9 +102,11 @@ export type MachineRequest =
   | { readonly type: 'attach-nic'; readonly nic: NicConfig; readonly ring: SharedArrayBuffer }
   /** Asks the guest to make do with so much memory, at most what it was started with. */
   | { readonly type: 'memory'; readonly bytes: number }
+  /** Errors as `openShare`; `conflict`, `quota_exceeded`. */
+  | { readonly type: 'attach-share'; readonly share: ShareConfig }
   /** The guest has the consoles hvc0 to hvc<count - 1> from now on. */
   | { readonly type: 'consoles'; readonly count: number }
-  /** Asks the guest to let go of a disk or network card; answered when `device-gone` has been told. Error `guest_not_responding`. */
+  /** Asks the guest to let go of a disk (ubd0), network card (eth0) or share (share:TAG); answered when `device-gone` has been told. Error `guest_not_responding`. */
   | { readonly type: 'detach'; readonly device: string };
 
 export type ToMachine =

@@ -1,6 +1,6 @@
 /** A VM of the daemon's as the verbs see it. */
 import { AppError } from '../contracts/errors.ts';
-import { DiskCreate } from '../contracts/api/index.ts';
+import { DiskCreate, ShareCreate } from '../contracts/api/index.ts';
 import {
   FIRST_SERIAL,
   type Instance,
@@ -9,6 +9,8 @@ import {
   type Principal,
   type Services,
 } from '../vmm/index.ts';
+import { isEthTransport, parseEth } from '../uml/eth.ts';
+import { HOSTFS_TAG } from '../uml/hostfs.ts';
 import type { Target, WantedDisk } from './target.ts';
 
 export class DaemonTarget implements Target {
@@ -89,10 +91,43 @@ export class DaemonTarget implements Target {
     return nics.some(({ device }) => device === `eth${unit}`);
   }
 
-  /** `NETWORK[,MAC]`: a tenant's card is on a network of the daemon's. */
+  /** `NETWORK[,MAC]`, or a transport in UML's words where no network has that name. */
   async addNic(unit: number, value: string): Promise<void> {
+    const { devices } = this.#services;
+    const device = `eth${unit}`;
     const [network = '', mac] = value.split(',', 2);
-    await this.#services.devices.attachNic(this.#who, this.#vmId, { device: `eth${unit}`, network, mac });
+    if (isEthTransport(network) && !this.#hasNetwork(network)) {
+      const { eth } = parseEth(`${device}=${value}`, String(unit), value);
+      const { transport } = eth;
+      await devices.attachNic(this.#who, this.#vmId, { device, transport, mac: eth.mac });
+      return;
+    }
+    await devices.attachNic(this.#who, this.#vmId, { device, network, mac });
+  }
+
+  #hasNetwork(name: string): boolean {
+    try {
+      this.#services.networks.find(this.#who, name);
+      return true;
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'not_found') return false;
+      throw error;
+    }
+  }
+
+  async addHostfs(root: string, append: boolean): Promise<void> {
+    if (append) {
+      throw new AppError('unsupported', "shares of the daemon's have no setting append", {
+        field: 'hostfs',
+        remedy: 'leave it out; `umlaut linux` has it',
+      });
+    }
+    const share = ShareCreate.parse({ tag: HOSTFS_TAG, path: root });
+    await this.#services.devices.addShare(this.#who, this.#vmId, share);
+  }
+
+  async removeHostfs(): Promise<void> {
+    await this.#services.devices.removeShare(this.#who, this.#vmId, HOSTFS_TAG);
   }
 
   async removeNic(unit: number): Promise<void> {

@@ -1,6 +1,6 @@
 /** Device words of `config` and `remove`: the driver's name, then its number. */
 
-export const DRIVERS = ['con', 'ssl', 'ubd', 'eth', 'vec', 'mem', 'hppfs'] as const;
+export const DRIVERS = ['con', 'ssl', 'ubd', 'eth', 'vec', 'mem', 'hppfs', 'hostfs'] as const;
 export type Driver = (typeof DRIVERS)[number];
 
 export interface DeviceWord {

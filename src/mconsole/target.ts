@@ -38,6 +38,9 @@ export interface Target {
   /** `value`: what follows the `=` in `eth1=…`. */
   addNic(unit: number, value: string): Promise<void>;
   removeNic(unit: number): Promise<void>;
+  /** Shares a folder of the host as `hostfs`. */
+  addHostfs(root: string, append: boolean): Promise<void>;
+  removeHostfs(): Promise<void>;
   /** What a line is joined to, in UML's words; undefined for `none`. */
   line(name: LineName): string | undefined;
   setLine(name: LineName, value: string): Promise<void>;

@@ -2,6 +2,7 @@
 import type { AppError } from '../contracts/errors.ts';
 import { type Line, parseLine } from './channels.ts';
 import { type Eth, parseEth } from './eth.ts';
+import { type Hostfs, parseHostfs } from './hostfs.ts';
 import { parseUbd, type Ubd, ubdUnit } from './ubd.ts';
 import { wrong } from './wrong.ts';
 
@@ -24,8 +25,8 @@ export interface UmlCommandLine {
   readonly initrd: string | undefined;
   /** Of `tty_log_fd=N`: the descriptor that what is on all lines is logged to. */
   readonly ttyLogFd: number | undefined;
-  /** Of `hostfs=ROOT[,append]`: a folder that the guest can mount; with `append` every write is at the end of its file. */
-  readonly hostfs: { readonly root: string; readonly append: boolean } | undefined;
+  /** A folder that the guest can mount. */
+  readonly hostfs: Hostfs | undefined;
   /** Of `hppfs=FOLDER`: a folder as hppfs has it. */
   readonly hppfs: string | undefined;
   /** Of `xterm=PROGRAM,TITLE SWITCH,EXEC SWITCH`. */
@@ -110,7 +111,7 @@ export function parseCommandLine(words: readonly string[]): UmlCommandLine {
     notifyPath: values.get('notify'),
     initrd: values.get('initrd'),
     ttyLogFd: values.has('tty_log_fd') ? descriptor(values.get('tty_log_fd')!) : undefined,
-    hostfs: values.has('hostfs') ? hostfsOf(values.get('hostfs')!) : undefined,
+    hostfs: values.has('hostfs') ? parseHostfs(values.get('hostfs')!) : undefined,
     hppfs: values.get('hppfs'),
     xterm: values.has('xterm') ? xtermOf(values.get('xterm')!) : undefined,
     noReboot: values.has('noreboot'),
@@ -126,15 +127,6 @@ function descriptor(value: string): number {
     'is no descriptor',
     'write tty_log_fd=3, and open it as in: umlaut linux ... 3>FILE',
   );
-}
-
-function hostfsOf(value: string): { readonly root: string; readonly append: boolean } {
-  const [root = '', ...settings] = value.split(',');
-  if (root === '')
-    throw wrong(`hostfs=${value}`, 'names no folder', 'write hostfs=FOLDER or hostfs=FOLDER,append');
-  const unknown = settings.find((setting) => setting !== 'append');
-  if (unknown === undefined) return { root, append: settings.length > 0 };
-  throw wrong(`hostfs=${value}`, `has a setting ${unknown} that there is not`, 'the one setting is append');
 }
 
 function take(draft: Draft, word: string): void {

@@ -79,6 +79,11 @@ const TRANSPORTS: Readonly<Record<string, Reader>> = {
   }),
 };
 
+/** Is it the name of one of UML's transports? */
+export function isEthTransport(kind: string): boolean {
+  return Object.hasOwn(TRANSPORTS, kind);
+}
+
 /** `name`: what is between `eth` and the `=`. Throws AppError `invalid_input`, in UML's words where it has any. */
 export function parseEth(word: string, name: string, value: string): { unit: number; eth: Eth } {
   if (!/^\d{1,4}$/.test(name)) throw wrong(word, 'has a bad device number', `use eth0 to eth${ETH_MAX - 1}`);

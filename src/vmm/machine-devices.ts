@@ -1,7 +1,7 @@
 /** A machine's disks and network cards by their device names: opened at its start, plugged in and let go while it runs; and its shares. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError } from '../contracts/errors.ts';
-import type { DiskConfig, NicConfig, ShareConfig } from '../contracts/machine.ts';
+import { type DiskConfig, type NicConfig, type ShareConfig, shareDevice } from '../contracts/machine.ts';
 import type { MachineStats, MachineWorkerData } from '../contracts/ports.ts';
 import type { FileShare, NicPort } from '../engine/backends.ts';
 import type { VirtioOptions } from '../engine/devices/virtio/index.ts';
@@ -43,6 +43,10 @@ interface OpenShare {
   readonly tag: string;
   close(): unknown;
 }
+interface ShareSlot {
+  readonly open: OpenShare;
+  readonly slot: number;
+}
 
 function openOne(config: ShareConfig): OpenShare {
   const share = openShare(config);
@@ -71,7 +75,7 @@ export class MachineDevices {
   readonly #events: DeviceEvents;
   readonly #disks = new Map<string, DiskSlot>();
   readonly #nics = new Map<string, NicSlot>();
-  readonly #shares: readonly OpenShare[];
+  readonly #shares = new Map<string, ShareSlot>();
   /** What the guest was asked to let go of. */
   readonly #leaving = new Map<string, Promise<void>>();
   #machine: Machine | undefined;
@@ -80,7 +84,7 @@ export class MachineDevices {
   constructor({ config, nicRings }: MachineWorkerData, events: DeviceEvents) {
     this.#events = events;
     const shares = openAll(config.shares ?? [], (share) => openOne(share));
-    this.#shares = shares;
+    for (const open of shares) this.#shares.set(shareDevice(open.tag), { open, slot: -1 });
     const disks = orClose(shares, () => openAll(config.disks, (disk) => this.#open(disk)));
     for (const [index, { device }] of config.disks.entries()) {
       this.#disks.set(device, { backend: disks[index]!, slot: -1 });
@@ -95,19 +99,22 @@ export class MachineDevices {
     return {
       disks: [...this.#disks].map(([device, { backend }]) => ({ backend, serial: device })),
       nics: [...this.#nics.values()].map(({ port, mac }) => ({ port, mac })),
-      shares: this.#shares,
+      shares: [...this.#shares.values()].map(({ open }) => open),
     };
   }
 
   /** The machine has been made with `options`. */
   joined(machine: Machine): void {
     this.#machine = machine;
-    const { disks, nics } = machine.virtio;
+    const { disks, nics, shares } = machine.virtio;
     for (const [index, [device, disk]] of [...this.#disks].entries()) {
       this.#disks.set(device, { ...disk, slot: disks[index]!.slot });
     }
     for (const [index, [device, nic]] of [...this.#nics].entries()) {
       this.#nics.set(device, { ...nic, slot: nics[index]!.slot });
+    }
+    for (const [index, [device, share]] of [...this.#shares].entries()) {
+      this.#shares.set(device, { ...share, slot: shares[index]!.slot });
     }
   }
 
@@ -150,6 +157,20 @@ export class MachineDevices {
       this.#nics.set(device, { port, mac, slot });
     } catch (error) {
       port.close();
+      throw noRoom(error, device);
+    }
+  }
+
+  /** As `attachDisk`, for a folder of the host. AppErrors as `openShare` too. */
+  attachShare(config: ShareConfig): void {
+    const device = shareDevice(config.tag);
+    this.#requireFree(device);
+    const open = openOne(config);
+    try {
+      const { slot } = this.#running().plugShare(open);
+      this.#shares.set(device, { open, slot });
+    } catch (error) {
+      open.close();
       throw noRoom(error, device);
     }
   }
@@ -217,7 +238,8 @@ export class MachineDevices {
   async close(): Promise<void> {
     for (const { port } of this.#nics.values()) port.close();
     const backends = [...this.#disks.values()].map(({ backend }) => backend);
-    await Promise.all([...backends, ...this.#shares].map((one) => one.close()));
+    const shares = [...this.#shares.values()].map(({ open }) => open);
+    await Promise.all([...backends, ...shares].map((one) => one.close()));
   }
 
   /** The card closes its port itself when it is taken out. */
@@ -226,21 +248,24 @@ export class MachineDevices {
     const disk = this.#disks.get(device);
     this.#disks.delete(device);
     this.#nics.delete(device);
+    const share = this.#shares.get(device);
+    this.#shares.delete(device);
     try {
       await disk?.backend.close();
+      await share?.open.close();
     } finally {
       this.#events.gone(device);
     }
   }
 
   #find(device: string): { readonly slot: number } {
-    const found = this.#disks.get(device) ?? this.#nics.get(device);
+    const found = this.#disks.get(device) ?? this.#nics.get(device) ?? this.#shares.get(device);
     if (found !== undefined) return found;
     throw noDevice(device);
   }
 
   #requireFree(device: string): void {
-    if (!this.#disks.has(device) && !this.#nics.has(device)) return;
+    if (!this.#disks.has(device) && !this.#nics.has(device) && !this.#shares.has(device)) return;
     throw new AppError('conflict', `the machine has a ${device} already`, { field: 'device' });
   }
 

@@ -245,6 +245,8 @@ export class MachineHost {
         return this.#devices.attachDisk(request.disk);
       case 'attach-nic':
         return this.attachNic(request.nic, openNicPort(request.ring));
+      case 'attach-share':
+        return this.#devices.attachShare(request.share);
       case 'memory':
         return this.#setMemory(request.bytes);
       case 'consoles':

@@ -11,7 +11,7 @@ import { debianKernel, initrdWith } from '../support/debian-kernel.ts';
 import { scratchFolder } from '../support/storage.ts';
 import { requireTool } from '../support/tools.ts';
 
-const TIMEOUT_MS = 120_000;
+const TIMEOUT_MS = 300_000;
 const SOURCE = fileURLToPath(new URL('hppfs-guest.c', import.meta.url));
 
 /** More than the kernel's buffers, and than a page. */

@@ -23,6 +23,7 @@ const MODULES = [
   'pvpanic-mmio',
   'virtio_net',
   'isofs',
+  'virtio_balloon',
 ];
 /** A cache of other modules is none. */
 const CACHE_KEY = createHash('sha256').update(MODULES.join()).digest('hex').slice(0, 8);

@@ -28,7 +28,7 @@ export function registerShare(program: Command, io: Io): void {
     )
     .option('--gid-map <guest:host:count>', 'the same for groups', parseIdRange)
     .option('--set-id', "set-user-id and set-group-id bits are set on the host's files too")
-    .description('share a folder with a VM that is off')
+    .description('share a folder with a VM, also while it runs')
     .action(async (vm: string, tag: string, folder: string, options: AddOptions, command: Command) => {
       const context = new CommandContext(command, io);
       const { readOnly, uidMap, gidMap, setId } = options;
@@ -46,7 +46,7 @@ export function registerShare(program: Command, io: Io): void {
     .command('remove')
     .argument('<vm>')
     .argument('<tag>')
-    .description('share a folder no longer with a VM that is off')
+    .description('share a folder no longer; a guest that runs has to have it unmounted')
     .action(async (vm: string, tag: string, _options: object, command: Command) => {
       const context = new CommandContext(command, io);
       const now = await context.client.removeShare(vm, tag);

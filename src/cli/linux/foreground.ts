@@ -2,18 +2,19 @@
 import { resolve } from 'node:path';
 import { NICS_MAX, type VmState } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
-import type { NicConfig } from '../../contracts/machine.ts';
+import { type NicConfig, shareDevice } from '../../contracts/machine.ts';
 import type { FromMachine, MachineRequest } from '../../contracts/ports.ts';
 import type { MachineControl, Target, WantedDisk } from '../../mconsole/target.ts';
 import { parseLine } from '../../uml/channels.ts';
 import type { UmlCommandLine } from '../../uml/command-line.ts';
 import { type Eth, parseEth } from '../../uml/eth.ts';
+import { HOSTFS_TAG } from '../../uml/hostfs.ts';
 import { readHppfs } from '../../uml/hppfs.ts';
 import { type ConsoleHub, FIRST_SERIAL, type LineName, Lines, lineText } from '../../vmm/index.ts';
 import { consoleCountFor } from '../../vmm/instance/lines.ts';
 import type { MachineHost } from '../../vmm/machine-host.ts';
 import type { Io } from '../io.ts';
-import { type ConfiguredLine, diskOf, linesOf } from './plan.ts';
+import { type ConfiguredLine, diskOf, hostfsShare, linesOf } from './plan.ts';
 
 /** What a guest boots from: without it there is nothing that could go on. */
 const BOOT_UNIT = 0;
@@ -130,7 +131,7 @@ export class Foreground implements Target {
     if (message.type !== 'device-gone') return;
     const unit = Number(message.device.slice(3));
     if (message.device.startsWith('ubd')) this.#disks.delete(unit);
-    else {
+    else if (message.device.startsWith('eth')) {
       this.#nics.delete(unit);
       void this.#options.cards.unplug(unit);
     }
@@ -184,6 +185,14 @@ export class Foreground implements Target {
 
   async removeNic(unit: number): Promise<void> {
     await this.instance.request({ type: 'detach', device: `eth${unit}` });
+  }
+
+  async addHostfs(root: string, append: boolean): Promise<void> {
+    await this.instance.request({ type: 'attach-share', share: hostfsShare({ root, append }) });
+  }
+
+  async removeHostfs(): Promise<void> {
+    await this.instance.request({ type: 'detach', device: shareDevice(HOSTFS_TAG) });
   }
 
   line(name: LineName): string | undefined {

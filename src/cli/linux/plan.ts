@@ -6,6 +6,7 @@ import type { DiskConfig, MachineConfig, ShareConfig } from '../../contracts/mac
 import { type ImageManifest, MANIFEST_FILE, parseManifest } from '../../images/manifest.ts';
 import { backingFileOf } from '../../storage/index.ts';
 import type { Line } from '../../uml/channels.ts';
+import { type Hostfs, HOSTFS_TAG } from '../../uml/hostfs.ts';
 import { readHppfs } from '../../uml/hppfs.ts';
 import { shareConfig } from '../share-options.ts';
 import type { UmlCommandLine } from '../../uml/command-line.ts';
@@ -38,19 +39,14 @@ export function machineConfig(line: UmlCommandLine, guest: GuestKernel, umid: st
     append: [...consoles, ...line.guest].join(' '),
     disks: [...line.ubds].map(([unit, ubd]) => diskOf(`ubd${unit}`, ubd)),
     nics: [],
-    shares: sharesOf(line),
+    shares: line.hostfs === undefined ? [] : [hostfsShare(line.hostfs)],
     procFiles: line.hppfs === undefined ? [] : readHppfs(path.resolve(line.hppfs)),
     consoleCount: consoleCountFor(linesOf(line).map(({ name }) => name)),
   };
 }
 
-/** What the guest mounts with `mount -t 9p -o trans=virtio hostfs FOLDER`. */
-const HOSTFS_TAG = 'hostfs';
-
-function sharesOf({ hostfs }: UmlCommandLine): ShareConfig[] {
-  if (hostfs === undefined) return [];
-  const share = shareConfig({ tag: HOSTFS_TAG, path: path.resolve(hostfs.root) });
-  return [{ ...share, append: hostfs.append }];
+export function hostfsShare({ root, append }: Hostfs): ShareConfig {
+  return { ...shareConfig({ tag: HOSTFS_TAG, path: path.resolve(root) }), append };
 }
 
 /** A COW file that names its own backing file is taken for one, as in UML. */

@@ -26,6 +26,8 @@ import {
   type VirtioDevices,
   type VirtioInstance,
   type VirtioOptions,
+  type P9Counters,
+  type P9Options,
 } from '../devices/virtio/index.ts';
 import type { MachineInspection, MachineIntervention } from '../inspection.ts';
 import { CPU, type MemoryMap, memoryMap, STATE } from '../layout.ts';
@@ -225,6 +227,11 @@ export class Machine {
   /** Plugs a network card in and tells the guest. RangeError when no slot is free. */
   plugNic(options: NetOptions): VirtioInstance<NetHandle> {
     return this.#added(this.virtio.plugNic(options));
+  }
+
+  /** Plugs a folder of the host in and tells the guest. RangeError when no slot is free. */
+  plugShare(options: P9Options): VirtioInstance<{ readonly counters: P9Counters }> {
+    return this.#added(this.virtio.plugShare(options));
   }
 
   /**

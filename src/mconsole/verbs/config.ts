@@ -1,6 +1,7 @@
 import { parseDevice } from '../devices.ts';
 import { refuse, type Verb } from '../verb.ts';
 import { queryEth, setEth } from './eth.ts';
+import { setHostfs } from './hostfs.ts';
 import { setHppfs } from './hppfs.ts';
 import { queryLine, setLine } from './lines.ts';
 import { queryMemory, setMemory } from './memory.ts';
@@ -20,13 +21,14 @@ export const config: Verb = {
     if (equals < 0) {
       if (driver === 'ubd') return queryUbd(target, rest);
       if (driver === 'mem') return queryMemory(target);
-      if (driver === 'hppfs') return refuse('Bad configuration option');
+      if (driver === 'hppfs' || driver === 'hostfs') return refuse('Bad configuration option');
       return driver === 'con' || driver === 'ssl' ? queryLine(target, driver, rest) : queryEth();
     }
     const [name, value] = [rest.slice(0, equals), rest.slice(equals + 1)];
     if (driver === 'ubd') return setUbd(target, name, value);
     if (driver === 'mem') return setMemory(target, value);
     if (driver === 'hppfs') return setHppfs(target, name, value);
+    if (driver === 'hostfs') return setHostfs(target, name, value);
     if (driver === 'con' || driver === 'ssl') return setLine(target, driver, name, value);
     return setEth(target, name, value);
   },

@@ -1,6 +1,7 @@
 import { parseDevice } from '../devices.ts';
 import { ERRNO, refuse, type Verb } from '../verb.ts';
 import { removeEth } from './eth.ts';
+import { removeHostfs } from './hostfs.ts';
 import { removeHppfs } from './hppfs.ts';
 import { removeLine } from './lines.ts';
 import { removeUbd } from './ubd.ts';
@@ -15,6 +16,7 @@ export const remove: Verb = {
     if (driver === 'ubd') return removeUbd(target, rest);
     if (driver === 'mem') return refuse("Memory doesn't support the remove operation", ERRNO.EBUSY);
     if (driver === 'hppfs') return removeHppfs(target);
+    if (driver === 'hostfs') return removeHostfs(target);
     return driver === 'con' || driver === 'ssl' ? removeLine(target, driver, rest) : removeEth(target, rest);
   },
 };

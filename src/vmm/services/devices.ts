@@ -10,6 +10,7 @@ import {
   type Vm,
 } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
+import { shareDevice } from '../../contracts/machine.ts';
 import type { DiskRow, NicRow, Store, VmRow } from '../../db/index.ts';
 import { type Principal, SYSTEM } from '../access.ts';
 import type { EventLog } from '../events.ts';
@@ -104,29 +105,37 @@ export class Devices {
     return vms.get(who, id);
   }
 
-  /** AppErrors: `conflict` while it runs, what `Shares.add` says. */
-  addShare(who: Principal, ref: string, body: ShareCreate): Promise<Vm> {
-    return this.#changeShares(who, ref, (vmId) => this.#deps.shares.add(vmId, body));
-  }
-
-  /** AppErrors: `conflict` while it runs, `not_found`. */
-  removeShare(who: Principal, ref: string, tag: string): Promise<Vm> {
-    return this.#changeShares(who, ref, (vmId) => this.#deps.shares.remove(vmId, tag));
-  }
-
-  async #changeShares(who: Principal, ref: string, change: (vmId: string) => void): Promise<Vm> {
-    const { vms, supervisor, store, events } = this.#deps;
+  /** Also while it runs: the guest finds it, and mounts it when it likes. AppErrors: what `Shares.add` and the machine say. */
+  async addShare(who: Principal, ref: string, body: ShareCreate): Promise<Vm> {
+    const { vms, supervisor, shares } = this.#deps;
     const { id } = vms.find(who, ref);
-    await supervisor.get(id).exclusive(() =>
-      store.transaction(() => {
-        const vm = this.#row(id);
-        vms.requireHalted(vm, 'shares');
-        change(id);
-        store.vms.touch(id, Date.now());
-        events.append({ type: 'vm.updated', tenant: vm.tenant, resource: { type: 'vm', id } });
-      }),
-    );
+    await supervisor.get(id).exclusive(async () => {
+      this.#recordShares(id, () => shares.add(id, body));
+      const link = this.#link(id);
+      if (link === undefined) return;
+      try {
+        await link.request({ type: 'attach-share', share: shares.config(shares.require(id, body.tag)) });
+      } catch (error) {
+        this.#recordShares(id, () => shares.remove(id, body.tag));
+        throw error;
+      }
+    });
     return vms.get(who, id);
+  }
+
+  /** A guest that runs has to have it unmounted. AppErrors: `not_found`, `guest_not_responding`. */
+  removeShare(who: Principal, ref: string, tag: string): Promise<Vm> {
+    return this.#detach(who, ref, shareDevice(tag), (vm) => void this.#deps.shares.require(vm.id, tag));
+  }
+
+  #recordShares(vmId: string, change: () => void): void {
+    const { store, events } = this.#deps;
+    store.transaction(() => {
+      change();
+      store.vms.touch(vmId, Date.now());
+      const { tenant } = this.#row(vmId);
+      events.append({ type: 'vm.updated', tenant, resource: { type: 'vm', id: vmId } });
+    });
   }
 
   /** Changes what a network card may do, also while the VM runs. */

@@ -32,7 +32,14 @@ export class Shares {
 
   /** Part of the running transaction. AppError `not_found`. */
   remove(vmId: string, tag: string): void {
-    if (this.#store.shares.remove(vmId, tag)) return;
+    this.require(vmId, tag);
+    this.#store.shares.remove(vmId, tag);
+  }
+
+  /** AppError `not_found`. */
+  require(vmId: string, tag: string): ShareRow {
+    const found = this.#store.shares.ofVms([vmId]).find((row) => row.tag === tag);
+    if (found !== undefined) return found;
     throw new AppError('not_found', `the VM has no share ${JSON.stringify(tag.slice(0, 40))}`, {
       field: 'tag',
     });
@@ -40,12 +47,15 @@ export class Shares {
 
   /** For a run: as they are allowed now, which may be no longer what they were. AppErrors as `add`. */
   configs(vmId: string): ShareConfig[] {
-    return this.#store.shares.ofVms([vmId]).map((row) => {
-      const folder = this.#hostPaths.check(row.path, `shares.${row.tag}.path`);
-      const { tag, read_only, set_id, uid_map, gid_map } = row;
-      const [uidMap, gidMap] = [rangesOf(uid_map), rangesOf(gid_map)];
-      return { tag, folder, readOnly: read_only === 1, uidMap, gidMap, setId: set_id === 1 };
-    });
+    return this.#store.shares.ofVms([vmId]).map((row) => this.config(row));
+  }
+
+  /** One of them. */
+  config(row: ShareRow): ShareConfig {
+    const folder = this.#hostPaths.check(row.path, `shares.${row.tag}.path`);
+    const { tag, read_only, set_id, uid_map, gid_map } = row;
+    const [uidMap, gidMap] = [rangesOf(uid_map), rangesOf(gid_map)];
+    return { tag, folder, readOnly: read_only === 1, uidMap, gidMap, setId: set_id === 1 };
   }
 }
 

@@ -2,7 +2,7 @@
 import { isUtf8 } from 'node:buffer';
 import { AppError } from '../../contracts/errors.ts';
 import type { Watch } from '../../contracts/api/index.ts';
-import type { MachineConfig } from '../../contracts/machine.ts';
+import { type MachineConfig, shareDevice } from '../../contracts/machine.ts';
 import type { MachineWorkerData, TraceRecord } from '../../contracts/ports.ts';
 import type { DiskRow, Store, VmRow } from '../../db/index.ts';
 import { parseLine } from '../../uml/channels.ts';
@@ -27,6 +27,8 @@ import type { PluggedNics } from './plugged-nics.ts';
 import type { ProcFiles } from './proc-files.ts';
 import type { Shares } from './shares.ts';
 import { traceKinds, type Watches, watchOf } from './watches.ts';
+
+const SHARE_PREFIX = shareDevice('');
 
 export interface SupervisorDeps {
   readonly store: Store;
@@ -198,9 +200,17 @@ export class Supervisor implements InstanceHost {
     this.#deps.store.transaction(() => {
       const vm = this.#row(vmId);
       if (device.startsWith('ubd')) this.#deps.disks.detach(vm, device);
+      else if (device.startsWith(SHARE_PREFIX)) this.#removeShare(vm, device.slice(SHARE_PREFIX.length));
       else this.removeNic(vm, device);
     });
     this.#deps.plugged.unplug(vmId, device);
+  }
+
+  #removeShare(vm: VmRow, tag: string): void {
+    const { store, events, shares } = this.#deps;
+    shares.remove(vm.id, tag);
+    store.vms.touch(vm.id, Date.now());
+    events.append({ type: 'vm.updated', tenant: vm.tenant, resource: { type: 'vm', id: vm.id } });
   }
 
   /** Removes a network card from a VM's configuration. `not_found`. */

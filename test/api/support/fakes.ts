@@ -216,6 +216,7 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
         reply();
         break;
       case 'proc-files':
+      case 'attach-share':
         reply();
         break;
       default:

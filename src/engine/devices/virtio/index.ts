@@ -70,7 +70,7 @@ export interface VirtioOptions {
   readonly shares: readonly P9Options[];
 }
 
-/** A machine's devices; disks and network cards come and go while it runs. */
+/** A machine's devices; disks, network cards and shares come and go while it runs. */
 export interface VirtioDevices {
   readonly disks: readonly VirtioInstance<BlockHandle>[];
   readonly nics: readonly VirtioInstance<NetHandle>[];
@@ -81,7 +81,8 @@ export interface VirtioDevices {
   /** RangeError when no slot is free. */
   plugDisk(options: BlockOptions): VirtioInstance<BlockHandle>;
   plugNic(options: NetOptions): VirtioInstance<NetHandle>;
-  /** Takes the disk or network card out of its slot, and closes it. Resolves when it no longer touches guest memory. */
+  plugShare(options: P9Options): VirtioInstance<{ readonly counters: P9Counters }>;
+  /** Takes the disk, network card or share out of its slot, and closes it. Resolves when it no longer touches guest memory. */
   unplug(slot: number): Promise<void>;
   /** Resolves when no request of before a reset touches guest memory: wait for it before loading a kernel. */
   settled(): Promise<void>;
@@ -111,12 +112,24 @@ export function createVirtioDevices(board: Board, bus: PciBus, options: VirtioOp
   const plugNic = (nic: NetOptions): VirtioInstance<NetHandle> =>
     keep(nics, plugVirtioDevice(board, bus, net, nic));
   const unplug = async (slot: number): Promise<void> => {
-    const disk = drop(disks, slot);
+    const waited = [drop(disks, slot), drop(shares, slot)];
     drop(nics, slot);
     bus.unplug(slot);
-    await disk?.settled();
+    for (const device of waited) await device?.settled();
   };
-  return { disks, nics, console, rng: entropy, balloon: pages, shares, plugDisk, plugNic, unplug, settled };
+  return {
+    disks,
+    nics,
+    console,
+    rng: entropy,
+    balloon: pages,
+    shares,
+    plugDisk,
+    plugNic,
+    plugShare: (share) => keep(shares, plugVirtioDevice(board, bus, p9, share)),
+    unplug,
+    settled,
+  };
 }
 
 function keep<Instance>(list: Instance[], instance: Instance): Instance {
