@@ -1,5 +1,4 @@
 /** Every spoof that a protected port knows, sent by a real guest's kernel through its network card; none gets out, each is counted. */
-import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -9,8 +8,8 @@ import { plugIn } from '../../src/switchd/testing/fake-guest.ts';
 import { mac, OTHER, OWN, OWN_6, SPOOFS, VICTIM_6 } from '../../src/switchd/testing/spoofs.ts';
 import { MachineHost } from '../../src/vmm/machine-host.ts';
 import { debianKernel, initrdWith } from '../support/debian-kernel.ts';
+import { staticProgram } from '../support/static-program.ts';
 import { scratchFolder } from '../support/storage.ts';
-import { requireTool, skipTest } from '../support/tools.ts';
 
 const TIMEOUT_MS = 300_000;
 
@@ -42,21 +41,11 @@ int main(int argc, char **argv)
 }
 `;
 
-function sender(folder: string): Buffer {
-  const gcc = requireTool('gcc', 'build-essential');
-  const [source, program] = [join(folder, 'sender.c'), join(folder, 'sender')];
-  fs.writeFileSync(source, SENDER);
-  const { status, stderr } = spawnSync(gcc, ['-static', '-O1', '-o', program, source], { encoding: 'utf8' });
-  if (status !== 0)
-    skipTest(`gcc makes no static program (Debian package build-essential): ${stderr.slice(0, 200)}`);
-  return fs.readFileSync(program);
-}
-
 test('a guest sends every spoof, and nothing of it gets out', { timeout: TIMEOUT_MS }, async () => {
   const debian = await debianKernel('bookworm');
   const folder = scratchFolder();
   const programs = {
-    'bin/sender': sender(folder),
+    'bin/sender': staticProgram(folder, 'sender', SENDER),
     frames: Buffer.from(SPOOFS.map(([, , frame]) => `${Buffer.from(frame).toString('hex')}\n`).join('')),
   };
   const handle = await startSwitch({

@@ -399,3 +399,88 @@ describe('control queue', () => {
     expect(instance.transport.faults).toBe(0);
   });
 });
+
+describe('several pairs of queues', () => {
+  const MQ = 22;
+  const CONTROL_QUEUE = 8;
+  /** IPv4 from one to another, both told by their last bytes, UDP ports too. */
+  const packet = (from: number, to: number): Uint8Array => {
+    const bytes = frame(64);
+    bytes.set([8, 0, 0x45, 0, 0, 50, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, from, 10, 0, 0, to], 12);
+    bytes.set([1, from, 1, to], 34);
+    return bytes;
+  };
+
+  function several() {
+    const nic = setup({ features: [...CTRL, MRG_RXBUF, MQ] });
+    const { driver, board } = nic;
+    const queue = (index: number) => driver.queues[index];
+    for (let pair = 0; pair < 4; pair++) {
+      for (let i = 0; i < 8; i++) queue(2 * pair).add([driver.writable(1600)]);
+      queue(2 * pair).notify();
+    }
+    const setPairs = (pairs: number, command = 0): number => {
+      const ack = driver.writable(1);
+      board.bytes[ack.gpa] = 0xff;
+      const bytes = Uint8Array.of(4, command, pairs & 255, pairs >> 8);
+      queue(CONTROL_QUEUE).submit([driver.readable(bytes), ack]);
+      return board.bytes[ack.gpa];
+    };
+    const send = (pair: number, sent: Uint8Array): void => {
+      const bytes = new Uint8Array([...new Uint8Array(HEADER_BYTES), ...sent]);
+      queue(2 * pair + 1).submit([driver.readable(bytes)]);
+    };
+    /** The pair by which a frame arrives. */
+    const arrivesBy = (received: Uint8Array): number => {
+      nic.port.deliver(received);
+      return [0, 1, 2, 3].find((pair) => queue(2 * pair).takeUsed().length === 1) ?? -1;
+    };
+    return { ...nic, setPairs, send, arrivesBy };
+  }
+
+  test('an answer comes by the pair that the question went by', () => {
+    const nic = several();
+    expect(nic.setPairs(3)).toBe(0);
+    nic.send(1, packet(15, 1));
+    nic.send(2, packet(15, 7));
+    expect(nic.port.sent).toHaveLength(2);
+    expect(nic.arrivesBy(packet(1, 15))).toBe(1);
+    expect(nic.arrivesBy(packet(7, 15))).toBe(2);
+    nic.send(0, packet(15, 7));
+    expect(nic.arrivesBy(packet(7, 15))).toBe(0);
+    expect(nic.arrivesBy(frame(60))).toBe(0);
+  });
+
+  test('the first alone is used until the driver asks, and again when it asks for one', () => {
+    const nic = several();
+    nic.send(1, packet(15, 1));
+    expect(nic.port.sent).toHaveLength(0);
+    expect(nic.arrivesBy(packet(1, 15))).toBe(0);
+    // What was there before is sent then.
+    expect(nic.setPairs(4)).toBe(0);
+    expect(nic.port.sent).toHaveLength(1);
+    expect(nic.arrivesBy(packet(1, 15))).toBe(1);
+    expect(nic.setPairs(1)).toBe(0);
+    expect(nic.arrivesBy(packet(1, 15))).toBe(0);
+  });
+
+  test('a frame of each pair waits for room in the port, and nothing is lost', () => {
+    const nic = several();
+    nic.setPairs(2);
+    nic.port.hasRoom = false;
+    for (const pair of [0, 1]) for (const to of [1, 2]) nic.send(pair, packet(15, to));
+    expect(nic.port.sent).toHaveLength(0);
+    nic.port.makeRoom();
+    expect(nic.port.sent).toHaveLength(4);
+  });
+
+  test('other numbers are refused, and all of it where it was not negotiated', () => {
+    const nic = several();
+    for (const pairs of [0, 5, 0x8000]) expect(nic.setPairs(pairs)).toBe(1);
+    expect(nic.setPairs(2, 1)).toBe(1);
+    const plain = setup({ features: [...CTRL, MRG_RXBUF] });
+    const ack = plain.driver.writable(1);
+    plain.ctrl.submit([plain.driver.readable(Uint8Array.of(4, 0, 1, 0)), ack]);
+    expect(plain.board.bytes[ack.gpa]).toBe(1);
+  });
+});

@@ -1,6 +1,6 @@
 /**
- * Network device (virtio 1.2, 5.1) over a NicPort: mergeable receive buffers, a control queue, and in both directions
- * checksums left open and TCP segments of up to 64 KiB. What one of two guests cannot finish, the port finishes.
+ * Network device (virtio 1.2, 5.1) over a NicPort: mergeable receive buffers, several pairs of queues, a control
+ * queue, and in both directions checksums left open and TCP segments of up to 64 KiB. What one of two guests cannot finish, the port finishes.
  */
 import type { NicOffloads, NicPort } from '../../backends.ts';
 import type { TimerHandle } from '../../machine/bus.ts';
@@ -8,6 +8,8 @@ import type { Chain } from './chain.ts';
 import { defineVirtioDevice, type VirtioHost, type VirtioModel } from './device.ts';
 import { ReceiveFilter } from './net-filter.ts';
 import { readOffload, writeOffload } from './net-header.ts';
+import { Steering } from './net-steering.ts';
+import type { Virtqueue } from './queue.ts';
 
 const FEATURE = {
   CSUM: 0,
@@ -25,11 +27,17 @@ const FEATURE = {
   STATUS: 16,
   CTRL_VQ: 17,
   CTRL_RX: 18,
+  MQ: 22,
   CTRL_MAC_ADDR: 23,
 } as const;
 const CONFIG = { MAC: 0, STATUS: 6, MAX_QUEUE_PAIRS: 8, MTU: 10, BYTES: 12 } as const;
 const LINK_UP = 1;
-const QUEUE = { RECEIVE: 0, TRANSMIT: 1, CONTROL: 2 } as const;
+/** Pairs of a receive and a transmit queue, of which the driver uses one until it asks for more. */
+const PAIRS = 4;
+const QUEUE_SIZE = 256;
+const CONTROL_QUEUE_SIZE = 64;
+const receiveQueue = (pair: number): number => 2 * pair;
+const transmitQueue = (pair: number): number => 2 * pair + 1;
 /** struct virtio_net_hdr, always with num_buffers since VERSION_1 is negotiated. */
 const HEADER = { NUM_BUFFERS: 10, BYTES: 12 } as const;
 const OFFLOADS = [
@@ -55,6 +63,8 @@ const CONTROL = {
   MAC: 1,
   MAC_TABLE_SET: 0,
   MAC_ADDR_SET: 1,
+  MQ: 4,
+  MQ_VQ_PAIRS_SET: 0,
   GUEST_OFFLOADS: 5,
   GUEST_OFFLOADS_SET: 0,
   OK: 0,
@@ -89,7 +99,7 @@ export interface NetHandle {
 
 class NetModel implements VirtioModel, NetHandle {
   readonly features: readonly number[];
-  readonly queueSizes = [256, 256, 64];
+  readonly queueSizes = [...Array<number>(2 * PAIRS).fill(QUEUE_SIZE), CONTROL_QUEUE_SIZE];
   readonly config = new Uint8Array(CONFIG.BYTES);
   readonly counters: NetCounters = {
     rxFrames: 0,
@@ -109,8 +119,9 @@ class NetModel implements VirtioModel, NetHandle {
   readonly #claimed: Chain[] = [];
   /** A frame taken from the port that waits for buffers. */
   #waiting: Uint8Array | undefined;
-  /** A frame taken from the driver that waits for room in the port. */
-  #held: Chain | undefined;
+  /** Frames taken from the driver that wait for room in the port, by pair. */
+  readonly #held: (Chain | undefined)[] = [];
+  readonly #steering = new Steering();
   #burst: TimerHandle | undefined;
   #linkUp = true;
   #closed = false;
@@ -119,16 +130,16 @@ class NetModel implements VirtioModel, NetHandle {
     this.#host = host;
     this.#port = port;
     this.#mac = parseMac(mac);
-    const control = [FEATURE.CTRL_VQ, FEATURE.CTRL_RX, FEATURE.CTRL_MAC_ADDR];
+    const control = [FEATURE.CTRL_VQ, FEATURE.CTRL_RX, FEATURE.CTRL_MAC_ADDR, FEATURE.MQ];
     const optional = mtu === undefined ? [] : [FEATURE.MTU];
     this.features = [FEATURE.MAC, FEATURE.STATUS, FEATURE.MRG_RXBUF, ...OFFLOADS, ...control, ...optional];
     const view = new DataView(this.config.buffer);
-    view.setUint16(CONFIG.MAX_QUEUE_PAIRS, 1, true);
+    view.setUint16(CONFIG.MAX_QUEUE_PAIRS, PAIRS, true);
     view.setUint16(CONFIG.MTU, mtu ?? 0, true);
     view.setUint16(CONFIG.STATUS, LINK_UP, true);
     this.config.set(this.#mac, CONFIG.MAC);
     port.onReadable(() => this.#receive());
-    port.onWritable(() => this.#transmit());
+    port.onWritable(() => this.#transmitAll());
   }
 
   activate(): void {
@@ -147,16 +158,18 @@ class NetModel implements VirtioModel, NetHandle {
   }
 
   notify(queueIndex: number): void {
-    if (queueIndex === QUEUE.RECEIVE) this.#receive();
-    else if (queueIndex === QUEUE.TRANSMIT) this.#transmit();
-    else this.#control();
+    if (queueIndex === this.#controlQueue) this.#control();
+    else if (queueIndex >= 2 * PAIRS) return;
+    else if (queueIndex % 2 === 0) this.#receive();
+    else this.#transmit(queueIndex >> 1);
   }
 
   reset(): undefined {
     this.#burst?.cancel();
     this.#burst = undefined;
-    this.#held = undefined;
+    this.#held.length = 0;
     this.#waiting = undefined;
+    this.#steering.use(1);
     this.#filter.reset();
     this.#accept({ checksum: false, tcp4: false, tcp6: false });
     this.config.set(this.#mac, CONFIG.MAC);
@@ -172,15 +185,24 @@ class NetModel implements VirtioModel, NetHandle {
     this.#port.accept(offloads);
   }
 
+  /** Behind the pairs of queues that the driver knows of (5.1.2). */
+  get #controlQueue(): number {
+    return this.#host.has(FEATURE.MQ) ? 2 * PAIRS : 2;
+  }
+
+  #transmitAll(): void {
+    for (let pair = 0; pair < this.#steering.pairs; pair++) this.#transmit(pair);
+  }
+
   /** Moves frames from the driver to the port while that has room. */
-  #transmit(): void {
-    if (this.#closed || !this.#host.live) return;
-    const queue = this.#host.queue(QUEUE.TRANSMIT);
-    let chain = this.#held ?? queue.pop();
-    this.#held = undefined;
+  #transmit(pair: number): void {
+    if (this.#closed || !this.#host.live || pair >= this.#steering.pairs) return;
+    const queue = this.#host.queue(transmitQueue(pair));
+    let chain = this.#held[pair] ?? queue.pop();
+    this.#held[pair] = undefined;
     for (; chain !== undefined; chain = queue.pop()) {
-      if (!this.#send(chain)) {
-        this.#held = chain;
+      if (!this.#send(chain, pair)) {
+        this.#held[pair] = chain;
         break;
       }
       queue.put(chain, 0);
@@ -189,7 +211,7 @@ class NetModel implements VirtioModel, NetHandle {
   }
 
   /** False: it has to wait. */
-  #send(chain: Chain): boolean {
+  #send(chain: Chain, pair: number): boolean {
     const header = this.#transmitHeader;
     const bytes = chain.readableBytes - HEADER.BYTES;
     const inRange = bytes >= FRAME_BYTES_MIN && bytes <= FRAME_BYTES_MAX;
@@ -201,6 +223,7 @@ class NetModel implements VirtioModel, NetHandle {
     }
     const views = chain.readableViews(HEADER.BYTES);
     if (!this.#port.send(views, offload.checksum, offload.segmentation)) return false;
+    if (views[0] !== undefined) this.#steering.sent(views[0], pair);
     this.counters.txFrames++;
     this.counters.txBytes += bytes;
     return true;
@@ -215,7 +238,6 @@ class NetModel implements VirtioModel, NetHandle {
   /** Moves frames from the port to the driver while both have something. */
   #receive(): void {
     if (this.#closed || !this.#host.live) return;
-    const queue = this.#host.queue(QUEUE.RECEIVE);
     let left = RECEIVE_BURST;
     for (; left > 0; left--) {
       const frame = this.#waiting ?? this.#port.receive();
@@ -227,7 +249,7 @@ class NetModel implements VirtioModel, NetHandle {
         break;
       }
     }
-    queue.publish();
+    for (let pair = 0; pair < this.#steering.pairs; pair++) this.#host.queue(receiveQueue(pair)).publish();
     if (left === 0) this.#continueSoon();
   }
 
@@ -247,11 +269,12 @@ class NetModel implements VirtioModel, NetHandle {
   /** Puts a frame into as many buffers as it takes; false if there are not enough now. */
   #deliver(frame: Uint8Array): boolean {
     const needed = HEADER.BYTES + frame.length;
-    const room = this.#claim(needed);
+    const queue = this.#host.queue(receiveQueue(this.#steering.pairFor(frame)));
+    const room = this.#claim(queue, needed);
     if (room < needed) {
       // One buffer that is too small stays too small; several may be joined by another.
       const hopeless = !this.#host.has(FEATURE.MRG_RXBUF) && this.#claimed.length > 0;
-      for (const chain of this.#claimed) this.#host.queue(QUEUE.RECEIVE).unpop(chain);
+      for (const chain of this.#claimed) queue.unpop(chain);
       if (hopeless) this.counters.rxDropped++;
       return hopeless;
     }
@@ -259,15 +282,14 @@ class NetModel implements VirtioModel, NetHandle {
       this.#host.fail('receive buffer shorter than the header');
       return true;
     }
-    this.#fill(frame);
+    this.#fill(queue, frame);
     this.counters.rxFrames++;
     this.counters.rxBytes += frame.length;
     return true;
   }
 
   /** Claims buffers until they hold `needed` bytes, or one if they cannot be merged. Returns their room. */
-  #claim(needed: number): number {
-    const queue = this.#host.queue(QUEUE.RECEIVE);
+  #claim(queue: Virtqueue, needed: number): number {
     const limit = this.#host.has(FEATURE.MRG_RXBUF) ? queue.size : 1;
     let room = 0;
     this.#claimed.length = 0;
@@ -280,8 +302,7 @@ class NetModel implements VirtioModel, NetHandle {
     return room;
   }
 
-  #fill(frame: Uint8Array): void {
-    const queue = this.#host.queue(QUEUE.RECEIVE);
+  #fill(queue: Virtqueue, frame: Uint8Array): void {
     writeOffload(this.#receiveHeader, this.#port, this.#host.has(FEATURE.GUEST_ECN));
     this.#receiveHeader[HEADER.NUM_BUFFERS] = this.#claimed.length & 0xff;
     this.#receiveHeader[HEADER.NUM_BUFFERS + 1] = this.#claimed.length >> 8;
@@ -298,7 +319,7 @@ class NetModel implements VirtioModel, NetHandle {
   }
 
   #control(): void {
-    const queue = this.#host.queue(QUEUE.CONTROL);
+    const queue = this.#host.queue(this.#controlQueue);
     for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
       const request = new Uint8Array(Math.min(chain.readableBytes, CONTROL_BYTES_MAX));
       chain.read(0, request);
@@ -317,10 +338,21 @@ class NetModel implements VirtioModel, NetHandle {
       return true;
     }
     if (kind === CONTROL.GUEST_OFFLOADS) return this.#setOffloads(command, body);
+    if (kind === CONTROL.MQ) return this.#setPairs(command, body);
     if (kind !== CONTROL.MAC) return false;
     if (command === CONTROL.MAC_TABLE_SET) return this.#filter.setTables(body);
     if (command !== CONTROL.MAC_ADDR_SET || body.length < 6) return false;
     this.config.set(body.subarray(0, 6), CONFIG.MAC);
+    return true;
+  }
+
+  /** 5.1.6.5.5. What a pair that is no longer used has left waits until it is again. */
+  #setPairs(command: number, body: Uint8Array): boolean {
+    const pairs = body[0] | (body[1] << 8);
+    const isKnown = this.#host.has(FEATURE.MQ) && command === CONTROL.MQ_VQ_PAIRS_SET && body.length >= 2;
+    if (!isKnown || pairs < 1 || pairs > PAIRS) return false;
+    this.#steering.use(pairs);
+    this.#transmitAll();
     return true;
   }
 
