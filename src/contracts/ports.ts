@@ -33,6 +33,8 @@ export interface LayerOnTop {
 
 /** What is done to the layers of a machine's disks while its guest runs. */
 export type LayerRequest =
+  /** Answered when what these disks have been given is durable: then a snapshot has little left to write. */
+  | { readonly type: 'flush-layers'; readonly devices: readonly string[] }
   /** Puts layers over disks, all at one moment. Answered with LayersFrozen. */
   | { readonly type: 'freeze-layers'; readonly layers: readonly LayerOnTop[] }
   /** Answered when what has been frozen of these disks is durable. */

@@ -12,6 +12,8 @@ export function changeLayers(
   report: (done: number, total: number) => void,
 ): unknown {
   switch (request.type) {
+    case 'flush-layers':
+      return Promise.all(request.devices.map(async (device) => await diskOf(device).layers.flush()));
     case 'freeze-layers':
       return freeze(diskOf, request.layers);
     case 'seal-layers':

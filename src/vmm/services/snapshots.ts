@@ -71,6 +71,7 @@ export class Snapshots {
     const id = newId('snap');
     const name = body.name ?? madeUpName();
     const instance = supervisor.get(vmId);
+    if (instance.hasMachine) await this.#flush(vmId, instance.machine());
     const { tops, takenAt, link } = await instance.exclusive(async () => {
       const tops = this.#planTops(vmId);
       if (!instance.hasMachine) await merges.release(vmId);
@@ -195,6 +196,16 @@ export class Snapshots {
       taken_at: now,
       created_at: now,
     };
+  }
+
+  /**
+   * Writes out what the disks have been given, before anybody waits for it: the file system would otherwise do that when the new
+   * layers are made durable, and the guest's flushes would wait for it behind the moment.
+   */
+  async #flush(vmId: string, link: MachineLink): Promise<void> {
+    const devices = this.#deps.store.disks.ofVm(vmId).map((disk) => disk.device ?? '');
+    // What cannot be written is told by the seal.
+    await link.longRequest({ type: 'flush-layers', devices }).catch(() => undefined);
   }
 
   /** The moment itself; when it was. A machine that could not do it goes on as before. */
