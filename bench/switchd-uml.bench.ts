@@ -1,5 +1,6 @@
 /**
- * Frames per second through uml_switch's protocol, two clients and one sender, for each switch that is installed.
+ * Frames per second through uml_switch's protocol, two clients and one sender, for each switch that is installed. The sender's socket
+ * blocks while the switch's is full, which is all that paces it.
  * Run with `node bench/switchd-uml.bench.ts`; needs gcc.
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
@@ -10,6 +11,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { findTool } from '../src/images/tools.ts';
+import { median } from './figures.ts';
 
 const SECONDS = 2;
 const RUNS = 3;
@@ -46,7 +48,9 @@ async function start({ command, control, name }: Contestant): Promise<ChildProce
 }
 
 interface Result {
+  /** That the receiver got. */
   readonly framesPerSecond: number;
+  /** Of those that were sent, 0 to 1. */
   readonly lost: number;
 }
 
@@ -56,7 +60,22 @@ function measure(client: string, control: string, bytes: number): Result {
   });
   if (status !== 0) throw new Error(stderr);
   const [sent = 0, received = 0, seconds = 0] = stdout.split(' ').map(Number);
-  return { framesPerSecond: received / seconds, lost: sent - received };
+  return { framesPerSecond: received / seconds, lost: (sent - received) / sent };
+}
+
+/** Medians of runs that take turns, after one for each that does not count. */
+function measureAll(client: string, running: readonly Contestant[], bytes: number): Result[] {
+  const results = running.map((): Result[] => []);
+  for (let run = 0; run <= RUNS; run++) {
+    for (const [index, { control }] of running.entries()) {
+      const result = measure(client, control, bytes);
+      if (run > 0) results[index]!.push(result);
+    }
+  }
+  return results.map((all) => ({
+    framesPerSecond: median(all.map(({ framesPerSecond }) => framesPerSecond)),
+    lost: median(all.map(({ lost }) => lost)),
+  }));
 }
 
 async function main(): Promise<void> {
@@ -67,13 +86,17 @@ async function main(): Promise<void> {
   }
   const running = contestants();
   const children = await Promise.all(running.map(start));
-  for (const bytes of [64, 1514]) {
-    for (let run = 0; run < RUNS; run++) {
-      for (const { name, control } of running) {
-        const { framesPerSecond, lost } = measure(client, control, bytes);
-        console.log(`${name}, ${bytes} B: ${Math.round(framesPerSecond)} frames/s, ${lost} lost`);
-      }
-    }
+  console.log('| frames/s | 64 B | to uml_switch | lost | 1514 B | to uml_switch | lost |');
+  console.log('|---|---:|---:|---:|---:|---:|---:|');
+  const figures = [64, 1514].map((bytes) => measureAll(client, running, bytes));
+  for (const [index, { name }] of running.entries()) {
+    const cells = figures.flatMap((results) => {
+      const { framesPerSecond, lost } = results[index]!;
+      const peer = results[running.findIndex((other) => other.name === 'uml_switch')];
+      const ratio = peer === undefined ? '–' : (framesPerSecond / peer.framesPerSecond).toFixed(2);
+      return [Math.round(framesPerSecond), ratio, `${(100 * lost).toFixed(2)} %`];
+    });
+    console.log(`| ${[name, ...cells].join(' | ')} |`);
   }
   for (const child of children) {
     child.kill('SIGTERM');

@@ -114,6 +114,19 @@ test('the switch gets a network for the card while the VM runs, with its rules, 
   expect((await api.vm('web')).nics).toEqual([attached.body.nics[1]]);
 });
 
+test('a VM made after another one has its transports, and a MAC address of its own', async () => {
+  const api = await startHarness();
+  const transport = { kind: 'mcast', group: '239.192.168.9', port: 1102, ttl: 1 } as const;
+  const limits = { tx: { packets_per_second: 10 } };
+  const was = (await api.runVm('web', { nics: [{ transport, limits }, {}] })).nics;
+  await api.operate('/v1/vms/web/backups', { name: 'b' });
+  await api.operate('/v1/backups/b/restore', { name: 'again' });
+  const now = (await api.vm('again')).nics;
+  expect(now[0]).toMatchObject({ device: 'eth0', network: null, transport, limits, addresses: [] });
+  expect(now[1]).toMatchObject({ device: 'eth1', network: 'default' });
+  expect(now[0]!.mac).not.toBe(was[0]!.mac);
+});
+
 test('VMs talk through a real uml_switch, which may come late and come back', TIMEOUT, async () => {
   const command = requireTool('uml_switch', 'uml-utilities');
   const socket = path.join(tempDir(), 'ctl');

@@ -3,7 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import type { ConsoleSession } from '../support/console-session.ts';
 import { useImageDaemon } from '../support/e2e-daemon.ts';
 
@@ -19,7 +19,8 @@ let guest: ConsoleSession;
 const daemon = useImageDaemon({
   options: ['--nat-allow', 'host'],
   async prepare({ client }) {
-    await client.createNetwork({ name: 'out', subnet: '10.11.0.0/24', uplink: { kind: 'nat' } });
+    const ipv6 = { prefix: 'fd00:11::/64' };
+    await client.createNetwork({ name: 'out', subnet: '10.11.0.0/24', uplink: { kind: 'nat' }, ipv6 });
     await client.createVm({ name: 'web', memory_bytes: 128 << 20, nics: [{ network: 'out' }] });
     guest = await daemon.boot('web');
     await guest.check(HAS_ADDRESS);
@@ -58,6 +59,26 @@ test('a guest fetches from and sends to a server of the host, and every byte is 
   expect(await guest.check('wget -T 20 -q -O /dev/null http://192.168.77.1/ 2>&1 || echo refused')).toContain(
     'refused',
   );
+});
+
+test('a guest that knows nothing has IPv6 by router advertisements, and goes out by it', {
+  timeout: 5 * MINUTE_MS,
+}, async () => {
+  const server6 = createServer((_request, response) => response.end('by IPv6')).listen(0, '::1');
+  await once(server6, 'listening');
+  onTestFinished(() => void server6.close());
+  await guest.check('until ip -6 route show default | grep -q "via fe80"; do usleep 200000; done');
+  await guest.check(
+    'until ip -6 addr show dev eth0 | grep -v tentative | grep -q fd00:11::; do usleep 200000; done',
+  );
+  const { port } = server6.address() as AddressInfo;
+  // The gateway's address is the host's loopback.
+  expect(await guest.check(`wget -q -O - 'http://[fd00:11::1]:${port}/'`)).toBe('by IPv6');
+  expect(await guest.check('ping6 -c 1 fd00:11::1')).toContain('1 packets received');
+  // One of nowhere is told at once: the way leads out.
+  expect(
+    await guest.check('wget -T 20 -q -O /dev/null "http://[fd00:99::1]/" 2>&1 || echo refused'),
+  ).toContain('refused');
 });
 
 test('a port of the host leads to the guest, also after the daemon was killed', {
