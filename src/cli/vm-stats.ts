@@ -13,7 +13,10 @@ export function formatStats(stats: VmStats): string {
   }
   for (const nic of stats.nics) {
     const received = `${nic.rx_frames} frames in (${formatBytes(nic.rx_bytes)})`;
-    fields.push([nic.device, `${received}, ${nic.tx_frames} out (${formatBytes(nic.tx_bytes)})`]);
+    const dropped = Object.entries(nic.drops).filter(([, count]) => count > 0);
+    const sent = `${nic.tx_frames} out (${formatBytes(nic.tx_bytes)})`;
+    const parts = [received, sent, ...dropped.map(([cause, count]) => `${cause} ${count}`)];
+    fields.push([nic.device, parts.join(', ')]);
   }
   return formatFields(fields);
 }

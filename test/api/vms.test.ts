@@ -217,6 +217,8 @@ describe('VMs', () => {
     await api.runVm('web-1');
     const stats = await api.get('/v1/vms/web-1/stats').expect(200);
     expect(stats.body).toMatchObject({ instructions: 42, cpu_seconds: 1 });
+    const drops = { macSpoof: 2, queueFull: 0, beforeSwitch: 1 };
+    expect(stats.body.nics).toMatchObject([{ device: 'eth0', rx_bytes: 60, tx_frames: 2, drops }]);
   });
 });
 

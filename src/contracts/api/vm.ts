@@ -172,6 +172,10 @@ export const VmStats = z.object({
       rx_bytes: z.number(),
       tx_frames: z.number(),
       tx_bytes: z.number(),
+      drops: z.record(z.string(), z.number()).meta({
+        description:
+          'Frames that its port of the switch has dropped, by cause; queueFull: to the VM, which did not keep up',
+      }),
     }),
   ),
 });

@@ -7,6 +7,7 @@ import type { EventLog } from '../events.ts';
 import { type Log, type NatPolicyOptions, type NetworkSwitch, portIdOf } from '../ports.ts';
 import { switchNetworkOf, transportOf } from './nic-row.ts';
 import { groupsOf, portSettings } from './port-settings.ts';
+import type { DropCounts } from './vm-view.ts';
 
 export interface PluggedNicDeps {
   readonly store: Store;
@@ -141,6 +142,17 @@ export class PluggedNics {
   async transportState(vmId: string, device: string): Promise<UplinkState | undefined> {
     const nic = this.#plugged.get(vmId)?.get(device);
     return nic && (await this.#deps.fabric.uplink(nic.networkId));
+  }
+
+  /** Frames that the ports of a VM's cards have dropped, by card and by cause. */
+  async drops(vmId: string): Promise<Map<string, DropCounts>> {
+    const counts = new Map<string, DropCounts>();
+    for (const [device, { networkId }] of this.#plugged.get(vmId) ?? []) {
+      const ports = await this.#deps.fabric.ports(networkId);
+      const port = ports.find(({ id }) => id === portIdOf(vmId, device));
+      if (port !== undefined) counts.set(device, { ...port.drops, beforeSwitch: port.droppedBeforeSwitch });
+    }
+    return counts;
   }
 
   #attach(vm: Pick<VmRow, 'id' | 'name'>, nic: NicRow, portId: string): Promise<PluggedNic['attachment']> {

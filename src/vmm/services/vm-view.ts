@@ -41,7 +41,10 @@ export function vmView(
   };
 }
 
-export function statsView(stats: MachineStats): VmStats {
+export type DropCounts = Readonly<Record<string, number>>;
+
+/** `drops`: by network card, and cause. */
+export function statsView(stats: MachineStats, drops: ReadonlyMap<string, DropCounts>): VmStats {
   return {
     instructions: stats.instructions,
     wall_seconds: stats.wallSeconds,
@@ -74,6 +77,7 @@ export function statsView(stats: MachineStats): VmStats {
       rx_bytes: nic.rxBytes,
       tx_frames: nic.txFrames,
       tx_bytes: nic.txBytes,
+      drops: { ...drops.get(nic.device) },
     })),
   };
 }

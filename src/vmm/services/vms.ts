@@ -351,10 +351,10 @@ export class Vms {
   }
 
   async stats(who: Principal, ref: string): Promise<VmStats> {
-    const { instance } = this.#withMachine(who, ref);
+    const { vm, instance } = this.#withMachine(who, ref);
     // INVARIANT: the machine answers a `stats` request with MachineStats.
     const stats = (await instance.request({ type: 'stats' })) as MachineStats;
-    return statsView(stats);
+    return statsView(stats, await this.#deps.plugged.drops(vm.id));
   }
 
   requireHalted(vm: VmRow, field: string): void {

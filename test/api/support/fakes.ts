@@ -105,6 +105,11 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
     this.say(error);
   }
 
+  #nicCounters(): object[] {
+    const frames = { rxFrames: 1, rxBytes: 60, txFrames: 2, txBytes: 120 };
+    return this.data.config.nics.map(({ device }) => ({ device, ...frames }));
+  }
+
   /** As a bug in the machine's thread. */
   crash(message: string): void {
     this.#ended = true;
@@ -185,7 +190,7 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
         });
         break;
       case 'stats':
-        reply({ instructions: 42, wallSeconds: 2, cpuSeconds: 1, disks: [], nics: [] });
+        reply({ instructions: 42, wallSeconds: 2, cpuSeconds: 1, disks: [], nics: this.#nicCounters() });
         break;
       case 'proc':
         if (request.file === 'uptime') reply(Buffer.from('17.65 16.31\n'));
