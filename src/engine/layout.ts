@@ -265,8 +265,9 @@ export const BLOCK = {
   PAGE_NEXT: 20,
   /** u32: executions left before the JIT looks at it */
   HEAT: 24,
-  /** u32: 0 = valid, 1 = invalidated */
+  /** u16: 0 = valid, 1 = invalidated; u16: micro-ops */
   DEAD: 28,
+  UOPS: 30,
   /** u32: RAM page number of the second page, NO_PAGE if the code lies within one page */
   PAGE2: 32,
   /** u32: next header in the second page's list, 0 = end */

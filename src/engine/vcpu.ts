@@ -224,6 +224,7 @@ class Vcpu implements Cpu {
   }
 
   #runSlice(instructions: number): number {
+    this.#makeRoom();
     this.#jit.collect();
     this.#interrupted = false;
     const limit = this.#u64(STATE.ICOUNT) + BigInt(Math.max(1, Math.floor(instructions)));
@@ -256,6 +257,7 @@ class Vcpu implements Cpu {
 
   /** The block at RIP has just become hot. */
   #noteHot(): void {
+    this.#makeRoom();
     const uop = this.#core.findBlock();
     if (uop === 0) return;
     const [cr0, cr3, efer] = [STATE.CR0, STATE.CR3, STATE.EFER].map((register) => this.#u64(register));
@@ -269,8 +271,20 @@ class Vcpu implements Cpu {
 
   #flushBlocks(): void {
     this.#core.flushBlocks();
-    this.#decoder.clear();
+    this.#decoder.arena.clear();
     this.#jit.clear();
+  }
+
+  /** Whoever is about to decode or to compile has room for it; some blocks and regions may have gone. */
+  #makeRoom(): void {
+    if (!this.#decoder.full) return;
+    this.#decoder.arena.advance(
+      (range) => this.#jit.regionsIn(range),
+      (range) => {
+        this.#jit.forget(range);
+        this.#core.forgetBlocks(range.start, range.end);
+      },
+    );
   }
 
   /** Decodes the block at RIP; false on a triple fault. */
@@ -278,7 +292,7 @@ class Vcpu implements Cpu {
     const linear = this.#linearRip();
     try {
       const ramOffset = this.#fetchPage(linear);
-      if (this.#decoder.full) this.#flushBlocks();
+      this.#makeRoom();
       const header = this.#decoder.decode(ramOffset, linear, this.#u32(STATE.MODE), (page) =>
         this.#fetchPage(page),
       );

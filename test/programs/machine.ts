@@ -1,12 +1,15 @@
 /** A vCPU with RAM that runs generated programs, and shows its whole state. */
 import { CPU, memoryMap, STATE } from '../../src/engine/layout.ts';
 import type { Cpu, CpuHooks } from '../../src/engine/cpu.ts';
-import { type CpuOptions, createCpu } from '../../src/engine/vcpu.ts';
+import { createCpu } from '../../src/engine/vcpu.ts';
 import { GDT_LIMIT, IDT_LIMIT, RETURN, SYSCALL_ENTRY, writeKernel } from './kernel.ts';
 import { HIGH_HALF, KERNEL_DATA, PLACE, PML4, PTE, RAM_BYTES, SELECTOR, VECTOR } from './places.ts';
+import type { ProgramOptions } from './settings.ts';
 import { KINDS, type Program } from './program.ts';
 
 const ARENA_BYTES = 4 << 20;
+/** Of linear memory: what the core asks for. */
+const PAGES_MIN = 64;
 const TSS_LIMIT = 0x67;
 const FLAGS = 0x202n;
 /** Kernel's code and what SYSRET makes the user's (AMD APM volume 2, 6.1.1). */
@@ -42,9 +45,9 @@ export class ProgramMachine {
   readonly #compared: readonly Buffer[];
   #before = 0;
 
-  constructor(options: CpuOptions) {
-    const map = memoryMap(RAM_BYTES, ARENA_BYTES);
-    const pages = Math.ceil(map.end / 65536);
+  constructor(options: ProgramOptions) {
+    const map = memoryMap(RAM_BYTES, options.arenaBytes ?? ARENA_BYTES);
+    const pages = Math.max(PAGES_MIN, Math.ceil(map.end / 65536));
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     this.ram = Buffer.from(memory.buffer as unknown as ArrayBuffer, map.ram, RAM_BYTES);
     this.state = new DataView(memory.buffer, CPU, STATE.SIZE);

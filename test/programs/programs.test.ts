@@ -19,6 +19,8 @@ const COUNTS: Readonly<Record<string, number>> = {
   compiler: 250,
   'compiler, small TLB': 100,
   'compiler, room for a few regions': 50,
+  'compiler, room for few micro-ops': 60,
+  'interpreter, room for few micro-ops': 20,
   'compiler, where warm': 200,
   default: 30,
 };

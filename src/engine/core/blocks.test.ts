@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { BLOCK, JUMP_CACHE } from '../layout.ts';
+import { BLOCK, JUMP_CACHE, UOP } from '../layout.ts';
 import { CoreHarness, EXIT, PTE, STATE } from './core-harness.ts';
 
 let h: CoreHarness;
@@ -29,6 +29,32 @@ function find(rip: bigint): number {
 }
 
 const bitmap = (page: number): bigint => h.view.getBigUint64(h.map.codeBitmap + page * 8, true);
+
+describe('forgetting a range of headers', () => {
+  it('forgets those blocks and the links to them, and no other', () => {
+    const [first, second, other] = [block(0x10010, 20), block(0x10100, 20), block(0x20000, 20)];
+    for (const rip of [0x10010n, 0x10100n, 0x20000n]) expect(find(rip)).not.toBe(0);
+    for (const [from, to] of [
+      [first, second],
+      [second, first],
+    ] as const) {
+      h.view.setUint16(from - BLOCK.SIZE + BLOCK.UOPS, 1, true);
+      h.view.setUint32(from + UOP.LINK, to, true);
+    }
+    h.core.forgetBlocks(second - BLOCK.SIZE, second + UOP.SIZE);
+    expect([find(0x10010n), find(0x10100n), find(0x20000n)]).toEqual([first, 0, other]);
+    expect(h.view.getUint32(first + UOP.LINK, true)).toBe(0);
+    expect(bitmap(0x10)).toBe(1n);
+  });
+
+  it('forgets what runs on into another page there too', () => {
+    const crossing = block(0x10ff0, 32, 0x20);
+    expect(bitmap(0x20)).toBe(1n);
+    h.core.forgetBlocks(crossing - BLOCK.SIZE, crossing);
+    expect([bitmap(0x10), bitmap(0x20)]).toEqual([0n, 0n]);
+    expect(h.core.invalidateRange(0x20000, 64)).toBe(0);
+  });
+});
 
 describe('lookup', () => {
   it('asks for decoding, then finds the block through hash and jump cache', () => {
@@ -106,7 +132,7 @@ describe('stores to code', () => {
     h.core.slowWrite(0x10049n, 1, 0);
     expect(h.get32(STATE.CODE_WRITTEN)).toBe(1);
     expect(h.view.getUint16(first, true)).toBe(0);
-    expect(h.view.getUint32(first - BLOCK.SIZE + BLOCK.DEAD, true)).toBe(1);
+    expect(h.view.getUint16(first - BLOCK.SIZE + BLOCK.DEAD, true)).toBe(1);
     expect(find(0x10040n)).toBe(0);
     expect(find(0x100c0n)).toBe(second);
     expect(bitmap(0x10)).toBe(8n);

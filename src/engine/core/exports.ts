@@ -101,7 +101,9 @@ export interface BlockExports {
   invalidateRange(ramOffset: number, length: number): number;
   /** Takes a header that guards a region's bytes out of all lists. */
   forgetGuard(header: number): void;
-  /** Forgets all blocks (the arena is full or the machine was reset) and re-enables fast stores. */
+  /** Forgets the blocks whose headers are at addresses from `start` on, before `end`, and direct links to them. */
+  forgetBlocks(start: number, end: number): void;
+  /** Forgets all blocks (the machine was reset) and re-enables fast stores. */
   flushBlocks(): void;
   /** Address of the jump cache slot of a RIP: the low 32 bits' rip ^ rip >> 12 choose in the half of rip's sign. */
   jumpCacheSlot(rip: bigint): number;

@@ -4,6 +4,7 @@ import { BLOCK, type MemoryMap, MODE, UOP } from '../layout.ts';
 import { CodeBytes, FetchFault } from './code-bytes.ts';
 import { decodeInstruction } from './decode-instruction.ts';
 import { FLOW, type Flow, Instruction, ZERO } from './instruction.ts';
+import { UopArena } from './uop-arena.ts';
 import { UopWriter } from './uop-writer.ts';
 
 /** Instructions in a block: DONE has 8 bits, and interrupts wait for a block's end. */
@@ -15,13 +16,12 @@ const MAX_BLOCK_BYTES = BLOCK.SIZE + (MAX_INSTRUCTIONS + 1) * 12 * UOP.SIZE;
 export type FetchTranslation = (linear: bigint) => number;
 
 export class BlockDecoder {
+  readonly arena: UopArena;
   readonly #ram: Uint8Array;
   readonly #view: DataView;
   readonly #out: UopWriter;
-  readonly #map: MemoryMap;
   readonly #heat: number;
   readonly #maxInstructions: number;
-  #free: number;
 
   /**
    * @param heat executions of a block before the compiler hears of it, 0 = never
@@ -36,26 +36,22 @@ export class BlockDecoder {
     this.#ram = new Uint8Array(memory.buffer, map.ram, map.ramBytes);
     this.#view = new DataView(memory.buffer);
     this.#out = new UopWriter(memory.buffer);
-    this.#map = map;
-    this.#free = map.uopArena;
+    this.arena = new UopArena(map, MAX_BLOCK_BYTES);
     this.#heat = heat;
     this.#maxInstructions = maxInstructions;
   }
 
-  /** Room in the arena for `bytes`; undefined when it is full. */
+  /** Room in the arena for `bytes`; undefined where it is full. */
   allocate(bytes: number): number | undefined {
-    const at = this.#free;
-    if (at + bytes > this.#map.uopArenaEnd) return undefined;
-    this.#free = (at + bytes + 15) & ~15;
+    if (bytes > this.arena.room) return undefined;
+    const at = this.arena.free;
+    this.arena.take(at + bytes);
     return at;
   }
 
-  /** True when the arena may not hold another block: flush all blocks, then `clear`. */
+  /** The arena may have no room for another block where it is: it has to go on elsewhere. */
   get full(): boolean {
-    return this.#free + MAX_BLOCK_BYTES > this.#map.uopArenaEnd;
-  }
-  clear(): void {
-    this.#free = this.#map.uopArena;
+    return this.arena.room < MAX_BLOCK_BYTES;
   }
 
   /**
@@ -65,7 +61,7 @@ export class BlockDecoder {
    * @returns address of the block's header; FetchFault is thrown when the first instruction cannot be fetched
    */
   decode(ramOffset: number, linear: bigint, mode: number, translate: FetchTranslation): number {
-    const header = this.#free;
+    const header = this.arena.free;
     const start = ramOffset & 4095;
     const nextPage = (linear & ~4095n) + 4096n;
     const code = new CodeBytes(this.#ram, ramOffset - start, start, () => translate(nextPage));
@@ -73,7 +69,8 @@ export class BlockDecoder {
     const instructions = this.#instructions(code, ramOffset - start, mode);
     const length = code.pageOffset - start;
     this.#writeHeader(header, ramOffset, mode, length, instructions, code.secondPage);
-    this.#free = (this.#out.end + 15) & ~15;
+    this.arena.take(this.#out.end);
+    this.arena.noteBlock(ramOffset);
     return header;
   }
 
@@ -93,7 +90,8 @@ export class BlockDecoder {
     view.setUint32(at + BLOCK.HASH_NEXT, 0, true);
     view.setUint32(at + BLOCK.PAGE_NEXT, 0, true);
     view.setUint32(at + BLOCK.HEAT, this.#heat, true);
-    view.setUint32(at + BLOCK.DEAD, 0, true);
+    view.setUint16(at + BLOCK.DEAD, 0, true);
+    view.setUint16(at + BLOCK.UOPS, this.#out.count, true);
     view.setUint32(at + BLOCK.PAGE2, page2 < 0 ? BLOCK.NO_PAGE : page2 >>> 12, true);
     view.setUint32(at + BLOCK.PAGE2_NEXT, 0, true);
     view.setUint32(at + BLOCK.OWNER, 0, true);

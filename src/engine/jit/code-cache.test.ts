@@ -38,7 +38,9 @@ const uop = (n: number): number => header(n) + BLOCK.SIZE;
 function add(n: number): void {
   view.setUint16(uop(n) + UOP.OP, OP, true);
   view.setUint32(uop(n) + UOP.LINK, LINK, true);
-  cache.add(MODULE_BYTES, [{ code, header: header(n), guards: [header(n) + 1] }]);
+  cache.add(MODULE_BYTES, [
+    { code, header: header(n), guards: [header(n) + 1], placement: header(n) + 0x80 },
+  ]);
 }
 const isCompiled = (n: number): boolean => view.getUint16(uop(n) + UOP.OP, true) === uopNumber('region');
 const use = (n: number): void => view.setUint32(header(n) + BLOCK.USED, 1, true);
@@ -77,15 +79,29 @@ describe('a code cache', () => {
 
   it('leaves blocks alone that have died, and does not take them for used', () => {
     for (const n of [0, 1, 2]) add(n);
-    view.setUint32(header(0) + BLOCK.DEAD, 1, true);
+    view.setUint16(header(0) + BLOCK.DEAD, 1, true);
     view.setUint16(uop(0) + UOP.OP, 0, true);
     add(3);
     expect([0, 1, 2, 3].map(isCompiled)).toEqual([false, true, true, true]);
     expect(view.getUint16(uop(0) + UOP.OP, true)).toBe(0);
   });
 
+  it('gives up what needs something of a range of addresses, and leads there no more', () => {
+    for (const n of [0, 1, 2]) add(n);
+    const range = { start: header(1), end: header(1) + 0x100 };
+    expect(cache.regionsIn(range)).toBe(1);
+    cache.forget(range);
+    expect([0, 1, 2].map(isCompiled)).toEqual([true, false, true]);
+    expect([cache.regions, cache.bytes, cache.regionsIn(range)]).toEqual([2, 2 * MODULE_BYTES, 0]);
+    expect(forgotten).toEqual([header(1) + 1]);
+    cache.forget({ start: LINK, end: LINK + 1 });
+    cache.forget({ start: header(2) + 0x80, end: header(2) + 0x90 });
+    expect(isCompiled(2)).toBe(false);
+    expect(view.getUint32(uop(2) + UOP.LINK, true)).toBe(0);
+  });
+
   it('keeps a module that is larger than the budget by itself', () => {
-    cache.add(BUDGET * 2, [{ code, header: header(0), guards: [] }]);
+    cache.add(BUDGET * 2, [{ code, header: header(0), guards: [], placement: 0 }]);
     expect(cache.regions).toBe(1);
     add(1);
     expect(cache.bytes).toBe(MODULE_BYTES);

@@ -6,6 +6,7 @@
  * goes to the queue's end (second chance). The blocks of those that go are interpreted again, and may become hot again.
  */
 import type { CoreExports } from '../core/exports.ts';
+import type { AddressRange } from '../decode/index.ts';
 import { BLOCK, UOP } from '../layout.ts';
 import { uopNumber } from '../uops/index.ts';
 import { modulesDropped } from '../v8.ts';
@@ -19,6 +20,8 @@ export interface InstalledRegion {
   readonly header: number;
   /** Headers of the blocks that guard its bytes. */
   readonly guards: readonly number[];
+  /** Address of the record of where its pages are. */
+  readonly placement: number;
 }
 
 /** A region in its place, and what was there before. */
@@ -27,12 +30,19 @@ interface Hook {
   /** Index in the table. */
   readonly index: number;
   readonly op: number;
-  readonly link: number;
+  link: number;
 }
 
 interface CachedModule {
   readonly bytes: number;
-  readonly hooks: readonly Hook[];
+  hooks: readonly Hook[];
+}
+
+const isIn = (address: number, { start, end }: AddressRange): boolean => address >= start && address < end;
+
+/** Whether a region has its block, the record of its pages or one of its guards in a range. */
+function needs({ region: { header, guards, placement } }: Hook, range: AddressRange): boolean {
+  return isIn(header, range) || isIn(placement, range) || guards.some((guard) => isIn(guard, range));
 }
 
 export class CodeCache {
@@ -78,7 +88,28 @@ export class CodeCache {
     this.regions = 0;
   }
 
-  #hook({ code, header, guards }: InstalledRegion): Hook {
+  /** How many regions need something at these addresses. */
+  regionsIn(range: AddressRange): number {
+    let count = 0;
+    for (const { hooks } of this.#modules) {
+      for (const hook of hooks) if (this.#isLive(hook) && needs(hook, range)) count += 1;
+    }
+    return count;
+  }
+
+  /** Drops the regions that need something at these addresses; what is kept leads there no more. */
+  forget(range: AddressRange): void {
+    for (const module of this.#modules) {
+      const gone = module.hooks.filter((hook) => needs(hook, range));
+      for (const hook of gone) this.#drop(hook);
+      if (gone.length > 0) module.hooks = module.hooks.filter((hook) => !gone.includes(hook));
+      for (const hook of module.hooks) if (isIn(hook.link, range)) hook.link = 0;
+    }
+    const empty = this.#modules.filter(({ hooks }) => hooks.length === 0);
+    for (const module of empty) this.#remove(module);
+  }
+
+  #hook({ code, header, guards, placement }: InstalledRegion): Hook {
     const index = this.#free.pop() ?? this.#used++;
     if (index >= this.table.length) this.table.grow(TABLE_GROWTH);
     this.table.set(index, code);
@@ -89,7 +120,7 @@ export class CodeCache {
     view.setUint32(uop + UOP.LINK, index, true);
     view.setUint16(uop + UOP.OP, uopNumber('region'), true);
     view.setUint32(header + BLOCK.USED, 1, true);
-    return { region: { header, guards }, index, op, link };
+    return { region: { header, guards, placement }, index, op, link };
   }
 
   /** The newest module stays, however large it is. */
@@ -104,7 +135,7 @@ export class CodeCache {
   }
 
   #isLive({ region }: Hook): boolean {
-    return this.#view.getUint32(region.header + BLOCK.DEAD, true) === 0;
+    return this.#view.getUint16(region.header + BLOCK.DEAD, true) === 0;
   }
 
   /** Whether a region of a module was entered since this was last asked. */
@@ -118,17 +149,25 @@ export class CodeCache {
     return used;
   }
 
+  /** Of a module that is no more in the queue. */
   #evict({ bytes, hooks }: CachedModule): void {
-    for (const hook of hooks) {
-      if (this.#isLive(hook)) this.#unhook(hook);
-      for (const guard of hook.region.guards) this.#core.forgetGuard(guard);
-      this.table.set(hook.index, null);
-      this.#free.push(hook.index);
-    }
+    for (const hook of hooks) this.#drop(hook);
     this.bytes -= bytes;
-    this.regions -= hooks.length;
-    this.evicted += hooks.length;
     modulesDropped(bytes);
+  }
+
+  #remove(module: CachedModule): void {
+    this.#modules.splice(this.#modules.indexOf(module), 1);
+    this.#evict(module);
+  }
+
+  #drop(hook: Hook): void {
+    if (this.#isLive(hook)) this.#unhook(hook);
+    for (const guard of hook.region.guards) this.#core.forgetGuard(guard);
+    this.table.set(hook.index, null);
+    this.#free.push(hook.index);
+    this.regions -= 1;
+    this.evicted += 1;
   }
 
   /** The block is as it was before, and cold. */

@@ -7,7 +7,7 @@
  */
 import type { CoreExports } from '../core/exports.ts';
 import type { JitStats } from '../cpu.ts';
-import type { BlockDecoder } from '../decode/index.ts';
+import type { AddressRange, BlockDecoder } from '../decode/index.ts';
 import { BLOCK, CPU, type MemoryMap, MODE, PLACEMENT, STATE, UOP } from '../layout.ts';
 import { BATCH, type CompiledModule, type CompilerBackend } from './backend.ts';
 import type { CodeCache, InstalledRegion } from './code-cache.ts';
@@ -104,9 +104,22 @@ export class Jit {
     if (paging.mode & MODE.SINGLE_STEP || view.getUint32(header + BLOCK.PAGE2, true) !== BLOCK.NO_PAGE)
       return;
     const placement = this.#decoder.allocate(PLACEMENT.PAGES + MAX_PAGES * PLACEMENT.PAGE_SIZE);
-    if (placement === undefined) return;
+    if (placement === undefined) {
+      view.setUint32(header + BLOCK.HEAT, this.#threshold, true);
+      return;
+    }
+    const fillings = [header, placement].map((address) => this.#decoder.arena.fillingAt(address));
     const ramOffset = view.getUint32(header + BLOCK.PHYS, true);
-    this.#backend.request({ header, ramOffset, rip, linear, paging, placement, epoch: this.#epoch });
+    this.#backend.request({
+      header,
+      ramOffset,
+      rip,
+      linear,
+      paging,
+      placement,
+      fillings,
+      epoch: this.#epoch,
+    });
     this.#requests += 1;
     if (this.#requests >= BATCH) this.collect();
   }
@@ -119,8 +132,26 @@ export class Jit {
     for (const request of deferred) this.#countAnew(request);
   }
 
-  #countAnew({ header, epoch }: CompileRequest): void {
-    if (epoch === this.#epoch) this.#view.setUint32(header + BLOCK.HEAT, this.#threshold, true);
+  /** How many regions need something at these addresses. */
+  regionsIn(range: AddressRange): number {
+    return this.#cache.regionsIn(range);
+  }
+
+  /** Drops the regions that need something at these addresses. */
+  forget(range: AddressRange): void {
+    this.#cache.forget(range);
+  }
+
+  #countAnew(request: CompileRequest): void {
+    if (this.#isThere(request)) {
+      this.#view.setUint32(request.header + BLOCK.HEAT, this.#threshold, true);
+    }
+  }
+
+  /** What the request has in the arena is still that. */
+  #isThere({ header, placement, fillings }: CompileRequest): boolean {
+    const { arena } = this.#decoder;
+    return arena.fillingAt(header) === fillings[0] && arena.fillingAt(placement) === fillings[1];
   }
 
   /** Puts the functions of a module in their places. */
@@ -135,7 +166,8 @@ export class Jit {
         if (guards === undefined) return [];
         this.#writePlacement(region);
         this.#guestInstructions += region.instructions;
-        return [{ code: instance.exports[String(n)], header: region.request.header, guards }];
+        const { header, placement } = region.request;
+        return [{ code: instance.exports[String(n)], header, guards, placement }];
       });
       this.#cache.add(bytes, installed);
       this.#regions += installed.length;
@@ -147,7 +179,7 @@ export class Jit {
 
   /** The block is still there, and the code is what the region was made from. */
   #isCurrent({ request, ranges }: TranslatedRegion): boolean {
-    if (request.epoch !== this.#epoch || this.#view.getUint32(request.header + BLOCK.DEAD, true) !== 0)
+    if (!this.#isThere(request) || this.#view.getUint16(request.header + BLOCK.DEAD, true) !== 0)
       return false;
     return ranges.every(({ ramOffset, bytes }) =>
       bytes.every((byte, n) => this.#ram[ramOffset + n] === byte),
@@ -158,7 +190,10 @@ export class Jit {
   #guard({ request, ranges }: TranslatedRegion): number[] | undefined {
     const size = BLOCK.SIZE + UOP.SIZE;
     const first = this.#decoder.allocate(ranges.length * size);
-    if (first === undefined) return undefined;
+    if (first === undefined) {
+      this.#countAnew(request);
+      return undefined;
+    }
     return ranges.map(({ ramOffset, bytes }, n) => {
       const at = first + n * size;
       const view = this.#view;

@@ -24,7 +24,9 @@ export interface CompileRequest {
   readonly paging: Paging;
   /** Address of the record of where the region's pages are, see `PLACEMENT`. */
   readonly placement: number;
-  /** Which filling of the code cache the addresses are of. */
+  /** The fillings of the arena that header and placement are of. */
+  readonly fillings: readonly number[];
+  /** How often all blocks had been forgotten. */
   readonly epoch: number;
 }
 

@@ -41,7 +41,7 @@ import { interventionIn, viewOf } from './machine-view.ts';
 import { RunLoop } from './run-loop.ts';
 import { StateRegisters } from './state-registers.ts';
 
-/** Room for decoded micro-ops: a kernel boot decodes about 75,000 blocks of about 300 bytes. */
+/** Room for decoded micro-ops at most; `UopArena` opens as much of it as the guest needs. */
 const UOP_ARENA_BYTES = 64 << 20;
 const PAGE_BYTES = 65_536;
 /** A linear memory ends at 4 GiB; the engine's own part of it needs the rest. */

@@ -36,7 +36,10 @@ import {
   STATE_GENERATION_LOW,
   STATE_MODE,
   STATE_PAGE,
+  BLOCK_UOPS,
+  UOP_LINK,
   UOP_OP,
+  UOP_SIZE,
 } from './layout';
 import { codeBitmap, pageBlocks, ramPages } from './memory-map';
 import { translateFetch } from './mmu';
@@ -213,7 +216,7 @@ export function insertBlock(header: usize): void {
   const head = pageBlocks + ((<usize>(start >>> 12)) << 3) + LIST_START;
   store<u32>(header, load<u32>(head), BLOCK_PAGE_NEXT);
   store<u32>(head, <u32>header);
-  store<u32>(header, 0, BLOCK_DEAD);
+  store<u16>(header, 0, BLOCK_DEAD);
   coverPage(start >>> 12, firstGranules(header));
   const page2 = load<u32>(header, BLOCK_PAGE2);
   if (page2 == BLOCK_NO_PAGE) return;
@@ -251,12 +254,12 @@ function recomputePage(page: u32): void {
 }
 
 function kill(header: usize): void {
-  if (load<u32>(header, BLOCK_DEAD)) return;
+  if (load<u16>(header, BLOCK_DEAD)) return;
   const start = load<u32>(header, BLOCK_PHYS);
   const page = start >>> 12;
   unlink(hashSlot(start, load<u32>(header, BLOCK_MODE)), header, BLOCK_HASH_NEXT);
   unlink(pageBlocks + ((<usize>page) << 3) + LIST_START, header, BLOCK_PAGE_NEXT);
-  store<u32>(header, 1, BLOCK_DEAD);
+  store<u16>(header, 1, BLOCK_DEAD);
   store<u16>(header + BLOCK_SIZE + UOP_OP, 0);
   recomputePage(page);
   const owner: usize = load<u32>(header, BLOCK_OWNER);
@@ -312,6 +315,52 @@ export function invalidateRange(ramAt: u32, length: u32): i32 {
     if ((bits & granules(first, last)) != 0) killed += invalidateInPage(page, first, last);
   }
   return killed;
+}
+
+/** Takes the headers from `start` to `end` out of a singly linked list; returns how many. */
+function unlinkRange(head: usize, start: usize, end: usize, next: usize): u32 {
+  let link = head;
+  let count: u32 = 0;
+  while (true) {
+    const at: usize = load<u32>(link);
+    if (!at) return count;
+    if (at >= start && at < end) {
+      store<u32>(link, load<u32>(at + next));
+      count++;
+    } else link = at + next;
+  }
+}
+
+/** Clears the direct links that a block has to micro-ops from `start` to `end`. */
+function clearLinks(header: usize, start: usize, end: usize): void {
+  const count = <usize>load<u16>(header, BLOCK_UOPS);
+  for (let i: usize = 0; i < count; i++) {
+    const uop = header + BLOCK_SIZE + i * UOP_SIZE;
+    const link: usize = load<u32>(uop, UOP_LINK);
+    if (link >= start && link < end) store<u32>(uop, 0, UOP_LINK);
+  }
+}
+
+/**
+ * Forgets the blocks whose headers are in a range of addresses, which may be used for others then. Links lead to blocks
+ * of the same page only, so that those of other pages need not be looked at.
+ */
+export function forgetBlocks(start: usize, end: usize): void {
+  for (let slot = 0; slot < BLOCK_HASH_ENTRIES; slot++) {
+    unlinkRange(BLOCK_HASH_BASE + ((<usize>slot) << 2), start, end, BLOCK_HASH_NEXT);
+  }
+  for (let page: u32 = 0; page < ramPages; page++) {
+    const heads = pageBlocks + ((<usize>page) << 3);
+    const count =
+      unlinkRange(heads + LIST_START, start, end, BLOCK_PAGE_NEXT) +
+      unlinkRange(heads + LIST_SECOND, start, end, BLOCK_PAGE2_NEXT);
+    if (count == 0) continue;
+    for (let at: usize = load<u32>(heads + LIST_START); at; at = load<u32>(at, BLOCK_PAGE_NEXT)) {
+      clearLinks(at, start, end);
+    }
+    recomputePage(page);
+  }
+  flushJumpCache();
 }
 
 /** Forgets all blocks. */

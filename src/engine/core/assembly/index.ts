@@ -21,6 +21,7 @@ export {
   checkPlacement,
   findBlock,
   flushBlocks,
+  forgetBlocks,
   insertBlock,
   invalidateRange,
   jumpCacheSlot,

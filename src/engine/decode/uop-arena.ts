@@ -1,0 +1,142 @@
+/**
+ * The room for decoded micro-ops and what goes with them, in segments that are filled one after the other. When all that
+ * are open are full, one is filled anew, which costs the blocks in it: an old one that few compiled regions need.
+ *
+ * How many are open depends on the guest: where too much of what is decoded was there not long ago, one more is opened.
+ */
+import type { MemoryMap } from '../layout.ts';
+
+const SEGMENT_BYTES = 1 << 20;
+/** Segments that are open from the start. */
+const OPEN_MIN = 8;
+/** Segments whose filling is remembered after it has gone. */
+const GHOSTS = 4;
+/** Bits of a filling's memory: a megabyte holds some 3,500 blocks. */
+const FILTER_BITS = 1 << 15;
+/** With this share of blocks that come back, one more segment is opened; an eighth is what a filter takes wrongly for known. */
+const RETURNING = 1 / 3;
+
+/** Addresses from `start` on, before `end`. */
+export interface AddressRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+interface Segment extends AddressRange {
+  /** Number of the present filling; no two fillings have the same. */
+  filling: number;
+  /** Where its blocks are in RAM: a Bloom filter with one function. */
+  filter: Uint8Array;
+}
+
+const bitOf = (ramOffset: number): number => (Math.imul(ramOffset, 0x9e37_79b1) >>> 17) & (FILTER_BITS - 1);
+
+export class UopArena {
+  readonly #segments: readonly Segment[];
+  readonly #ghosts: Uint8Array[] = [];
+  #current: Segment;
+  #free: number;
+  #open: number;
+  #fillings = 0;
+  #blocks = 0;
+  #returned = 0;
+
+  /** @param blockBytes what a block may need at most */
+  constructor({ uopArena, uopArenaEnd }: MemoryMap, blockBytes: number) {
+    const bytes = uopArenaEnd - uopArena;
+    const few = Math.min(4, Math.floor(bytes / (2 * blockBytes)));
+    const count = Math.max(1, few, Math.floor(bytes / SEGMENT_BYTES));
+    const size = Math.floor(bytes / count) & ~15;
+    this.#segments = Array.from({ length: count }, (_, n) => ({
+      start: uopArena + n * size,
+      end: uopArena + (n + 1) * size,
+      filling: 0,
+      filter: new Uint8Array(0),
+    }));
+    this.#open = Math.min(count, OPEN_MIN);
+    this.#current = this.#segments[0]!;
+    this.#free = this.#current.start;
+    this.clear();
+  }
+
+  /** Address of the first byte that is free. */
+  get free(): number {
+    return this.#free;
+  }
+
+  /** Bytes up to the end of the segment that is being filled. */
+  get room(): number {
+    return this.#current.end - this.#free;
+  }
+
+  /** Bytes that have been used of all segments, at most. */
+  get bytes(): number {
+    const used = this.#segments.filter(({ filling }) => filling !== 0);
+    return used.reduce((sum, { start, end }) => sum + end - start, 0) - this.room;
+  }
+
+  /** All up to `end` is taken. */
+  take(end: number): void {
+    this.#free = (end + 15) & ~15;
+  }
+
+  /** A block was decoded from a RAM offset. */
+  noteBlock(ramOffset: number): void {
+    const bit = bitOf(ramOffset);
+    this.#current.filter[bit >> 3]! |= 1 << (bit & 7);
+    this.#blocks += 1;
+    if (this.#ghosts.some((ghost) => (ghost[bit >> 3]! >> (bit & 7)) & 1)) this.#returned += 1;
+  }
+
+  /** The filling that an address belongs to: what was there is there as long as it is the same. */
+  fillingAt(address: number): number {
+    return this.#segments.find(({ start, end }) => address >= start && address < end)?.filling ?? -1;
+  }
+
+  /**
+   * Goes on in another segment. Before it is used, `forget` has to forget all that is in it, unless it is fresh.
+   * @param regions how many compiled regions need something in a range of addresses
+   */
+  advance(regions: (range: AddressRange) => number, forget: (range: AddressRange) => void): void {
+    if (this.#returned > this.#blocks * RETURNING) {
+      this.#open = Math.min(this.#segments.length, this.#open + 1);
+    }
+    this.#blocks = this.#returned = 0;
+    const fresh = this.#segments.slice(0, this.#open).find(({ filling }) => filling === 0);
+    if (fresh !== undefined) this.#begin(fresh);
+    else {
+      const victim = this.#victim(regions);
+      forget(victim);
+      this.#ghosts.push(victim.filter);
+      if (this.#ghosts.length > GHOSTS) this.#ghosts.shift();
+      this.#begin(victim);
+    }
+  }
+
+  /** Of the older half, where blocks have had time to become hot, the one that fewest regions need. */
+  #victim(regions: (range: AddressRange) => number): Segment {
+    const others = this.#segments
+      .filter((segment) => segment.filling !== 0 && segment !== this.#current)
+      .sort((a, b) => a.filling - b.filling);
+    const older = others
+      .slice(0, Math.ceil(others.length / 2))
+      .map((segment) => ({ segment, needed: regions(segment) }));
+    // INVARIANT: sorting keeps the order of equals, so that the oldest of them is the first.
+    return older.sort((a, b) => a.needed - b.needed)[0]?.segment ?? this.#current;
+  }
+
+  /** Forgets all fillings; they must have been forgotten by everybody else. */
+  clear(): void {
+    for (const segment of this.#segments) segment.filling = 0;
+    this.#ghosts.length = 0;
+    this.#blocks = this.#returned = 0;
+    this.#begin(this.#segments[0]!);
+  }
+
+  #begin(segment: Segment): void {
+    segment.filling = ++this.#fillings;
+    segment.filter = new Uint8Array(FILTER_BITS / 8);
+    this.#current = segment;
+    this.#free = segment.start;
+  }
+}
