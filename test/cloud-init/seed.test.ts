@@ -73,7 +73,13 @@ it('what the metadata service tells is the VM’s own, and changes while it runs
   });
   const openStack = JSON.parse(port().metadata!['openstack/latest/meta_data.json']!);
   expect(openStack).toMatchObject({ uuid: vm.id, hostname: 'web', public_keys: { 'key-0': KEY } });
-  expect(api.farm.of('web').data.config.disks).toHaveLength(1);
+  const { disks, append } = api.farm.of('web').data.config;
+  expect(disks).toHaveLength(1);
+  // So that a stock cloud-init looks there.
+  expect(append).toContain(' ds=nocloud-net;s=http://169.254.169.254/nocloud/ ');
+  const other = { append: 'ci.ds=Ec2', cloud_init: { seed_disk: false } };
+  await api.runVm('told', other);
+  expect(api.farm.of('told').data.config.append).not.toContain('nocloud');
   await api.patch('/v1/vms/web', { cloud_init: { user_data: 'changed' } }).expect(200);
   expect(port().metadata!['latest/user-data']).toBe('changed');
 });

@@ -36,10 +36,14 @@ export class CloudInits {
     this.#store.cloudInit.set(vmId, settings === null ? null : JSON.stringify(settings));
   }
 
-  /** What the kernel's command line tells cloud-init: where it finds the metadata service, when there is no seed disk. */
-  kernelOptions(vmId: string): string {
+  /**
+   * What the kernel's command line tells cloud-init beside `append`: where it finds the metadata service, when there is no seed
+   * disk and nothing else is told.
+   */
+  kernelOptions(vmId: string, append: string): string {
     const settings = this.get(vmId);
-    return settings === undefined || settings.seed_disk ? '' : `ds=nocloud-net;s=${METADATA_URL}`;
+    const isTold = /(^|\s)(ci\.)?ds=/.test(append);
+    return settings === undefined || settings.seed_disk || isTold ? '' : `ds=nocloud-net;s=${METADATA_URL}`;
   }
 
   /** Writes the seed of a VM that starts; undefined when it is to have none. */

@@ -163,7 +163,12 @@ export class Supervisor implements InstanceHost {
       memoryBytes: vm.memory_bytes,
       kernel: image.kernel,
       initrd: image.initrd,
-      append: [image.append, vm.append, this.#deps.cloudInits.kernelOptions(vmId), `umlaut.name=${vm.name}`]
+      append: [
+        image.append,
+        vm.append,
+        this.#deps.cloudInits.kernelOptions(vmId, `${image.append} ${vm.append}`),
+        `umlaut.name=${vm.name}`,
+      ]
         .filter((part) => part !== '')
         .join(' '),
       disks: seed === undefined ? disks : [...disks, seed],
