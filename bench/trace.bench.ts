@@ -15,7 +15,10 @@ import { BenchKit } from './kit.ts';
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '7' } } });
 const rounds = Number(values.rounds);
 
-/** Work for about a second each. */
+/** Times that the work is done before it is measured: by then what is hot is compiled. */
+const WARM_UP = 5;
+
+/** Work for less than a second each. */
 const LOADS = {
   execs: 'i=0; while [ $i -lt 60 ]; do /bin/busybox true; i=$((i+1)); done',
   mixed:
@@ -107,7 +110,7 @@ try {
       for (const [name, requests] of Object.entries(SETTINGS)) {
         for (const request of requests) host.request(request);
         // All translated code is dropped when points come and go: that is not what is measured.
-        await measure(load);
+        for (let n = 0; n < WARM_UP; n++) await measure(load);
         const seconds = await measure(load);
         taken.set(`${load}: ${name}`, [...(taken.get(`${load}: ${name}`) ?? []), seconds]);
       }

@@ -5,6 +5,8 @@ import { InvalidArgumentError } from 'commander';
 import type { IdRange, ShareCreateInput } from '../contracts/api/index.ts';
 import { SHARE_TAG, type ShareConfig } from '../contracts/machine.ts';
 
+/** A folder of another host, which the daemon mounts. */
+const REMOTE = /^(?:ssh:\/\/|rclone:)/;
 const SETTING = 'readonly|setid|(?:uids|gids)=\\d+:\\d+:\\d+';
 const SHARE = new RegExp(`^([^=]*)=(.*?)((?:,(?:${SETTING}))*)$`);
 
@@ -27,7 +29,7 @@ export function parseShare(text: string, previous: readonly ShareCreateInput[] =
   const [uids, gids] = [ranges('uids='), ranges('gids=')];
   const share = {
     tag,
-    path: resolve(folder),
+    path: REMOTE.test(folder) ? folder : resolve(folder),
     read_only: given.includes('readonly'),
     set_id: given.includes('setid'),
     ...(uids.length > 0 && { uid_map: uids }),

@@ -26,6 +26,7 @@ import { Networks } from './services/networks.ts';
 import { Nics } from './services/nics.ts';
 import { followGroups, PluggedNics } from './services/plugged-nics.ts';
 import { Rebases } from './services/rebases.ts';
+import { RemoteFolders } from './remote-folders.ts';
 import { ProcFiles } from './services/proc-files.ts';
 import { Shares } from './services/shares.ts';
 import { SnapshotUses } from './services/snapshot-uses.ts';
@@ -104,7 +105,7 @@ export class Manager {
     const operations = new Operations(store, events, jobs, log);
     const images = new Images({ store, events, operations, library, hostPaths });
     const disks = new Disks({ store, events, home, library, images, hostPaths });
-    const shares = new Shares(store, hostPaths);
+    const shares = new Shares(store, hostPaths, new RemoteFolders(home));
     const procFiles = new ProcFiles(hostPaths);
     const watches = new Watches({ store, events, home, log });
     const addresses = new Addresses({ store, fabric, log });

@@ -39,6 +39,29 @@ describe('shares of a VM that runs', () => {
   });
 });
 
+describe('folders of other hosts', () => {
+  it('are an operator’s to share, and are written as they should be', async () => {
+    const api = await startHarness();
+    await api.createVm({ name: 'web' });
+    const add = (path: string) => api.post('/v1/vms/web/shares', { tag: 'far', path });
+    for (const path of [
+      'ssh://host',
+      'ssh:host:/x',
+      'ssh://-oProxyCommand/y',
+      'ssh://-o@host/y',
+      'rclone:',
+      'rclone:--config=x',
+    ]) {
+      expect((await add(path).expect(400)).body, path).toMatchObject({
+        code: 'invalid_input',
+        field: 'path',
+      });
+    }
+    await add('ssh://me@host.example:2222/srv/far').expect(200);
+    expect((await api.vm('web')).shares).toMatchObject([{ path: 'ssh://me@host.example:2222/srv/far' }]);
+  });
+});
+
 describe('network cards of a VM that runs', () => {
   it("are joined with UML's transports by mconsole, and with networks", async () => {
     const api = await startHarness();

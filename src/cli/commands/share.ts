@@ -19,7 +19,10 @@ export function registerShare(program: Command, io: Io): void {
     .command('add')
     .argument('<vm>')
     .argument('<tag>', 'what the guest names it by: mount -t 9p -o trans=virtio TAG FOLDER')
-    .argument('<folder>', 'on the host; the operator has to allow it')
+    .argument(
+      '<folder>',
+      'on the host, where the operator has to allow it; or ssh://USER@HOST/FOLDER, rclone:REMOTE:FOLDER',
+    )
     .option('--read-only', 'the guest cannot change anything')
     .option(
       '--uid-map <guest:host:count>',

@@ -27,7 +27,10 @@ const fields = {
     .string()
     .regex(SHARE_TAG, 'use 1 to 31 letters, digits, ".", "_" and "-"')
     .meta({ description: 'What the guest names it by in `mount -t 9p -o trans=virtio TAG FOLDER`' }),
-  path: z.string().min(1).max(4096).meta({ description: 'A folder of the host that the operator allows' }),
+  path: z.string().min(1).max(4096).meta({
+    description:
+      'A folder of the host that the operator allows; for operators also ssh://USER@HOST/FOLDER and rclone:REMOTE:FOLDER',
+  }),
   uid_map: idMap('users'),
   gid_map: idMap('groups'),
 };

@@ -110,12 +110,14 @@ export class Devices {
     const { vms, supervisor, shares } = this.#deps;
     const { id } = vms.find(who, ref);
     await supervisor.get(id).exclusive(async () => {
-      this.#recordShares(id, () => shares.add(id, body));
+      this.#recordShares(id, () => shares.add(who, id, body));
       const link = this.#link(id);
       if (link === undefined) return;
       try {
-        await link.request({ type: 'attach-share', share: shares.config(shares.require(id, body.tag)) });
+        const share = await shares.openOne(shares.require(id, body.tag));
+        await link.request({ type: 'attach-share', share });
       } catch (error) {
+        await shares.close(id, body.tag);
         this.#recordShares(id, () => shares.remove(id, body.tag));
         throw error;
       }

@@ -3,20 +3,25 @@ import { type Share, type ShareCreate, SHARES_MAX } from '../../contracts/api/in
 import { AppError } from '../../contracts/errors.ts';
 import type { IdRange, ShareConfig } from '../../contracts/machine.ts';
 import type { ShareRow, Store } from '../../db/index.ts';
+import type { Principal } from '../access.ts';
 import type { HostPaths } from '../host-paths.ts';
+import { checkRemote, isRemote, type RemoteFolders } from '../remote-folders.ts';
 
 export class Shares {
   readonly #store: Store;
   readonly #hostPaths: HostPaths;
 
-  constructor(store: Store, hostPaths: HostPaths) {
+  readonly #remotes: RemoteFolders;
+
+  constructor(store: Store, hostPaths: HostPaths, remotes: RemoteFolders) {
     this.#store = store;
     this.#hostPaths = hostPaths;
+    this.#remotes = remotes;
   }
 
   /** Part of the running transaction. AppErrors: `forbidden`, `not_found`, `conflict`, `quota_exceeded`. */
-  add(vmId: string, share: ShareCreate, field = ''): void {
-    const path = this.#hostPaths.check(share.path, `${field}path`);
+  add(who: Principal, vmId: string, share: ShareCreate, field = ''): void {
+    const path = this.#checkedPath(who, share.path, `${field}path`);
     const others = this.#store.shares.ofVms([vmId]);
     if (others.some(({ tag }) => tag === share.tag)) {
       throw new AppError('conflict', `the VM has a share ${share.tag} already`, {
@@ -45,17 +50,47 @@ export class Shares {
     });
   }
 
-  /** For a run: as they are allowed now, which may be no longer what they were. AppErrors as `add`. */
-  configs(vmId: string): ShareConfig[] {
-    return this.#store.shares.ofVms([vmId]).map((row) => this.config(row));
+  /** For a run: as they are allowed now, which may be no longer what they were; those of other hosts are mounted. AppErrors as `add`. */
+  async open(vmId: string): Promise<ShareConfig[]> {
+    const configs: ShareConfig[] = [];
+    try {
+      for (const row of this.#store.shares.ofVms([vmId])) configs.push(await this.openOne(row));
+      return configs;
+    } catch (error) {
+      await this.close(vmId);
+      throw error;
+    }
   }
 
-  /** One of them. */
-  config(row: ShareRow): ShareConfig {
-    const folder = this.#hostPaths.check(row.path, `shares.${row.tag}.path`);
-    const { tag, read_only, set_id, uid_map, gid_map } = row;
+  async openOne(row: ShareRow): Promise<ShareConfig> {
+    const { vm_id, tag, path, read_only, set_id, uid_map, gid_map } = row;
+    const readOnly = read_only === 1;
+    const folder = isRemote(path)
+      ? await this.#remotes.mount(vm_id, tag, path, readOnly)
+      : this.#hostPaths.check(path, `shares.${tag}.path`);
     const [uidMap, gidMap] = [rangesOf(uid_map), rangesOf(gid_map)];
-    return { tag, folder, readOnly: read_only === 1, uidMap, gidMap, setId: set_id === 1 };
+    return { tag, folder, readOnly, uidMap, gidMap, setId: set_id === 1 };
+  }
+
+  /** The VM's machine has none of them any more, or not this one. Those of other hosts are unmounted. */
+  close(vmId: string, tag?: string): Promise<void> {
+    return this.#remotes.unmount(vmId, tag);
+  }
+
+  /** All that `close` has begun is done. */
+  settled(): Promise<void> {
+    return this.#remotes.settled();
+  }
+
+  /** Other hosts are reached with what the daemon's user may: that is the operator's. */
+  #checkedPath(who: Principal, path: string, field: string): string {
+    if (!isRemote(path)) return this.#hostPaths.check(path, field);
+    checkRemote(path, field);
+    if (who.role === 'admin') return path;
+    throw new AppError('forbidden', 'only an operator shares folders of other hosts', {
+      field,
+      remedy: 'mount it in the guest',
+    });
   }
 }
 

@@ -134,6 +134,7 @@ export class Supervisor implements InstanceHost {
     this.#closing = true;
     await Promise.all([...this.#instances.values()].map((instance) => instance.shutDown()));
     for (const instance of this.#instances.values()) instance.consoles.close();
+    await this.#deps.shares.settled();
   }
 
   // What an instance asks of its host.
@@ -152,12 +153,16 @@ export class Supervisor implements InstanceHost {
     await this.claimDisks(vmId);
     const disks = this.#deps.store.disks.ofVm(vmId).map((disk) => this.#deps.disks.config(disk));
     const seed = this.#deps.cloudInits.seedDisk(vm);
-    const shares = this.#deps.shares.configs(vmId);
     const watch = watchOf(vm);
     this.#deps.watches.set(vmId, watch);
     const nics = this.#deps.store.vms.nicsOf(vmId);
     const { plugged } = this.#deps;
-    const nicRings = await plugged.plugAll(vm, nics);
+    const procFiles = this.#deps.procFiles.configs(vm);
+    const shares = await this.#deps.shares.open(vmId);
+    const nicRings = await plugged.plugAll(vm, nics).catch(async (error: unknown) => {
+      await this.#deps.shares.close(vmId);
+      throw error;
+    });
     const config: MachineConfig = {
       name: vm.name,
       memoryBytes: vm.memory_bytes,
@@ -175,12 +180,12 @@ export class Supervisor implements InstanceHost {
       consoleCount: consoleCountFor(this.linesOf(vmId).map(({ name }) => name)),
       nics: nics.map(nicConfig),
       shares,
-      procFiles: this.#deps.procFiles.configs(vm),
+      procFiles,
       trace: traceKinds(watch),
       debugExitPort: vm.debug_exit_port ?? undefined,
     };
     const data: MachineWorkerData = { config, nicRings };
-    return { data, release: () => plugged.unplugAll(vmId) };
+    return { data, release: () => this.#released(vmId) };
   }
 
   changed(vmId: string, { state, cause, end }: StateChange, wanted: boolean | undefined): void {
@@ -211,9 +216,15 @@ export class Supervisor implements InstanceHost {
     this.#deps.plugged.unplug(vmId, device);
   }
 
+  #released(vmId: string): void {
+    this.#deps.plugged.unplugAll(vmId);
+    void this.#deps.shares.close(vmId);
+  }
+
   #removeShare(vm: VmRow, tag: string): void {
     const { store, events, shares } = this.#deps;
     shares.remove(vm.id, tag);
+    void shares.close(vm.id, tag);
     store.vms.touch(vm.id, Date.now());
     events.append({ type: 'vm.updated', tenant: vm.tenant, resource: { type: 'vm', id: vm.id } });
   }

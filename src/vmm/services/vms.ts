@@ -150,7 +150,7 @@ export class Vms {
         this.insert(record);
         this.#recordRoot(record, sizeBytes, body.root_disk);
         for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
-        this.#addShares(id, body.shares);
+        this.#addShares(who, id, body.shares);
         this.#deps.cloudInits.set(id, body.cloud_init);
       });
     } catch (error) {
@@ -173,7 +173,7 @@ export class Vms {
         this.insert(record);
         this.#recordRoot(record, sizeBytes, body.root_disk);
         for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
-        this.#addShares(id, body.shares);
+        this.#addShares(who, id, body.shares);
         this.#deps.cloudInits.set(id, body.cloud_init);
         const cards = nics.views([id]).get(id) ?? [];
         throw new DryRun(this.#row(id), store.disks.ofVm(id), cards, store.shares.ofVms([id]));
@@ -409,8 +409,9 @@ export class Vms {
     };
   }
 
-  #addShares(vmId: string, shares: readonly ShareCreate[]): void {
-    for (const [index, share] of shares.entries()) this.#deps.shares.add(vmId, share, `shares[${index}].`);
+  #addShares(who: Principal, vmId: string, shares: readonly ShareCreate[]): void {
+    for (const [index, share] of shares.entries())
+      this.#deps.shares.add(who, vmId, share, `shares[${index}].`);
   }
 
   #recordRoot(record: VmRecord, sizeBytes: number, settings: DiskSettings): void {
