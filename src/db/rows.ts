@@ -68,6 +68,8 @@ export interface VmRow {
   readonly append: string;
   readonly autostart: Autostart;
   readonly debug_exit_port: number | null;
+  /** Null: the engine's own figure. */
+  readonly jit_code_bytes: number | null;
   readonly labels: string;
   readonly watch: string;
   /** JSON: what the API calls proc_files. */

@@ -11,7 +11,7 @@ export type NewVm = Omit<
 >;
 export type VmConfig = Pick<
   VmRow,
-  'name' | 'memory_bytes' | 'append' | 'autostart' | 'labels' | 'watch' | 'proc_files'
+  'name' | 'memory_bytes' | 'append' | 'autostart' | 'jit_code_bytes' | 'labels' | 'watch' | 'proc_files'
 >;
 export interface VmFilter {
   readonly name?: string | undefined;
@@ -31,6 +31,7 @@ export class VmTable {
   readonly #setState;
   readonly #setWanted;
   readonly #setConfig;
+  readonly #setJitCode;
   readonly #touch;
   readonly #remove;
   readonly #nics;
@@ -42,9 +43,9 @@ export class VmTable {
 
   constructor(db: Sqlite) {
     this.#insert = db.prepare<[NewVm]>(
-      `INSERT INTO vms (id, tenant, name, state, image_id, memory_bytes, append, autostart, debug_exit_port, labels, watch, proc_files,
+      `INSERT INTO vms (id, tenant, name, state, image_id, memory_bytes, append, autostart, debug_exit_port, jit_code_bytes, labels, watch, proc_files,
         created_at, updated_at) VALUES (@id, @tenant, @name, @state, @image_id, @memory_bytes, @append, @autostart,
-        @debug_exit_port, @labels, @watch, @proc_files, @created_at, @created_at)`,
+        @debug_exit_port, @jit_code_bytes, @labels, @watch, @proc_files, @created_at, @created_at)`,
     );
     this.#insertNic = db.prepare<[Omit<NicRow, 'network_name'>]>(
       'INSERT INTO nics VALUES (@vm_id, @device, @mac, @network_id, @transport, @settings)',
@@ -68,8 +69,9 @@ export class VmTable {
     this.#setWanted = db.prepare<[number, string]>('UPDATE vms SET want_running = ? WHERE id = ?');
     this.#setConfig = db.prepare<[VmConfig & { id: string; now: number }]>(
       `UPDATE vms SET name = @name, memory_bytes = @memory_bytes, append = @append, autostart = @autostart,
-        labels = @labels, watch = @watch, proc_files = @proc_files, version = version + 1, updated_at = @now WHERE id = @id`,
+        jit_code_bytes = @jit_code_bytes, labels = @labels, watch = @watch, proc_files = @proc_files, version = version + 1, updated_at = @now WHERE id = @id`,
     );
+    this.#setJitCode = db.prepare<[number | null, string]>('UPDATE vms SET jit_code_bytes = ? WHERE id = ?');
     this.#touch = db.prepare<[number, string]>(
       'UPDATE vms SET version = version + 1, updated_at = ? WHERE id = ?',
     );
@@ -114,6 +116,10 @@ export class VmTable {
   setWanted(id: string, wanted: boolean): void {
     this.#setWanted.run(Number(wanted), id);
   }
+  setJitCode(id: string, bytes: number | null): void {
+    this.#setJitCode.run(bytes, id);
+  }
+
   setConfig(id: string, config: VmConfig, now: number): void {
     this.#setConfig.run({ ...config, id, now });
   }

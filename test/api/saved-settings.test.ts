@@ -10,9 +10,9 @@ async function withVm() {
   const allowed = tempDir();
   const api = await startHarness({ allowPaths: [allowed] });
   const share = { tag: 'src', path: allowed, read_only: true };
-  await api.createVm({ name: 'web', shares: [share], cloud_init: CLOUD_INIT });
-  const { shares, cloud_init } = await api.vm('web');
-  return { allowed, api, settings: { shares, cloud_init } };
+  await api.createVm({ name: 'web', shares: [share], cloud_init: CLOUD_INIT, jit_code_bytes: 1 << 20 });
+  const { shares, cloud_init, jit_code_bytes } = await api.vm('web');
+  return { allowed, api, settings: { shares, cloud_init, jit_code_bytes } };
 }
 
 describe('shares and cloud-init settings', () => {

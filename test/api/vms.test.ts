@@ -136,6 +136,19 @@ describe('VMs', () => {
     expect(api.farm.machines).toHaveLength(0);
   });
 
+  it('have room for compiled code of their own, from the next start on', async () => {
+    const api = await startHarness();
+    const made = await api.createVm({ name: 'web-1', jit_code_bytes: 4 * MIB });
+    expect(made).toMatchObject({ jit_code_bytes: 4 * MIB });
+    await api.patch('/v1/vms/web-1', { jit_code_bytes: 2 * MIB }).expect(200);
+    await api.operate('/v1/vms/web-1/start');
+    expect(api.farm.of('web-1').data.config).toMatchObject({ jitCodeBytes: 2 * MIB });
+    const reset = await api.patch('/v1/vms/web-1', { jit_code_bytes: null }).expect(200);
+    expect(reset.body).toMatchObject({ jit_code_bytes: null });
+    const little = await api.patch('/v1/vms/web-1', { jit_code_bytes: 1024 }).expect(400);
+    expect(little.body).toMatchObject({ code: 'invalid_input', field: 'jit_code_bytes' });
+  });
+
   it('are changed under If-Match, and only while they do not run where it matters', async () => {
     const api = await startHarness();
     await api.createVm({ name: 'web-1' });

@@ -28,6 +28,7 @@ type NicInput = NonNullable<VmCreateInput['nics']>[number];
 interface CreateOptions extends DiskSettingOptions, CloudInitOptions {
   readonly image?: string;
   readonly memory?: number;
+  readonly jitCode?: number;
   readonly append?: string;
   readonly disk?: string[];
   readonly nic?: string[];
@@ -56,6 +57,7 @@ function registerCreate(vm: Command, io: Io): void {
     .description('make a VM whose disk is a copy-on-write file over an image')
     .option('--image <image>', 'id or name (default: the image "default")')
     .option('--memory <size>', 'guest memory, such as 256M', parseBytes)
+    .option('--jit-code <size>', 'room for compiled code, as WebAssembly', parseBytes)
     .option('--append <text>', "added to the image's kernel command line")
     .option('--disk <disk>', 'attach this disk too; may be repeated', collect)
     .option(
@@ -101,6 +103,7 @@ function createBody(name: string | undefined, options: CreateOptions): VmCreateI
     ...(name !== undefined && { name }),
     ...(image !== undefined && { image }),
     ...(memory !== undefined && { memory_bytes: memory }),
+    ...(options.jitCode !== undefined && { jit_code_bytes: options.jitCode }),
     ...(append !== undefined && { append }),
     ...(disk !== undefined && { disks: disk.map((one) => ({ disk: one })) }),
     ...(options.nic !== undefined && { nics: nicsOf(options.nic) }),
@@ -239,6 +242,7 @@ function registerSwitches(vm: Command, io: Io): void {
 interface UpdateOptions {
   readonly name?: string;
   readonly memory?: number;
+  readonly jitCode?: number;
   readonly append?: string;
   readonly autostart?: Vm['autostart'];
   readonly watch?: Watch[];
@@ -249,6 +253,7 @@ function registerChanges(vm: Command, io: Io): void {
     .argument('<vm>')
     .option('--name <name>')
     .option('--memory <size>', 'guest memory, such as 256M', parseBytes)
+    .option('--jit-code <size>', 'room for compiled code from the next start on, as WebAssembly', parseBytes)
     .option('--append <text>', "added to the image's kernel command line")
     .option('--autostart <when>', 'last-state, always or never')
     .option(
@@ -259,8 +264,12 @@ function registerChanges(vm: Command, io: Io): void {
     .description('change its configuration; memory and command line only while it is off')
     .action(async (target: string, options: UpdateOptions, command: Command) => {
       const context = new CommandContext(command, io);
-      const { memory, ...rest } = options;
-      const body: VmUpdate = { ...rest, ...(memory !== undefined && { memory_bytes: memory }) };
+      const { memory, jitCode, ...rest } = options;
+      const body: VmUpdate = {
+        ...rest,
+        ...(memory !== undefined && { memory_bytes: memory }),
+        ...(jitCode !== undefined && { jit_code_bytes: jitCode }),
+      };
       context.print(await context.client.updateVm(target, body), vmFields);
     });
   vm.command('delete')
@@ -296,6 +305,7 @@ function vmFields(vm: Vm): string {
     ['id', vm.id],
     ['state', vm.state],
     ['memory', formatBytes(vm.memory_bytes)],
+    ['code', vm.jit_code_bytes === null ? '' : formatBytes(vm.jit_code_bytes)],
     ['image', `${vm.image_name} (${vm.image_id})`],
     ['append', vm.append],
     ['autostart', vm.autostart],

@@ -15,6 +15,7 @@ export function sampleVm(changes: Partial<Vm> = {}): Vm {
     append: '',
     autostart: 'last-state',
     debug_exit_port: null,
+    jit_code_bytes: null,
     disks: [],
     shares: [],
     watch: [],

@@ -38,6 +38,7 @@ export const Vm = z.object({
   append: z.string().meta({ description: "Added to the image's kernel command line" }),
   autostart: Autostart,
   debug_exit_port: z.int().nullable(),
+  jit_code_bytes: z.int().nullable(),
   disks: z.array(Disk),
   nics: z.array(Nic),
   shares: z.array(Share),
@@ -55,10 +56,23 @@ export type Vm = z.infer<typeof Vm>;
 export const VmPage = pageOf(Vm);
 export type VmPage = z.infer<typeof VmPage>;
 
+const JIT_CODE_MIN_BYTES = 256 << 10;
+const JIT_CODE_MAX_BYTES = 256 << 20;
+
 export const MemoryBytes = z
   .int()
   .multipleOf(4096, 'must be a multiple of 4096')
   .meta({ description: `Guest memory in bytes; ${MEMORY_DEFAULT_BYTES} when missing` });
+
+export const JitCodeBytes = z
+  .int()
+  .min(JIT_CODE_MIN_BYTES, 'must be at least 256 KiB')
+  .max(JIT_CODE_MAX_BYTES, 'must be at most 256 MiB')
+  .nullable()
+  .meta({
+    description:
+      'Room for compiled guest code, as bytes of WebAssembly: what was not used for longest goes when it is spent. From the next start on; null is 12 MiB',
+  });
 
 const Append = z
   .string()
@@ -72,6 +86,7 @@ export const VmCreate = z.strictObject({
   append: Append.default(''),
   autostart: Autostart.default('last-state'),
   debug_exit_port: z.int().min(0x100).max(0xffff).nullable().default(null),
+  jit_code_bytes: JitCodeBytes.default(null),
   disks: z
     .array(z.strictObject({ disk: Ref }))
     .max(DISKS_MAX - 1)
@@ -102,6 +117,7 @@ export const VmUpdate = z.strictObject({
   memory_bytes: MemoryBytes.optional(),
   append: Append.optional(),
   autostart: Autostart.optional(),
+  jit_code_bytes: JitCodeBytes.optional(),
   watch: WatchList.optional(),
   proc_files: ProcFileList.optional(),
   labels: Labels.optional(),

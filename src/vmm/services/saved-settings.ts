@@ -1,6 +1,6 @@
 /** What a clone or a restored VM has of the VM that it is made after, beside disks and network cards. */
 import { z } from 'zod';
-import { CloudInit, ShareCreate, SHARES_MAX } from '../../contracts/api/index.ts';
+import { CloudInit, JitCodeBytes, ShareCreate, SHARES_MAX } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Store } from '../../db/index.ts';
 import { shareRow, shareView } from './shares.ts';
@@ -9,14 +9,19 @@ import { shareRow, shareView } from './shares.ts';
 const SavedSettings = z.object({
   shares: z.array(ShareCreate).max(SHARES_MAX).default([]),
   cloud_init: CloudInit.nullable().default(null),
+  jit_code_bytes: JitCodeBytes.default(null),
 });
 export type SavedSettings = z.input<typeof SavedSettings>;
 
 export function savedSettings(store: Store, vmId: string): SavedSettings {
   const shares = store.shares.ofVms([vmId]).map(shareView);
   const cloudInit = store.cloudInit.get(vmId);
-  // INVARIANT: CloudInits writes it.
-  return { shares, cloud_init: cloudInit === undefined ? null : (JSON.parse(cloudInit) as CloudInit) };
+  return {
+    shares,
+    // INVARIANT: CloudInits writes it.
+    cloud_init: cloudInit === undefined ? null : (JSON.parse(cloudInit) as CloudInit),
+    jit_code_bytes: store.vms.get(vmId)?.jit_code_bytes ?? null,
+  };
 }
 
 /**
@@ -30,6 +35,7 @@ export function giveSettings(store: Store, vmId: string, saved: SavedSettings | 
   }
   const tags = new Map(parsed.data.shares.map((share) => [share.tag, share]));
   for (const share of tags.values()) store.shares.insert(shareRow(vmId, share));
-  const { cloud_init } = parsed.data;
+  const { cloud_init, jit_code_bytes } = parsed.data;
+  store.vms.setJitCode(vmId, jit_code_bytes);
   if (cloud_init !== null) store.cloudInit.set(vmId, JSON.stringify(cloud_init));
 }

@@ -183,6 +183,7 @@ export class Supervisor implements InstanceHost {
       procFiles,
       trace: traceKinds(watch),
       debugExitPort: vm.debug_exit_port ?? undefined,
+      jitCodeBytes: vm.jit_code_bytes ?? undefined,
     };
     const data: MachineWorkerData = { config, nicRings };
     return { data, release: () => this.#released(vmId) };

@@ -26,6 +26,7 @@ export function vmView(
     append: row.append,
     autostart: row.autostart,
     debug_exit_port: row.debug_exit_port,
+    jit_code_bytes: row.jit_code_bytes,
     disks: [...disks],
     nics: [...nics],
     shares: shares.map(shareView),

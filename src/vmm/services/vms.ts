@@ -81,6 +81,7 @@ export interface VmRecord {
   readonly append: string;
   readonly autostart: Vm['autostart'];
   readonly debugExitPort: number | null;
+  readonly jitCodeBytes?: number | null;
   readonly labels: Readonly<Record<string, string>>;
   readonly watch?: readonly Watch[];
   readonly procFiles?: readonly ProcFile[];
@@ -209,6 +210,7 @@ export class Vms {
         append: record.append,
         autostart: record.autostart,
         debug_exit_port: record.debugExitPort,
+        jit_code_bytes: record.jitCodeBytes ?? null,
         labels: JSON.stringify(record.labels),
         watch: JSON.stringify(record.watch ?? []),
         proc_files: JSON.stringify(record.procFiles ?? []),
@@ -247,9 +249,9 @@ export class Vms {
         const labels = body.labels === undefined ? vm.labels : JSON.stringify(body.labels);
         const watch = body.watch === undefined ? vm.watch : JSON.stringify(body.watch);
         const proc_files = procFiles === undefined ? vm.proc_files : JSON.stringify(procFiles);
-        const { name, memory_bytes, append, autostart } = { ...vm, ...definedOf(body) };
+        const { name, memory_bytes, append, autostart, jit_code_bytes } = { ...vm, ...definedOf(body) };
         if (body.cloud_init !== undefined) this.#deps.cloudInits.set(id, body.cloud_init);
-        const config = { name, memory_bytes, append, autostart, labels, watch, proc_files };
+        const config = { name, memory_bytes, append, autostart, jit_code_bytes, labels, watch, proc_files };
         store.vms.setConfig(id, config, Date.now());
         this.#updated(vm);
       });
@@ -402,6 +404,7 @@ export class Vms {
       append: body.append,
       autostart: body.autostart,
       debugExitPort: body.debug_exit_port,
+      jitCodeBytes: body.jit_code_bytes,
       labels: body.labels,
       watch: body.watch,
       procFiles: this.#deps.procFiles.checked(who, body.proc_files),
