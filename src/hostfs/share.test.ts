@@ -301,6 +301,29 @@ describe('the share is not left', () => {
     await expect(guest.walk(inner, '..', '..', 'secret')).rejects.toThrow();
   });
 
+  test('by hard links', async () => {
+    const { guest, root, top } = await beside();
+    const secret = path.join(top, 'secret');
+    await guest.call(T.SYMLINK, u32(guest.root), 'link', '../secret', u32(0));
+    const link = await guest.walk(guest.root, 'link');
+    await guest.call(T.LINK, u32(guest.root), u32(link), 'hard');
+    // A link to the link, which leads nowhere here.
+    expect(fs.readlinkSync(path.join(root, 'hard'))).toBe('../secret');
+    const hard = await guest.walk(guest.root, 'hard');
+    await expect(guest.call(T.LOPEN, u32(hard), u32(0))).rejects.toThrow();
+    fs.writeFileSync(path.join(root, 'file'), 'file');
+    const file = await guest.walk(guest.root, 'file');
+    for (const bad of ['../out', '..', '.', '']) {
+      await expect(guest.call(T.LINK, u32(guest.root), u32(file), bad)).rejects.toThrow();
+    }
+    // What has become a link to the secret since it was walked to is linked as that.
+    fs.rmSync(path.join(root, 'file'));
+    fs.symlinkSync('../secret', path.join(root, 'file'));
+    await guest.call(T.LINK, u32(guest.root), u32(file), 'late').catch(() => undefined);
+    expect(fs.statSync(secret).nlink).toBe(1);
+    expect(fs.readdirSync(top).sort()).toEqual(['secret', 'share']);
+  });
+
   test('by device nodes, and a pipe holds nobody up', async () => {
     const { guest, root } = await beside();
     for (const kind of [0o020000, 0o060000]) {
