@@ -8,6 +8,7 @@ import type { LinuxKernel } from '../kernel.ts';
 
 const { RAX, RCX, RDI, RDX, RSI, RSP } = REGISTER;
 const PAGE = 4096n;
+const EIO = -5n;
 
 /** The CPU was sent elsewhere. */
 export type Moved = boolean;
@@ -47,7 +48,13 @@ export class GuestCalls {
     if (call === undefined) return undefined;
     this.#calls.delete(back);
     this.#machine.setRegister(RSP, call.rsp);
-    return call.then(this.#machine.register(RAX));
+    try {
+      return call.then(this.#machine.register(RAX));
+    } catch (error) {
+      // What a hostile kernel has made of its memory. The function's arguments are lost: it must not be entered.
+      if (!(error instanceof InspectError || error instanceof RangeError)) throw error;
+      return this.return(EIO);
+    }
   }
 
   /**
