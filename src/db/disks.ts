@@ -17,7 +17,7 @@ const SELECT = `SELECT disks.*, layers.kind AS layer_kind, layers.path, layers.s
 
 export type NewDisk = Omit<
   DiskRow,
-  'seq' | 'layer_kind' | 'path' | 'size_bytes' | 'image_id' | 'parent_path' | 'image_name'
+  'seq' | 'ubd_flags' | 'layer_kind' | 'path' | 'size_bytes' | 'image_id' | 'parent_path' | 'image_name'
 >;
 
 /** Disks: which layer each writes to, and what has them. */
@@ -38,6 +38,7 @@ export class DiskTable {
   readonly #byPath;
   readonly #byLayer;
 
+  readonly #setUbdFlags;
   readonly #layers: LayerTable;
 
   constructor(db: Sqlite, layers: LayerTable) {
@@ -68,11 +69,12 @@ export class DiskTable {
       `${SELECT} WHERE disks.vm_id = ? ORDER BY length(device), device`,
     );
     this.#attach = db.prepare<[string | null, string | null, number, string]>(
-      'UPDATE disks SET vm_id = ?, device = ?, read_only = ? WHERE id = ?',
+      "UPDATE disks SET vm_id = ?, device = ?, read_only = ?, ubd_flags = '' WHERE id = ?",
     );
     this.#setSettings = db.prepare<[string, string, string]>(
       'UPDATE disks SET limits = ?, on_error = ? WHERE id = ?',
     );
+    this.#setUbdFlags = db.prepare<[string, string]>('UPDATE disks SET ubd_flags = ? WHERE id = ?');
     this.#remove = db.prepare<[string]>('DELETE FROM disks WHERE id = ?');
     this.#removeOrphans = db.prepare<[]>(
       `DELETE FROM layers WHERE kind = 'external' AND id NOT IN (SELECT layer_id FROM disks)
@@ -116,6 +118,9 @@ export class DiskTable {
   }
   detach(id: string, readOnly: boolean): void {
     this.#attach.run(null, null, Number(readOnly), id);
+  }
+  setUbdFlags(id: string, flags: string): void {
+    this.#setUbdFlags.run(flags, id);
   }
   setSettings(id: string, { limits, on_error }: Pick<DiskRow, 'limits' | 'on_error'>): void {
     this.#setSettings.run(limits, on_error, id);

@@ -159,6 +159,8 @@ export interface DiskRow {
   /** JSON: the DiskLimits of contracts/machine.ts. */
   readonly limits: string;
   readonly on_error: DiskErrorPolicy;
+  /** Of UML's, while it is attached: s, t or both. */
+  readonly ubd_flags: string;
   readonly layer_kind: LayerRow['kind'];
   readonly path: string;
   readonly size_bytes: number;

@@ -61,25 +61,26 @@ export class DaemonTarget implements Target {
 
   async addDisk(wanted: WantedDisk): Promise<void> {
     const { unit, file, backing, readOnly } = wanted;
-    if (wanted.synchronous || wanted.noDiscard || wanted.unlocked) {
-      throw new AppError('unsupported', "disks of the daemon's have no flags s, t and c", {
-        field: 'device',
-        remedy:
-          'leave them out: flushes of the guest are obeyed, and files are locked; `umlaut linux` has them',
-      });
+    if (wanted.unlocked) {
+      throw new AppError(
+        'unsupported',
+        "disks of the daemon's are one machine's at a time, without the flag c",
+        {
+          field: 'device',
+          remedy: 'leave it out; `umlaut linux` has it',
+        },
+      );
     }
     const { devices } = this.#services;
     const device = `ubd${unit}`;
+    const flags = `${wanted.synchronous ? 's' : ''}${wanted.noDiscard ? 't' : ''}`;
     if (file.startsWith('/')) {
-      await devices.attachFile(this.#who, this.#vmId, device, file, backing, readOnly);
+      await devices.attachFile(this.#who, this.#vmId, device, file, backing, readOnly, flags);
       return;
     }
     if (backing !== undefined) this.#makeOverImage(file, backing);
-    await devices.attachDisk(this.#who, this.#vmId, {
-      disk: file,
-      device,
-      ...(readOnly ? { read_only: true } : {}),
-    });
+    const body = { disk: file, device, ...(readOnly ? { read_only: true } : {}) };
+    await devices.attachDisk(this.#who, this.#vmId, body, flags);
   }
 
   async removeDisk(unit: number): Promise<void> {

@@ -48,9 +48,9 @@ export class Devices {
     this.#deps = deps;
   }
 
-  /** AppErrors: what `Disks.attach` says, and what the machine says. */
-  attachDisk(who: Principal, ref: string, body: AttachDisk): Promise<Vm> {
-    return this.#attachDisk(who, ref, (vm) => this.#deps.disks.attach(who, vm, body));
+  /** `ubdFlags`: s and t as UML has them. AppErrors: what `Disks.attach` says, and what the machine says. */
+  attachDisk(who: Principal, ref: string, body: AttachDisk, ubdFlags = ''): Promise<Vm> {
+    return this.#attachDisk(who, ref, ubdFlags, (vm) => this.#deps.disks.attach(who, vm, body));
   }
 
   /** A file of the operator's, as `Disks.attachFile`. */
@@ -61,8 +61,9 @@ export class Devices {
     file: string,
     backing: string | undefined,
     readOnly: boolean,
+    ubdFlags = '',
   ): Promise<Vm> {
-    return this.#attachDisk(who, ref, (vm) =>
+    return this.#attachDisk(who, ref, ubdFlags, (vm) =>
       this.#deps.disks.attachFile(vm, device, file, backing, readOnly),
     );
   }
@@ -171,15 +172,20 @@ export class Devices {
     return nic;
   }
 
-  async #attachDisk(who: Principal, ref: string, record: (vm: VmRow) => void): Promise<Vm> {
+  async #attachDisk(who: Principal, ref: string, ubdFlags: string, record: (vm: VmRow) => void): Promise<Vm> {
     const { vms, supervisor, store, disks } = this.#deps;
     const { id } = vms.find(who, ref);
     await supervisor.get(id).exclusive(async () => {
       const vm = this.#row(id);
       const before = new Set(store.disks.ofVm(id).map((disk) => disk.id));
-      store.transaction(() => record(vm));
+      const isNew = (disk: DiskRow): boolean => !before.has(disk.id);
+      store.transaction(() => {
+        record(vm);
+        for (const { id: diskId } of store.disks.ofVm(id).filter(isNew))
+          store.disks.setUbdFlags(diskId, ubdFlags);
+      });
       const link = this.#link(id);
-      const added = store.disks.ofVm(id).find((disk) => !before.has(disk.id));
+      const added = store.disks.ofVm(id).find(isNew);
       if (link === undefined || added === undefined) return;
       try {
         await supervisor.claimDisks(id);

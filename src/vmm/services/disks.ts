@@ -296,6 +296,8 @@ export class Disks {
       readOnly: disk.read_only === 1,
       tracking,
       ...settingsOf(disk),
+      ...(disk.ubd_flags.includes('s') && { synchronous: true }),
+      ...(disk.ubd_flags.includes('t') && { noDiscard: true }),
     };
     return { ...common, ...layerConfig(this.#deps, disk.layer_id) };
   }
