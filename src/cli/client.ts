@@ -67,7 +67,7 @@ import {
   PruneResult,
   type ShareCreateInput,
   type SnapshotCloneInput,
-  type SnapshotCreate,
+  type SnapshotCreateInput,
   type SnapshotRollbackInput,
   Vm,
   type VmCreateInput,
@@ -243,7 +243,7 @@ export class Client {
     this.#post(PruneResult, path`/v1/vms/${vm}/backups/prune`, body);
   deleteBackup = (backup: string): Promise<void> => this.#delete(path`/v1/backups/${backup}`);
 
-  createSnapshot = (vm: string, body: SnapshotCreate): Promise<VmSnapshot> =>
+  createSnapshot = (vm: string, body: SnapshotCreateInput): Promise<VmSnapshot> =>
     this.#post(VmSnapshot, path`/v1/vms/${vm}/snapshots`, body);
   listSnapshots = (vm: string): Promise<VmSnapshot[]> =>
     this.#all(VmSnapshotPage, path`/v1/vms/${vm}/snapshots`, {});

@@ -2,7 +2,7 @@
  * Messages between the supervisor (daemon's main thread) and a VM's worker thread.
  * Requests carry an `id` and are answered by exactly one `reply`; events come unasked.
  */
-import type { BackupPlan, BackupSummary } from './backup.ts';
+import type { BackupPlan, BackupSummary, Consistency } from './backup.ts';
 import type {
   DiskConfig,
   DiskErrorPolicy,
@@ -36,7 +36,12 @@ export type LayerRequest =
   /** Answered when what these disks have been given is durable: then a snapshot has little left to write. */
   | { readonly type: 'flush-layers'; readonly devices: readonly string[] }
   /** Puts layers over disks, all at one moment. Answered with LayersFrozen. */
-  | { readonly type: 'freeze-layers'; readonly layers: readonly LayerOnTop[] }
+  | {
+      readonly type: 'freeze-layers';
+      readonly layers: readonly LayerOnTop[];
+      /** Ask the guest to write out what it has. */
+      readonly quiesce: boolean;
+    }
   /** Answered when what has been frozen of these disks is durable. */
   | { readonly type: 'seal-layers'; readonly devices: readonly string[] }
   /** The files below the top are these now, with the same content. */
@@ -59,6 +64,7 @@ export type LayerRequest =
   | { readonly type: 'finish-merge'; readonly device: string; readonly path?: string | undefined };
 
 export interface LayersFrozen {
+  readonly consistency: Consistency;
   /** How long the guest stood still. */
   readonly milliseconds: number;
 }

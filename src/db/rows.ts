@@ -142,6 +142,7 @@ export interface VmSnapshotRow {
   readonly config: string;
   readonly taken_at: number;
   readonly created_at: number;
+  readonly consistency: Consistency | null;
 }
 
 /** With the columns of its layer and the image under it. */

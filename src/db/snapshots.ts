@@ -20,8 +20,8 @@ export class SnapshotTable {
   constructor(db: Sqlite) {
     this.#insert = db.prepare<[Omit<VmSnapshotRow, 'seq' | 'vm_name'>]>(
       `INSERT INTO vm_snapshots (id, tenant, vm_id, name, state, running, image_id, memory_bytes, append, config,
-        taken_at, created_at) VALUES (@id, @tenant, @vm_id, @name, @state, @running, @image_id, @memory_bytes, @append,
-        @config, @taken_at, @created_at)`,
+        taken_at, created_at, consistency) VALUES (@id, @tenant, @vm_id, @name, @state, @running, @image_id,
+        @memory_bytes, @append, @config, @taken_at, @created_at, @consistency)`,
     );
     this.#insertDisk = db.prepare<[SnapshotDiskRow]>(
       'INSERT INTO vm_snapshot_disks VALUES (@snapshot_id, @device, @disk_id, @layer_id, @read_only)',
@@ -38,8 +38,8 @@ export class SnapshotTable {
     this.#inState = db.prepare<[string], VmSnapshotRow>(
       `${SELECT} WHERE vm_snapshots.state = ? ORDER BY vm_snapshots.seq`,
     );
-    this.#setState = db.prepare<[string, number, string]>(
-      'UPDATE vm_snapshots SET state = ?, taken_at = ? WHERE id = ?',
+    this.#setState = db.prepare<[string, number, string | null, string]>(
+      'UPDATE vm_snapshots SET state = ?, taken_at = ?, consistency = ? WHERE id = ?',
     );
     this.#remove = db.prepare<[string]>('DELETE FROM vm_snapshots WHERE id = ?');
     this.#disks = db.prepare<[string], SnapshotDiskRow>(
@@ -65,8 +65,11 @@ export class SnapshotTable {
   inState(state: VmSnapshotRow['state']): VmSnapshotRow[] {
     return this.#inState.all(state);
   }
-  setState(snapshot: Pick<VmSnapshotRow, 'id' | 'taken_at'>, state: VmSnapshotRow['state']): void {
-    this.#setState.run(state, snapshot.taken_at, snapshot.id);
+  setState(
+    { id, taken_at, consistency }: Pick<VmSnapshotRow, 'id' | 'taken_at' | 'consistency'>,
+    state: VmSnapshotRow['state'],
+  ): void {
+    this.#setState.run(state, taken_at, consistency, id);
   }
   /** The layers stay. */
   remove(id: string): void {

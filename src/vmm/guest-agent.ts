@@ -10,8 +10,8 @@ export const GUEST_AGENT_PORT_NAME = 'org.qemu.guest_agent.0';
 const SYNC_TIMEOUT_MS = 3000;
 /** A frozen file system is first written out. */
 const FREEZE_TIMEOUT_MS = 20_000;
-const THAW_TIMEOUT_MS = 10_000;
-const THAW_ATTEMPTS = 5;
+const THAW_TIMEOUT_MS = 5000;
+const THAW_ATTEMPTS = 2;
 const LINE_BYTES_MAX = 64 * 1024;
 /** Before an answer to guest-sync-delimited: all that came before it is left over from earlier. */
 const SENTINEL = 0xff;
@@ -21,6 +21,8 @@ export class GuestAgent implements CharPort {
   #line: number[] = [];
   #open = false;
   #lastId = 0;
+  /** Until the next sentinel, what comes is of earlier: an error among it, by which agents answer to the sentinel itself. */
+  #isStale = false;
   #answered: ((answer: unknown) => void) | undefined;
 
   constructor() {
@@ -53,14 +55,16 @@ export class GuestAgent implements CharPort {
     return this.#open;
   }
 
-  /** Freezes all file systems. False when there is no agent, it cannot, or there was nothing to freeze. */
+  /** Freezes all file systems. False when it cannot, or there was nothing to freeze: some may be frozen all the same, or soon. */
   async freeze(): Promise<boolean> {
-    if (!this.#open || !(await this.#synchronize())) return false;
     const frozen = await this.#ask({ execute: 'guest-fsfreeze-freeze' }, FREEZE_TIMEOUT_MS);
     if (typeof frozen === 'number' && frozen > 0) return true;
-    // It may have frozen some, or answer late.
-    if (frozen !== 0) await this.thaw();
     return false;
+  }
+
+  /** Whether there is an agent that answers. */
+  async answers(): Promise<boolean> {
+    return this.#open && (await this.#synchronize());
   }
 
   /** Lets the file systems go on. False when the agent does not say that it has. */
@@ -68,7 +72,7 @@ export class GuestAgent implements CharPort {
     for (let attempt = 0; attempt < THAW_ATTEMPTS; attempt++) {
       if (attempt > 0 && !(await this.#synchronize())) continue;
       const thawed = await this.#ask({ execute: 'guest-fsfreeze-thaw' }, THAW_TIMEOUT_MS);
-      if (typeof thawed === 'number') return thawed > 0;
+      if (typeof thawed === 'number') return true;
     }
     return false;
   }
@@ -83,6 +87,7 @@ export class GuestAgent implements CharPort {
   /** What it returns; undefined for an error or no answer. */
   #ask(request: object, timeoutMs: number, delimited = false): Promise<unknown> {
     const line = Buffer.from(`${JSON.stringify(request)}\n`);
+    this.#isStale = delimited;
     this.#queue.push(delimited ? Buffer.concat([Buffer.of(SENTINEL), line]) : line);
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.#answered?.(undefined), timeoutMs);
@@ -96,13 +101,16 @@ export class GuestAgent implements CharPort {
 
   #receive(bytes: Uint8Array): void {
     for (const byte of bytes) {
-      if (byte === SENTINEL) this.#line = [];
-      else if (byte === 10) this.#take(Buffer.from(this.#line.splice(0)));
+      if (byte === SENTINEL) {
+        this.#line = [];
+        this.#isStale = false;
+      } else if (byte === 10) this.#take(Buffer.from(this.#line.splice(0)));
       else if (this.#line.length < LINE_BYTES_MAX) this.#line.push(byte);
     }
   }
 
   #take(line: Buffer): void {
+    if (this.#isStale) return;
     let answer: unknown;
     try {
       answer = JSON.parse(line.toString());

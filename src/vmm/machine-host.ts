@@ -23,7 +23,7 @@ import { SERIALS, VIRTIO_CONSOLES } from './console-names.ts';
 import { ConsoleQueue } from './console-queue.ts';
 import { GUEST_AGENT_PORT_NAME, GuestAgent } from './guest-agent.ts';
 import { MachineDevices } from './machine-devices.ts';
-import { changeLayers } from './machine-layers.ts';
+import { changeLayers, freezeLayers } from './machine-layers.ts';
 import { NOTIFY_PORT_NAME, NotifyPort } from './notify-port.ts';
 import { OnlineBackups } from './online-backups.ts';
 import { procRule } from './proc-sources.ts';
@@ -227,6 +227,11 @@ export class MachineHost {
         return this.#sysRq(request.letter);
       case 'backup':
         return this.#backups.begin(request.plan, request.quiesce);
+      case 'freeze-layers':
+        return this.#quiescer.hold(request.quiesce, (consistency) => ({
+          ...freezeLayers((device) => this.#devices.disk(device), request.layers),
+          consistency,
+        }));
       case 'cancel-backup':
         return this.#backups.cancel(request.backupId);
       case 'disk-settings':

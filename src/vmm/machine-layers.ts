@@ -15,7 +15,7 @@ export function changeLayers(
     case 'flush-layers':
       return Promise.all(request.devices.map(async (device) => await diskOf(device).layers.flush()));
     case 'freeze-layers':
-      return freeze(diskOf, request.layers);
+      return freezeLayers(diskOf, request.layers);
     case 'seal-layers':
       return Promise.all(request.devices.map((device) => diskOf(device).layers.sealed()));
     case 'relayer':
@@ -39,7 +39,7 @@ export function changeLayers(
 }
 
 /** All in one synchronous step: no request of the guest comes between two disks. */
-function freeze(
+export function freezeLayers(
   diskOf: (device: string) => GuestDisk,
   layers: Extract<LayerRequest, { type: 'freeze-layers' }>['layers'],
 ): LayersFrozen {
@@ -55,7 +55,7 @@ function freeze(
     throw error;
   }
   for (const { disk, top, mtime } of opened) disk.freeze(top, mtime);
-  return { milliseconds: performance.now() - begun };
+  return { milliseconds: performance.now() - begun, consistency: 'crash' };
 }
 
 /** Not each piece: every report is a message to another thread. */

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { GuestAgent } from './guest-agent.ts';
 import { Quiescer } from './quiescer.ts';
 
@@ -31,7 +31,9 @@ class FakeGuest {
   }
 }
 
-const sync = (id: number | undefined): string => `left over from before\n\xff{"return": ${id}}\n`;
+/** With what the real agent says of the sentinel in the request. */
+const sync = (id: number | undefined): string =>
+  `left over from before\n{"return": 7}\n{"error": {"class": "GenericError", "desc": "JSON parse error"}}\n\xff{"return": ${id}}\n`;
 
 function quiescer(agent: GuestAgent, sysRq: (letter: string) => void = () => undefined): Quiescer {
   return new Quiescer({ agent, hasSerialConsole: true, isStopped: () => false, sysRq });
@@ -79,6 +81,33 @@ test('an agent that cannot freeze is let go on, and the kernel is asked to sync'
   });
   expect(await kernel.hold(true, (consistency) => consistency)).toBe('synced');
   expect(guest.asked).toContain('guest-fsfreeze-thaw');
+});
+
+test('an agent that hangs once it has frozen leaves nothing frozen: the kernel is told to let go', async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const guest: FakeGuest = new FakeGuest(({ execute, arguments: args }) => {
+    if (execute === 'guest-sync-delimited' && !guest.frozen) return sync(args?.id);
+    return execute === 'guest-fsfreeze-freeze' ? '{"return": 1}\n' : undefined;
+  });
+  const keys: string[] = [];
+  const held = quiescer(guest.agent, (letter) => keys.push(letter)).hold(true, (consistency) => consistency);
+  await vi.advanceTimersByTimeAsync(60_000);
+  expect(await held).toBe('guest-agent');
+  expect(keys).toEqual(['j']);
+});
+
+test('an agent that hangs when it is to freeze is given up, and what it has frozen is let go', async () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const guest: FakeGuest = new FakeGuest(({ execute, arguments: args }) =>
+    execute === 'guest-sync-delimited' && !guest.frozen ? sync(args?.id) : undefined,
+  );
+  const keys: string[] = [];
+  const held = quiescer(guest.agent, (letter) => keys.push(letter)).hold(true, (consistency) => consistency);
+  await vi.advanceTimersByTimeAsync(120_000);
+  expect(await held).toBe('crash');
+  expect(keys).toEqual(['j', 's']);
 });
 
 test('a guest that does not let its kernel sync is taken as it is', async () => {

@@ -40,14 +40,20 @@ export class Quiescer {
   async hold<T>(wanted: boolean, moment: (consistency: Consistency) => T): Promise<T> {
     const { agent, isStopped } = this.#deps;
     if (!wanted || isStopped()) return moment('crash');
-    if (await agent.freeze()) {
+    if (await agent.answers()) {
       try {
-        return moment('guest-agent');
+        if (await agent.freeze()) return moment('guest-agent');
       } finally {
-        await agent.thaw();
+        await this.#thaw();
       }
     }
     return moment((await this.#sync()) ? 'synced' : 'crash');
+  }
+
+  /** An agent that hangs leaves nothing frozen: the kernel itself lets go of what is (SysRq J). */
+  async #thaw(): Promise<void> {
+    const { agent, hasSerialConsole, sysRq } = this.#deps;
+    if (!(await agent.thaw()) && hasSerialConsole) sysRq('j');
   }
 
   async #sync(): Promise<boolean> {

@@ -12,12 +12,16 @@ export function registerSnapshot(program: Command, io: Io): void {
     .command('create')
     .argument('<vm>')
     .argument('[name]', 'made up when missing')
+    .option('--quiesce', "have the guest's file systems frozen or written out for the moment")
     .description('take a snapshot, also while the VM runs')
-    .action(async (vm: string, name: string | undefined, _options: object, command: Command) => {
-      const context = new CommandContext(command, io);
-      const made = await context.client.createSnapshot(vm, name === undefined ? {} : { name });
-      context.print(made, () => `${made.name}\n`);
-    });
+    .action(
+      async (vm: string, name: string | undefined, options: { quiesce?: boolean }, command: Command) => {
+        const context = new CommandContext(command, io);
+        const body = { ...options, ...(name !== undefined && { name }) };
+        const made = await context.client.createSnapshot(vm, body);
+        context.print(made, () => `${made.name}\n`);
+      },
+    );
   snapshot
     .command('list')
     .argument('<vm>')
@@ -119,6 +123,7 @@ function snapshotFields(snapshot: VmSnapshot): string {
     ['vm', `${snapshot.vm_name} (${snapshot.vm_id})`],
     ['state', snapshot.state],
     ['vm was', snapshot.running ? 'running' : 'off'],
+    ['consistency', snapshot.consistency ?? ''],
     ['taken', snapshot.taken_at],
     ...snapshot.disks.map((disk): [string, string] => [
       disk.device,

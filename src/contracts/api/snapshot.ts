@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { CONSISTENCIES } from '../backup.ts';
 import { Bytes, Labels, ListQuery, Name, pageOf, Timestamp } from './common.ts';
 import { Autostart } from './vm.ts';
 
@@ -22,6 +23,10 @@ export const VmSnapshot = z.object({
   vm_name: z.string(),
   state: z.enum(['available', 'deleting']),
   running: z.boolean().meta({ description: 'The VM ran: its file systems were in use' }),
+  consistency: z.enum(CONSISTENCIES).nullable().meta({
+    description:
+      'guest-agent: file systems were frozen; synced: the kernel had written out; crash: as after a power cut; off: it was off; null: nobody wrote it down',
+  }),
   image_id: z.string(),
   memory_bytes: Bytes,
   disks: z.array(SnapshotDisk),
@@ -35,8 +40,13 @@ export const SnapshotCreate = z.strictObject({
   name: Name.optional().meta({
     description: "Unlike those of the VM's other snapshots; made up when missing",
   }),
+  quiesce: z.boolean().default(false).meta({
+    description:
+      "Freeze the guest's file systems for the moment, or have them written out: it may take as long as the guest has to write",
+  }),
 });
 export type SnapshotCreate = z.infer<typeof SnapshotCreate>;
+export type SnapshotCreateInput = z.input<typeof SnapshotCreate>;
 
 export const SnapshotListQuery = ListQuery;
 

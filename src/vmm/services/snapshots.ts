@@ -9,6 +9,7 @@ import {
 } from '../../contracts/api/index.ts';
 import { AppError, toAppError } from '../../contracts/errors.ts';
 import type { JobContext, JobPayloads, Jobs } from '../../contracts/jobs.ts';
+import type { Consistency } from '../../contracts/backup.ts';
 import type { LayersFrozen } from '../../contracts/ports.ts';
 import type { DiskRow, LayerRow, SnapshotDiskRow, VmRow, VmSnapshotRow } from '../../db/index.ts';
 import { iso, mayRead, notFound, type Principal, pageOfRows, tenantFilter } from '../access.ts';
@@ -37,6 +38,15 @@ export interface SnapshotConfig extends SavedNics {
   readonly debugExitPort: number | null;
   /** Missing in what an earlier version has written. */
   readonly settings?: SavedSettings;
+}
+
+/** The guest's agent and its kernel have their own limits, which are shorter together. */
+const QUIESCE_TIMEOUT_MS = 120_000;
+
+interface Moment {
+  /** Unix milliseconds. */
+  readonly takenAt: number;
+  readonly consistency: Consistency;
 }
 
 export class Snapshots {
@@ -72,16 +82,17 @@ export class Snapshots {
     const name = body.name ?? madeUpName();
     const instance = supervisor.get(vmId);
     if (instance.hasMachine) await this.#flush(vmId, instance.machine());
-    const { tops, takenAt, link } = await instance.exclusive(async () => {
+    const { tops, moment, link } = await instance.exclusive(async () => {
       const tops = this.#planTops(vmId);
       if (!instance.hasMachine) await merges.release(vmId);
       this.#record(id, name, vmId, tops, instance.hasMachine);
-      if (!instance.hasMachine) return { tops, takenAt: Date.now(), link: undefined };
+      if (!instance.hasMachine)
+        return { tops, moment: { takenAt: Date.now(), consistency: 'off' } as const, link: undefined };
       const link = instance.machine();
-      return { tops, takenAt: await this.#freeze(id, tops, link), link };
+      return { tops, moment: await this.#freeze(id, tops, body.quiesce, link), link };
     });
     await this.#seal(id, tops, link);
-    store.transaction(() => this.#publish(id, takenAt));
+    store.transaction(() => this.#publish(id, moment));
     merges.collect();
     return this.#views([this.#row(id)])[0]!;
   }
@@ -195,6 +206,7 @@ export class Snapshots {
       config: JSON.stringify(config),
       taken_at: now,
       created_at: now,
+      consistency: null,
     };
   }
 
@@ -208,14 +220,16 @@ export class Snapshots {
     await link.longRequest({ type: 'flush-layers', devices }).catch(() => undefined);
   }
 
-  /** The moment itself; when it was. A machine that could not do it goes on as before. */
-  async #freeze(id: string, tops: readonly NewTop[], link: MachineLink): Promise<number> {
+  /** The moment itself. A machine that could not do it goes on as before. */
+  async #freeze(id: string, tops: readonly NewTop[], quiesce: boolean, link: MachineLink): Promise<Moment> {
     const layers = tops.map(({ disk, file, mtime }) => ({ device: disk.device ?? '', file, mtime }));
     try {
       // INVARIANT: the machine answers with LayersFrozen.
-      const frozen = (await link.request({ type: 'freeze-layers', layers })) as LayersFrozen;
+      const timeout = quiesce ? QUIESCE_TIMEOUT_MS : undefined;
+      const request = { type: 'freeze-layers', layers, quiesce } as const;
+      const frozen = (await link.request(request, timeout)) as LayersFrozen;
       this.#deps.log.info({ snapshot: id, milliseconds: frozen.milliseconds }, 'a snapshot was taken');
-      return Date.now();
+      return { takenAt: Date.now(), consistency: frozen.consistency };
     } catch (error) {
       // One that does not answer may have done it: then the new tops must stay.
       if (toAppError(error).code !== 'guest_not_responding' && !link.hasEnded) this.#undo(id, tops);
@@ -258,10 +272,10 @@ export class Snapshots {
     }
   }
 
-  #publish(id: string, takenAt: number): void {
+  #publish(id: string, { takenAt, consistency }: Moment): void {
     const { store, events } = this.#deps;
     const { tenant, name, vm_id } = this.#row(id);
-    store.snapshots.setState({ id, taken_at: takenAt }, 'available');
+    store.snapshots.setState({ id, taken_at: takenAt, consistency }, 'available');
     const resource = { type: 'snapshot', id } as const;
     events.append({ type: 'snapshot.created', tenant, resource, data: { name, vm_id } });
   }
@@ -323,6 +337,7 @@ export class Snapshots {
       vm_name: row.vm_name,
       state: row.state === 'available' ? 'available' : 'deleting',
       running: row.running === 1,
+      consistency: row.consistency,
       image_id: row.image_id,
       memory_bytes: row.memory_bytes,
       disks: (disks.get(row.id) ?? []).map((disk) => this.#diskView(disk)),

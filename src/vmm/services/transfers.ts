@@ -85,7 +85,7 @@ export class Transfers {
     const { store, disks, supervisor, snapshots } = this.#deps;
     if (disk.vm_id === null || !supervisor.get(disk.vm_id).hasMachine) return await read(disks.config(disk));
     const vmId = disk.vm_id;
-    const { id } = await snapshots.create(SYSTEM, vmId, { name: snapshotName(operationId) });
+    const { id } = await snapshots.create(SYSTEM, vmId, { name: snapshotName(operationId), quiesce: true });
     try {
       const frozen = store.snapshots.disks([id]).find(({ disk_id }) => disk_id === disk.id);
       if (frozen === undefined) throw notFound('disk', disk.id);

@@ -213,7 +213,7 @@ let made = 0;
 async function takeSnapshot(): Promise<void> {
   const name = `s${seed}-${made++}`;
   journal({ t: 'snapshot-begun', name });
-  await snapshots.create(SYSTEM, 'web', { name });
+  await snapshots.create(SYSTEM, 'web', { name, quiesce: false });
   journal({ t: 'snapshot-done', name });
 }
 
