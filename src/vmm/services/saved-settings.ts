@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { CloudInit, JitCodeBytes, ShareCreate, SHARES_MAX } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { Store } from '../../db/index.ts';
+import { isRemote } from '../remote-folders.ts';
 import { shareRow, shareView } from './shares.ts';
 
 /** Also in the manifests of backups, whose stores may be somebody else's. */
@@ -26,14 +27,15 @@ export function savedSettings(store: Store, vmId: string): SavedSettings {
 
 /**
  * Writes them down for a VM, in the running transaction. Folders are not looked at: a start says which of them is no longer
- * allowed. `backup_corrupt` when they are none.
+ * allowed. Those of other hosts are left out: they are the operator's to give. `backup_corrupt` when they are none.
  */
 export function giveSettings(store: Store, vmId: string, saved: SavedSettings | undefined): void {
   const parsed = SavedSettings.safeParse(saved ?? {});
   if (!parsed.success) {
     throw new AppError('backup_corrupt', `the settings of the VM cannot be read: ${parsed.error.message}`);
   }
-  const tags = new Map(parsed.data.shares.map((share) => [share.tag, share]));
+  const shares = parsed.data.shares.filter(({ path }) => !isRemote(path));
+  const tags = new Map(shares.map((share) => [share.tag, share]));
   for (const share of tags.values()) store.shares.insert(shareRow(vmId, share));
   const { cloud_init, jit_code_bytes } = parsed.data;
   store.vms.setJitCode(vmId, jit_code_bytes);
