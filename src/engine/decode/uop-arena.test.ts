@@ -45,6 +45,17 @@ it('opens one more where what goes comes back', () => {
   expect(arena.bytes).toBe(8 * MIB);
 });
 
+it('does not grow for code that is written over', () => {
+  const arena = new UopArena(map, 1000);
+  let forgotten = 0;
+  for (let n = 0; n < 40; n++) {
+    for (let block = 0; block < 1000; block++) arena.noteBlock((block % 50) * 64);
+    forgotten += fill(arena, 1).length;
+  }
+  expect(forgotten).toBe(33);
+  expect(arena.bytes).toBeLessThanOrEqual(8 * MIB);
+});
+
 it('tells fillings apart', () => {
   const arena = new UopArena(map, 1000);
   const [first, address] = [arena.fillingAt(arena.free), arena.free];

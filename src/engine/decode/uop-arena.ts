@@ -12,8 +12,8 @@ const OPEN_MIN = 8;
 /** Segments whose filling is remembered after it has gone. */
 const GHOSTS = 4;
 /** Bits of a filling's memory: a megabyte holds some 3,500 blocks. */
-const FILTER_BITS = 1 << 15;
-/** With this share of blocks that come back, one more segment is opened; an eighth is what a filter takes wrongly for known. */
+const FILTER_BITS = 1 << 17;
+/** With this share of blocks that come back, one more segment is opened; a tenth is what filters take wrongly for known. */
 const RETURNING = 1 / 3;
 
 /** Addresses from `start` on, before `end`. */
@@ -29,7 +29,8 @@ interface Segment extends AddressRange {
   filter: Uint8Array;
 }
 
-const bitOf = (ramOffset: number): number => (Math.imul(ramOffset, 0x9e37_79b1) >>> 17) & (FILTER_BITS - 1);
+const bitOf = (ramOffset: number): number => Math.imul(ramOffset, 0x9e37_79b1) >>> 15;
+const has = (filter: Uint8Array, bit: number): boolean => ((filter[bit >> 3]! >> (bit & 7)) & 1) !== 0;
 
 export class UopArena {
   readonly #segments: readonly Segment[];
@@ -80,12 +81,16 @@ export class UopArena {
     this.#free = (end + 15) & ~15;
   }
 
-  /** A block was decoded from a RAM offset. */
+  /**
+   * A block was decoded from a RAM offset. What is in one of the present fillings already has not been forgotten by the
+   * arena: the guest has written over it.
+   */
   noteBlock(ramOffset: number): void {
     const bit = bitOf(ramOffset);
+    const isRewritten = this.#segments.some(({ filling, filter }) => filling !== 0 && has(filter, bit));
+    if (!isRewritten && this.#ghosts.some((ghost) => has(ghost, bit))) this.#returned += 1;
     this.#current.filter[bit >> 3]! |= 1 << (bit & 7);
     this.#blocks += 1;
-    if (this.#ghosts.some((ghost) => (ghost[bit >> 3]! >> (bit & 7)) & 1)) this.#returned += 1;
   }
 
   /** The filling that an address belongs to: what was there is there as long as it is the same. */
