@@ -5,8 +5,10 @@ import {
   BackupDestinationPage,
   ListQuery,
   Operation,
+  type OperationId,
   Ref,
 } from '../../contracts/api/index.ts';
+import type { Principal } from '../../vmm/index.ts';
 import { principalOf } from '../request.ts';
 import { address, NoBody, NoContent, problems, type RouteGroup } from '../route.ts';
 import { accepted } from './operations.ts';
@@ -73,45 +75,18 @@ export const backupDestinationRoutes: RouteGroup = (app, { backups }) => {
     },
   });
 
-  app.route({
-    ...address('verifyBackupDestination'),
-    schema: {
-      operationId: 'verifyBackupDestination',
-      tags,
-      params,
-      body: NoBody,
-      response: { 202: Operation, ...problems },
-    },
-    config,
-    handler: async (request, reply) =>
-      accepted(reply, await backups.verifyDestination(principalOf(request), request.params.destination)),
-  });
-
-  app.route({
-    ...address('collectBackupDestination'),
-    schema: {
-      operationId: 'collectBackupDestination',
-      tags,
-      params,
-      body: NoBody,
-      response: { 202: Operation, ...problems },
-    },
-    config,
-    handler: async (request, reply) =>
-      accepted(reply, await destinations.collect(principalOf(request), request.params.destination)),
-  });
-
-  app.route({
-    ...address('rebuildBackupDestination'),
-    schema: {
-      operationId: 'rebuildBackupDestination',
-      tags,
-      params,
-      body: NoBody,
-      response: { 202: Operation, ...problems },
-    },
-    config,
-    handler: async (request, reply) =>
-      accepted(reply, await destinations.rebuild(principalOf(request), request.params.destination)),
-  });
+  const work = {
+    verifyBackupDestination: (who, ref) => backups.verifyDestination(who, ref),
+    collectBackupDestination: (who, ref) => destinations.collect(who, ref),
+    rebuildBackupDestination: (who, ref) => destinations.rebuild(who, ref),
+  } as const satisfies Partial<Record<OperationId, (who: Principal, ref: string) => Promise<Operation>>>;
+  for (const operationId of Object.keys(work) as (keyof typeof work)[]) {
+    app.route({
+      ...address(operationId),
+      schema: { operationId, tags, params, body: NoBody, response: { 202: Operation, ...problems } },
+      config,
+      handler: async (request, reply) =>
+        accepted(reply, await work[operationId](principalOf(request), request.params.destination)),
+    });
+  }
 };
