@@ -155,6 +155,13 @@ export const STATE = {
   /** Instructions that compiled regions have retired, and how often they came back with each RESULT (i64 each). */
   JIT_INSTRUCTIONS: 0x6c0,
   JIT_RETURNS: 0x6c8,
+  /**
+   * Flags as compiled regions leave them: what FLAG_RESULT and FLAG_CARRY hold (FLAG_KIND, u32; 0 while anything else
+   * runs), CF where it is apart, and a third operand (i64 each). See `jit/lazy-flags.ts`.
+   */
+  FLAG_KIND: 0x6e8,
+  FLAG_APART: 0x6f0,
+  FLAG_THIRD: 0x6f8,
   SIZE: 0x700,
 } as const;
 
@@ -182,6 +189,24 @@ export const MODE = {
   SINGLE_STEP: 0x80,
   /** CR4.OSFXSR clear: SSE instructions raise #UD. */
   SSE_OFF: 0x100,
+} as const;
+
+/** Values of `STATE.FLAG_KIND`: an operation, its width, and which bit of FLAG_APART is CF if APART is set. */
+export const FLAG_KIND = {
+  EXPLICIT: 0,
+  LOGIC: 1,
+  ADD: 2,
+  SUB: 3,
+  COMPARE: 4,
+  ADC: 5,
+  SBB: 6,
+  PRODUCT: 7,
+  OPERATION_MASK: 15,
+  /** Logarithm of the width in bytes, two bits. */
+  WIDTH_SHIFT: 4,
+  APART: 64,
+  /** Six bits. */
+  BIT_SHIFT: 7,
 } as const;
 
 /** Values of `STATE.EXIT_REASON`. */

@@ -201,6 +201,8 @@ export interface SystemExports {
   sti(): number;
   /** RFLAGS from lazy and stored flags (bit 1 set, RF clear). Never faults. */
   getFlags(): bigint;
+  /** Makes the flags that a compiled region has left explicit: FLAG_RESULT, FLAG_CARRY, and a FLAG_KIND of 0. */
+  settleFlags(): void;
   /** Sets CF PF AF ZF SF OF from an RFLAGS image; every combination is representable. */
   setArithmeticFlags(value: bigint): void;
   /** The image that PUSHF stores. Check for a fault (virtual-8086 mode). */

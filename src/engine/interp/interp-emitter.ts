@@ -334,6 +334,10 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.memory('i32.load', UOP.LINK);
     w.callIndirect(this.#frame.regionType);
     w.set(result);
+    this.state(STATE.FLAG_KIND, 'i32');
+    w.if();
+    this.call('settleFlags');
+    w.end();
     this.#noteReturn(result);
     this.state(STATE.ICOUNT, 'i64');
     w.set(this.#frame.icount);

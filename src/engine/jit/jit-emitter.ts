@@ -1,12 +1,14 @@
 /** The compiler's operands: record fields are constants, registers are locals of the region's function. */
 import { CPU, EXIT, STATE, UOP } from '../layout.ts';
-import type { Emitter, Push, RegisterField, Width } from '../uops/emitter.ts';
+import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { uopProperty } from '../uops/index.ts';
 import { type CoreFunction, MemoryEmitter, type Scratch, type StackPage } from '../uops/memory-emitter.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 import { type CoreEffects, coreEffects } from './core-effects.ts';
+import { IGNORED_FLAGS } from './operand-profile.ts';
 import { type DecodedInstruction, pageOf, type UopReader } from './code-reader.ts';
+import { KIND_BITS } from './flag-state.ts';
 import type { LazyFlags } from './lazy-flags.ts';
 import type { RegisterFile } from './register-file.ts';
 
@@ -20,7 +22,7 @@ export interface RegionFrame {
   readonly rip: number;
   /** i32: RESULT_* of the region */
   readonly result: number;
-  /** i64: offset << SITE_SHIFT | instructions to count, of an exit in mid-block */
+  /** i64: offset << SITE_SHIFT | kind of the flags << COUNT_BITS | instructions to count, of an exit in mid-block */
   readonly site: number;
   /** i32: 1 when the last writePointer took the slow path */
   readonly slow: number;
@@ -34,7 +36,9 @@ export interface RegionFrame {
 }
 
 /** A block has fewer instructions than this many bits can count. */
-export const SITE_SHIFT = 12n;
+export const COUNT_BITS = 12;
+/** Where an exit's offset begins: behind the count of instructions and the kind of the flags. */
+export const SITE_SHIFT = BigInt(COUNT_BITS + KIND_BITS);
 
 /** What a region's function returns to the interpreter. */
 export const RESULT = {
@@ -67,12 +71,13 @@ const RSP = STATE.REGS + 4 * 8;
 const isStackUop = uopProperty((name) => /^(push|pop(?!.*m$|cnt)|call|ret|leave)\d/.test(name));
 
 export class JitEmitter extends MemoryEmitter implements Emitter {
-  readonly flags: LazyFlags;
+  readonly #flags: LazyFlags;
   readonly registers: RegisterFile;
   readonly #frame: RegionFrame;
   readonly #uops: UopReader;
   readonly #control: ControlSink;
   #uop = 0;
+  #flagsAreDead = false;
   #instruction!: DecodedInstruction;
   /** Instructions of the block that are complete before the present one. */
   #done = 0;
@@ -91,14 +96,20 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     super(w, scratch, coreFunction, tlbEntries);
     this.#frame = frame;
     this.#uops = uops;
-    this.flags = flags;
+    this.#flags = flags;
     this.registers = registers;
     this.#control = control;
   }
 
+  /** Where the flags go: nowhere while nothing can read them before they are overwritten. */
+  get flags(): FlagRecorder {
+    return this.#flagsAreDead ? IGNORED_FLAGS : this.#flags;
+  }
+
   /** The micro-op that is emitted next. */
-  select(uop: number, instruction: DecodedInstruction, done: number): void {
+  select(uop: number, instruction: DecodedInstruction, done: number, flagsAreDead: boolean): void {
     this.#uop = uop;
+    this.#flagsAreDead = flagsAreDead;
     this.#instruction = instruction;
     this.#done = done;
   }
@@ -186,16 +197,16 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   }
 
   override state(offset: number, type: ValueType): void {
-    if (offset === STATE.FLAG_CARRY) this.flags.pushCarryWord();
-    else if (offset === STATE.FLAG_RESULT) this.flags.pushResult();
+    if (offset === STATE.FLAG_CARRY) this.#flags.pushCarryWord();
+    else if (offset === STATE.FLAG_RESULT) this.#flags.pushResult();
     else if (type === 'v128') this.registers.readVector(offset);
     else if (this.registers.isGeneral(offset)) this.registers.read(offset, 64);
     else super.state(offset, type);
   }
 
   override setState(offset: number, type: ValueType, value: Push): void {
-    if (offset === STATE.FLAG_CARRY) this.flags.setCarryWord(value);
-    else if (offset === STATE.FLAG_RESULT) this.flags.setResult(value);
+    if (offset === STATE.FLAG_CARRY) this.#flags.setCarryWord(value);
+    else if (offset === STATE.FLAG_RESULT) this.#flags.setResult(value);
     else super.setState(offset, type, value);
   }
 
@@ -209,9 +220,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   /** Puts what the core will look at into memory. Leaves the stack as it is. */
   #synchronize(effects: CoreEffects): void {
     if (effects.registers) this.registers.spillAll();
-    if (!effects.readsFlags) return;
-    super.setState(STATE.FLAG_RESULT, 'i64', () => this.flags.pushResult());
-    super.setState(STATE.FLAG_CARRY, 'i64', () => this.flags.pushCarryWord());
+    if (effects.readsFlags) this.#flags.publish();
   }
 
   #refresh(effects: CoreEffects): void {
@@ -220,7 +229,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
       this.loadBank();
       this.stackFound();
     }
-    if (effects.writesFlags) this.flags.load((offset) => super.state(offset, 'i64'));
+    if (effects.writesFlags) this.#flags.adopt();
   }
 
   systemCall(name: string, args: Push, after?: Push): void {
@@ -263,6 +272,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     w.op('i32.eq');
     w.op('select');
     w.set(this.#frame.result);
+    this.#flags.nameKind();
     w.br(this.#frame.exit);
     w.end();
     this.leaveIfWritten();
@@ -289,7 +299,8 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
 
   /** Leaves the region at `pc` with `done` instructions of the block complete. */
   #leaveAt(pc: number, done: number, result: number): void {
-    this.w.i64((BigInt(pc) << SITE_SHIFT) | BigInt(done));
+    const kind = this.#flags.exitKind << COUNT_BITS;
+    this.w.i64((BigInt(pc) << SITE_SHIFT) | BigInt(kind | done));
     this.w.set(this.#frame.site);
     this.w.i32(result);
     this.w.set(this.#frame.result);

@@ -1,254 +1,345 @@
 /**
- * Flags in compiled regions live in locals and are put together only where something reads them.
+ * Flags in compiled regions: locals keep the operands of the last operation that set them, which costs next to
+ * nothing where nothing reads the flags. Where something does, the kind of the operation is mostly known at compile
+ * time, and a condition is a comparison of the operands.
  *
- * - cf (i32): CF, always up to date.
- * - result (i64): the last result, sign-extended: ZF, SF and PF come from it.
- * - a, b (i64), kind (i32): where OF and AF come from. ADD and SUB: a and b are the sign-extended operands.
- *   EXPLICIT: a is a FLAG_CARRY word (see `uops/flags.ts`) whose CF is out of date.
+ * What x and y hold, by kind (zero-extended operands; of results only the operation's width counts):
  *
- * Where the kind is known at compile time a condition is a comparison of the operands; elsewhere the
- * `kind` local decides. Leaving the region writes FLAG_RESULT and FLAG_CARRY once, in the shared epilogue.
+ * | kind    | x           | y          |                                     |
+ * |---------|-------------|------------|-------------------------------------|
+ * | explicit| FLAG_RESULT | FLAG_CARRY | see `uops/flags.ts`                 |
+ * | logic   | result      |            | CF, OF and AF clear                 |
+ * | add     | sum         | b          | a = sum - b                         |
+ * | sub     | difference  | b          | a = difference + b                  |
+ * | compare | a           | b          |                                     |
+ * | adc, sbb| result      | b          | the third local has a; CF is apart  |
+ * | product | a           | b          | sign-extended operands              |
+ *
+ * CF may be apart: a bit of the carry local, whatever the kind says. Leaving the region stores the locals as they are;
+ * `settleFlags` of the core makes them explicit before anything outside of compiled code looks.
  */
-import { STATE } from '../layout.ts';
+import { CPU, FLAG_KIND, STATE } from '../layout.ts';
 import type { FlagRecorder, Push, Width } from '../uops/emitter.ts';
 import type { FunctionWriter } from '../wasm/function-writer.ts';
+import { carryBits, type FlagState, KIND_IN_LOCAL, kindNumber, type KnownFlags, sameKind } from './flag-state.ts';
 
-const KIND = { EXPLICIT: 0, ADD: 1, SUB: 2 } as const;
-/**
- * What is known of `kind` at a point of the code. `logic` is EXPLICIT with all of FLAG_CARRY clear;
- * `compare` is SUB without a borrow coming in, so that the operands themselves can be compared.
- */
-export type StaticKind = 'explicit' | 'add' | 'sub' | 'compare' | 'logic' | 'unknown';
+const EXPLICIT: KnownFlags = { op: 'explicit', width: 64, carryBit: undefined, synced: false };
+
+/** Locals that a region needs only for some instructions. */
+export interface FlagNeeds {
+  /** CF apart from the operation. */
+  readonly carry: boolean;
+  /** A third operand. */
+  readonly third: boolean;
+}
 
 export class LazyFlags implements FlagRecorder {
   readonly #w: FunctionWriter;
-  readonly #cf: number;
-  readonly #result: number;
-  readonly #a: number;
-  readonly #b: number;
+  readonly #callSettle: Push;
+  readonly #x: number;
+  readonly #y: number;
   readonly #kind: number;
+  readonly #carry: number | undefined;
+  readonly #third: number | undefined;
+  /** i64 */
+  readonly #scratch: number;
   /** What is known here. Set it at the beginning of each block. */
-  known: StaticKind = 'unknown';
+  known: FlagState = 'unknown';
 
-  constructor(w: FunctionWriter) {
+  /** @param callSettle calls `settleFlags` of the core */
+  constructor(w: FunctionWriter, needs: FlagNeeds, callSettle: Push) {
     this.#w = w;
-    this.#cf = w.local('i32');
-    this.#result = w.local('i64');
-    this.#a = w.local('i64');
-    this.#b = w.local('i64');
+    this.#callSettle = callSettle;
+    this.#x = w.local('i64');
+    this.#y = w.local('i64');
     this.#kind = w.local('i32');
+    this.#carry = needs.carry ? w.local('i64') : undefined;
+    this.#third = needs.third ? w.local('i64') : undefined;
+    this.#scratch = w.local('i64');
   }
 
-  #extend(width: Width, local: number): void {
-    this.#w.get(local);
-    if (width !== 64) this.#w.op(`i64.extend${width}_s`);
+  // ---- recording ----
+
+  #copy(from: number, to: number): void {
+    this.#w.get(from);
+    this.#w.set(to);
   }
 
-  #operands(width: Width, a: number, b: number, result: number, kind: 'add' | 'sub'): void {
-    const w = this.#w;
-    this.#extend(width, a);
-    w.set(this.#a);
-    this.#extend(width, b);
-    w.set(this.#b);
-    this.#extend(width, result);
-    w.set(this.#result);
-    w.i32(kind === 'add' ? KIND.ADD : KIND.SUB);
-    w.set(this.#kind);
-    this.known = kind;
+  #needed(local: number | undefined): number {
+    if (local === undefined) throw new Error('flags need a local that the profile does not name');
+    return local;
+  }
+
+  #record(op: KnownFlags['op'], width: Width, x: number, y?: number, carryBit?: number): void {
+    this.#copy(x, this.#x);
+    if (y !== undefined) this.#copy(y, this.#y);
+    this.known = { op, width, carryBit, synced: false };
   }
 
   add(width: Width, a: number, b: number, sum: number, withCarry = false): void {
-    const w = this.#w;
-    if (width !== 64) {
-      w.get(sum);
-      w.i64(BigInt(width));
-      w.op('i64.shr_u');
-      w.op('i32.wrap_i64');
-      w.i32(1);
-      w.op('i32.and');
-    } else if (withCarry) {
-      this.#carryVector(a, b, sum);
-    } else {
-      w.get(sum);
-      w.get(a);
-      w.op('i64.lt_u');
+    if (!withCarry) {
+      this.#record('add', width, sum, b);
+      return;
     }
-    w.set(this.#cf);
-    this.#operands(width, a, b, sum, 'add');
-  }
-
-  /** Pushes the carry out of bit 63 of a + b + carry: (a & b) | ((a | b) & ~sum). */
-  #carryVector(a: number, b: number, sum: number): void {
     const w = this.#w;
-    w.get(a);
-    w.get(b);
-    w.op('i64.and');
-    w.get(a);
-    w.get(b);
-    w.op('i64.or');
+    // the carry out of bit 63 is that of (a & b) | ((a | b) & ~sum); narrower sums have it in the bit above them
     w.get(sum);
-    w.i64(-1n);
-    w.op('i64.xor');
-    w.op('i64.and');
-    w.op('i64.or');
-    this.#signBit();
-  }
-
-  /** Pops an i64, pushes its sign as i32 0 or 1. */
-  #signBit(): void {
-    this.#w.i64(0n);
-    this.#w.op('i64.lt_s');
+    if (width === 64) {
+      w.i64(-1n);
+      w.op('i64.xor');
+      this.#binary('i64.or', a, b);
+      w.op('i64.and');
+      this.#binary('i64.and', a, b);
+      w.op('i64.or');
+    }
+    w.set(this.#needed(this.#carry));
+    this.#copy(a, this.#needed(this.#third));
+    this.#record('adc', width, sum, b, width === 64 ? 63 : width);
   }
 
   sub(width: Width, a: number, b: number, difference: number, withCarry = false): void {
-    const w = this.#w;
-    if (width !== 64) {
-      w.get(difference);
-      this.#signBit();
-    } else if (withCarry) {
-      // the borrow of a - b - c: a < b, or a == b with a borrow coming in, which shows in the difference
-      w.get(a);
-      w.get(b);
-      w.op('i64.lt_u');
-      w.get(a);
-      w.get(b);
-      w.op('i64.eq');
-      w.get(difference);
-      w.i64(0n);
-      w.op('i64.ne');
-      w.op('i32.and');
-      w.op('i32.or');
-    } else {
-      w.get(a);
-      w.get(b);
-      w.op('i64.lt_u');
+    if (!withCarry) {
+      this.#record('sub', width, difference, b);
+      return;
     }
-    w.set(this.#cf);
-    this.#operands(width, a, b, difference, 'sub');
-    if (!withCarry) this.known = 'compare';
+    const w = this.#w;
+    // the borrow into bit 64 is that of (~a & b) | (~(a ^ b) & difference); narrower differences are negative
+    w.get(difference);
+    if (width === 64) {
+      this.#binary('i64.xor', a, b);
+      w.i64(-1n);
+      w.op('i64.xor');
+      w.op('i64.and');
+      w.get(a);
+      w.i64(-1n);
+      w.op('i64.xor');
+      w.get(b);
+      w.op('i64.and');
+      w.op('i64.or');
+    }
+    w.set(this.#needed(this.#carry));
+    this.#copy(a, this.#needed(this.#third));
+    this.#record('sbb', width, difference, b, 63);
+  }
+
+  compare(width: Width, a: number, b: number): void {
+    this.#record('compare', width, a, b);
   }
 
   logic(width: Width, value: number): void {
+    this.#record('logic', width, value);
+  }
+
+  product(width: Width, a: number, b: number): void {
+    this.#record('product', width, a, b);
+  }
+
+  step(width: Width, add: boolean, _a: number, one: number, value: number): void {
+    const carryBit = this.#separateCarry();
+    this.#record(add ? 'add' : 'sub', width, value, one, carryBit);
+  }
+
+  /** Keeps the present CF in its local; returns which bit of it. */
+  #separateCarry(): number {
     const w = this.#w;
-    this.#extend(width, value);
-    w.set(this.#result);
-    w.i32(0);
-    w.set(this.#cf);
-    w.i64(0n);
-    w.set(this.#a);
-    w.i32(KIND.EXPLICIT);
+    const carry = this.#needed(this.#carry);
+    if (this.known === 'unknown' || this.known.op === 'product') this.settle();
+    const { op, carryBit } = this.#settledState();
+    if (carryBit !== undefined) return carryBit;
+    if (op === 'explicit') {
+      this.#copy(this.#y, carry);
+      return 63;
+    }
+    this.#carryFlag();
+    w.op('i64.extend_i32_u');
+    w.set(carry);
+    return 0;
+  }
+
+  setCarry(value: number, bit: number): void {
+    const w = this.#w;
+    this.#copy(value, this.#needed(this.#carry));
+    if (this.known !== 'unknown') {
+      this.known = { ...this.known, carryBit: bit, synced: false };
+      return;
+    }
+    w.get(this.#kind);
+    w.i32(FLAG_KIND.APART - 1);
+    w.op('i32.and');
+    w.i32(carryBits(bit));
+    w.op('i32.or');
     w.set(this.#kind);
-    this.known = 'logic';
   }
 
-  step(width: Width, add: boolean, a: number, one: number, value: number): void {
-    this.#operands(width, a, one, value, add ? 'add' : 'sub');
+  set(result: Push, carry: Push): void {
+    const w = this.#w;
+    result();
+    carry();
+    w.set(this.#y);
+    w.set(this.#x);
+    this.known = EXPLICIT;
   }
 
-  conditionally(change: Push): void {
+  conditionally(condition: Push, change: Push, otherwise: Push = () => {}): void {
+    this.sync();
+    condition();
+    this.#w.if();
     const before = this.known;
     change();
-    if (this.known !== before) this.known = 'unknown';
+    this.sync();
+    const changed = this.known;
+    this.#w.else();
+    this.known = before;
+    otherwise();
+    this.sync();
+    this.#w.end();
+    if (!sameKind(this.known, changed)) this.known = 'unknown';
   }
 
-  setCarry(value: number): void {
-    this.#w.get(value);
-    this.#w.set(this.#cf);
-    if (this.known === 'logic') this.known = 'explicit';
+  // ---- kind ----
+
+  /** Names the kind in the local, before ways meet. */
+  sync(): void {
+    if (this.known === 'unknown' || this.known.synced) return;
+    this.pushKind();
+    this.#w.set(this.#kind);
+    this.known = { ...this.known, synced: true };
   }
 
-  pushCarry(): void {
-    this.#w.get(this.#cf);
-    this.#w.op('i64.extend_i32_u');
+  /** Names the kind in the local on a way out of the region, which is not the way that goes on. */
+  nameKind(): void {
+    if (this.known === 'unknown') return;
+    this.pushKind();
+    this.#w.set(this.#kind);
   }
 
-  // ---- reading ----
+  /** Pushes the kind's number. */
+  pushKind(): void {
+    if (this.known === 'unknown') this.#w.get(this.#kind);
+    else this.#w.i32(kindNumber(this.known));
+  }
 
-  /** Pushes (x ^ y) & (z ^ t). */
-  #crossed(x: number, y: number, z: number, t: number): void {
+  /** The kind's number for an exit: KIND_IN_LOCAL if it is not known. */
+  get exitKind(): number {
+    return this.known === 'unknown' ? KIND_IN_LOCAL : kindNumber(this.known);
+  }
+
+  /** Takes the kind from a local that has the number of an exit's. */
+  setKind(number: number): void {
     const w = this.#w;
-    w.get(x);
-    w.get(y);
-    w.op('i64.xor');
-    w.get(z);
-    w.get(t);
-    w.op('i64.xor');
-    w.op('i64.and');
+    w.get(this.#kind);
+    w.get(number);
+    w.get(number);
+    w.i32(KIND_IN_LOCAL);
+    w.op('i32.eq');
+    w.op('select');
+    w.set(this.#kind);
+    this.known = 'unknown';
   }
 
-  /** Pushes an i64 whose sign is OF. */
-  #overflowVector(): void {
-    const explicit = (): void => {
-      this.#w.get(this.#a);
-      this.#w.get(this.#a);
-      this.#w.i64(1n);
-      this.#w.op('i64.shl');
-      this.#w.op('i64.xor');
-    };
-    const sum = (): void => this.#crossed(this.#a, this.#result, this.#b, this.#result);
-    const difference = (): void => this.#crossed(this.#a, this.#b, this.#a, this.#result);
-    this.#byKind(explicit, sum, difference);
+  #settledState(): KnownFlags {
+    if (this.known === 'unknown') throw new Error('the flags are not settled');
+    return this.known;
   }
 
-  #byKind(explicit: Push, sum: Push, difference: Push): void {
+  /** Makes the flags explicit by a call. */
+  settle(): void {
     const w = this.#w;
-    if (this.known === 'add') sum();
-    else if (this.known === 'sub' || this.known === 'compare') difference();
-    else if (this.known !== 'unknown') explicit();
-    else {
-      explicit();
-      sum();
-      difference();
+    const isUnknown = this.known === 'unknown';
+    if (isUnknown) {
       w.get(this.#kind);
-      w.i32(KIND.ADD);
-      w.op('i32.eq');
-      w.op('select');
-      w.get(this.#kind);
-      w.op('i32.eqz');
-      w.op('select');
+      w.if();
     }
-  }
-
-  /** Pushes bits of FLAG_CARRY that do not come from CF and OF: AF, and the inversions of PF and SF. */
-  #lowBits(): void {
-    const w = this.#w;
-    const explicit = (): void => {
-      w.get(this.#a);
-      w.i64(0xbn);
-      w.op('i64.and');
-    };
-    const operation = (): void => {
-      w.get(this.#a);
-      w.get(this.#b);
-      w.op('i64.xor');
-      w.get(this.#result);
-      w.op('i64.xor');
-      w.i64(1n);
-      w.op('i64.shr_u');
-      w.i64(8n);
-      w.op('i64.and');
-    };
-    if (this.known === 'add' || this.known === 'sub' || this.known === 'compare') operation();
-    else if (this.known !== 'unknown') explicit();
-    else {
-      explicit();
-      operation();
-      w.get(this.#kind);
-      w.op('i32.eqz');
-      w.op('select');
+    this.spill();
+    this.#callSettle();
+    this.#loadWords();
+    if (isUnknown) {
+      w.i32(FLAG_KIND.EXPLICIT);
+      w.set(this.#kind);
+      w.end();
     }
+    this.known = { ...EXPLICIT, synced: isUnknown };
   }
 
-  /** Pushes the whole FLAG_CARRY word. */
+  /** Settles flags of which no part can be computed here. */
+  #readable(): KnownFlags {
+    if (this.known === 'unknown' || this.known.op === 'product') this.settle();
+    return this.#settledState();
+  }
+
+  // ---- state ----
+
+  #store(type: 'i32' | 'i64', offset: number, value: Push): void {
+    this.#w.i32(0);
+    value();
+    this.#w.memory(`${type}.store`, CPU + offset);
+  }
+
+  #load(type: 'i32' | 'i64', offset: number, local: number): void {
+    this.#w.i32(0);
+    this.#w.memory(`${type}.load`, CPU + offset);
+    this.#w.set(local);
+  }
+
+  #loadWords(): void {
+    this.#load('i64', STATE.FLAG_RESULT, this.#x);
+    this.#load('i64', STATE.FLAG_CARRY, this.#y);
+  }
+
+  /** Writes the locals to the state as they are. */
+  spill(): void {
+    const put = (offset: number, local: number | undefined): void => {
+      if (local !== undefined) this.#store('i64', offset, () => this.#w.get(local));
+    };
+    put(STATE.FLAG_RESULT, this.#x);
+    put(STATE.FLAG_CARRY, this.#y);
+    put(STATE.FLAG_APART, this.#carry);
+    put(STATE.FLAG_THIRD, this.#third);
+    this.#store('i32', STATE.FLAG_KIND, () => this.pushKind());
+  }
+
+  /** Reads what `spill` of another region, or the interpreter, has left. */
+  load(): void {
+    this.#loadWords();
+    if (this.#carry !== undefined) this.#load('i64', STATE.FLAG_APART, this.#carry);
+    if (this.#third !== undefined) this.#load('i64', STATE.FLAG_THIRD, this.#third);
+    this.#load('i32', STATE.FLAG_KIND, this.#kind);
+    this.known = 'unknown';
+  }
+
+  /** Writes explicit flags to the state, for a core call that reads them. */
+  publish(): void {
+    this.#store('i64', STATE.FLAG_RESULT, () => this.pushResult());
+    this.#store('i64', STATE.FLAG_CARRY, () => this.pushCarryWord());
+  }
+
+  /** A core call has set the flags. */
+  adopt(): void {
+    this.#loadWords();
+    this.known = EXPLICIT;
+  }
+
+  /** Pushes FLAG_RESULT. */
+  pushResult(): void {
+    const { op, width } = this.#readable();
+    if (op === 'explicit') this.#w.get(this.#x);
+    else this.#extended(width, () => this.#result());
+  }
+
+  /** Pushes FLAG_CARRY. */
   pushCarryWord(): void {
     const w = this.#w;
-    w.get(this.#cf);
+    const { op, carryBit } = this.#readable();
+    if (op === 'explicit' && carryBit === undefined) {
+      w.get(this.#y);
+      return;
+    }
+    this.#carryFlag();
     w.op('i64.extend_i32_u');
     w.i64(63n);
     w.op('i64.shl');
-    w.get(this.#cf);
-    this.#overflowVector();
-    this.#signBit();
+    this.#carryFlag();
+    this.#overflowFlag();
     w.op('i32.xor');
     w.op('i64.extend_i32_u');
     w.i64(62n);
@@ -258,100 +349,198 @@ export class LazyFlags implements FlagRecorder {
     w.op('i64.or');
   }
 
-  /** Pushes FLAG_RESULT. */
-  pushResult(): void {
-    this.#w.get(this.#result);
-  }
-
   setResult(value: Push): void {
     value();
-    this.#w.set(this.#result);
+    this.#w.set(this.#scratch);
+    if (!sameKind(this.known, EXPLICIT)) {
+      this.pushCarryWord();
+      this.#w.set(this.#y);
+    }
+    this.#copy(this.#scratch, this.#x);
+    this.known = EXPLICIT;
   }
 
   setCarryWord(value: Push): void {
-    const w = this.#w;
     value();
-    w.set(this.#a);
-    w.get(this.#a);
-    this.#signBit();
-    w.set(this.#cf);
-    w.i32(KIND.EXPLICIT);
-    w.set(this.#kind);
-    this.known = 'explicit';
+    this.#w.set(this.#scratch);
+    this.pushResult();
+    this.#w.set(this.#x);
+    this.#copy(this.#scratch, this.#y);
+    this.known = EXPLICIT;
   }
 
-  /** Reads the state fields into the locals. */
-  load(state: (offset: number) => void): void {
-    this.setResult(() => state(STATE.FLAG_RESULT));
-    this.setCarryWord(() => state(STATE.FLAG_CARRY));
+  // ---- reading ----
+
+  #binary(op: string, a: number, b: number): void {
+    this.#w.get(a);
+    this.#w.get(b);
+    this.#w.op(op);
   }
 
-  // ---- conditions ----
+  #extended(width: Width, value: Push): void {
+    value();
+    if (width !== 64) this.#w.op(`i64.extend${width}_s`);
+  }
 
-  pushCondition(code: number): void {
+  /** Pushes the result; upper bits do not count. */
+  #result(): void {
+    if (this.#settledState().op === 'compare') this.#binary('i64.sub', this.#x, this.#y);
+    else this.#w.get(this.#x);
+  }
+
+  /** Pushes the first operand of an addition or subtraction; upper bits do not count. */
+  #first(): void {
+    const { op } = this.#settledState();
+    if (op === 'compare') this.#w.get(this.#x);
+    else if (op === 'add') this.#binary('i64.sub', this.#x, this.#y);
+    else if (op === 'sub') this.#binary('i64.add', this.#x, this.#y);
+    else this.#w.get(this.#needed(this.#third));
+  }
+
+  /** Compares at the operation's width; 32-bit operands as i32, which spares their extension. */
+  #comparison(comparison: string, a: Push, b: Push): void {
     const w = this.#w;
-    switch (code >> 1) {
-      case 0:
-        this.#overflowVector();
-        this.#signBit();
-        break;
-      case 1:
-        w.get(this.#cf);
-        break;
-      case 2:
-        this.#zero();
-        break;
-      case 3:
-        w.get(this.#cf);
-        this.#zero();
-        w.op('i32.or');
-        break;
-      case 4:
-        this.#signVector();
-        this.#signBit();
-        break;
-      case 5:
-        this.#parity();
-        break;
-      case 6:
-        this.#less('i64.lt_s');
-        break;
-      default:
-        this.#lessOrEqual();
+    const { width } = this.#settledState();
+    const signed = comparison.endsWith('_s');
+    for (const operand of [a, b]) {
+      operand();
+      if (width === 64) continue;
+      w.op('i32.wrap_i64');
+      if (width === 32) continue;
+      if (signed) {
+        w.op(`i32.extend${width}_s`);
+      } else {
+        w.i32((1 << width) - 1);
+        w.op('i32.and');
+      }
     }
-    if (code & 1) w.op('i32.eqz');
+    w.op(`${width === 64 ? 'i64' : 'i32'}.${comparison}`);
   }
 
-  #zero(): void {
-    this.#w.get(this.#result);
-    this.#w.op('i64.eqz');
+  /** Pushes whether a value is negative at the operation's width. */
+  #negative(value: Push): void {
+    this.#comparison('lt_s', value, () => this.#w.i64(0n));
   }
 
-  #signVector(): void {
+  #zeroFlag(): void {
+    const { op } = this.#settledState();
+    const x = (): void => this.#w.get(this.#x);
+    if (op === 'compare') this.#comparison('eq', x, () => this.#w.get(this.#y));
+    else this.#comparison('eq', x, () => this.#w.i64(0n));
+  }
+
+  /** Pushes CF. */
+  #carryFlag(): void {
     const w = this.#w;
-    w.get(this.#result);
-    if (this.known !== 'explicit' && this.known !== 'unknown') return;
+    const { op, carryBit } = this.#settledState();
+    if (carryBit !== undefined) {
+      w.get(this.#needed(this.#carry));
+      if (carryBit === 63) {
+        w.i64(0n);
+        w.op('i64.lt_s');
+        return;
+      }
+      if (carryBit !== 0) {
+        w.i64(BigInt(carryBit));
+        w.op('i64.shr_u');
+      }
+      w.op('i32.wrap_i64');
+      w.i32(1);
+      w.op('i32.and');
+      return;
+    }
+    const y = (): void => w.get(this.#y);
+    if (op === 'explicit') {
+      y();
+      w.i64(0n);
+      w.op('i64.lt_s');
+    } else if (op === 'logic') {
+      w.i32(0);
+    } else if (op === 'add') {
+      this.#comparison('lt_u', () => this.#result(), y);
+    } else {
+      this.#comparison('lt_u', () => this.#first(), y);
+    }
+  }
+
+  #overflowFlag(): void {
+    const w = this.#w;
+    const { op } = this.#settledState();
+    if (op === 'logic') {
+      w.i32(0);
+      return;
+    }
+    if (op === 'explicit') {
+      w.get(this.#y);
+      w.get(this.#y);
+      w.i64(1n);
+      w.op('i64.shl');
+      w.op('i64.xor');
+      w.i64(0n);
+      w.op('i64.lt_s');
+      return;
+    }
+    const isSum = op === 'add' || op === 'adc';
+    this.#negative(() => {
+      // of a sum (a ^ r) & (b ^ r), of a difference (a ^ r) & (a ^ b)
+      this.#first();
+      this.#result();
+      w.op('i64.xor');
+      w.get(this.#y);
+      if (isSum) this.#result();
+      else this.#first();
+      w.op('i64.xor');
+      w.op('i64.and');
+    });
+  }
+
+  /** Pushes the bits of FLAG_CARRY that are not CF and OF: AF, and the inversions of PF and SF. */
+  #lowBits(): void {
+    const w = this.#w;
+    const { op } = this.#settledState();
+    if (op === 'logic') {
+      w.i64(0n);
+    } else if (op === 'explicit') {
+      w.get(this.#y);
+      w.i64(0xbn);
+      w.op('i64.and');
+    } else {
+      this.#first();
+      w.get(this.#y);
+      w.op('i64.xor');
+      this.#result();
+      w.op('i64.xor');
+      w.i64(1n);
+      w.op('i64.shr_u');
+      w.i64(8n);
+      w.op('i64.and');
+    }
+  }
+
+  #signFlag(): void {
+    const w = this.#w;
+    if (this.#settledState().op !== 'explicit') {
+      this.#negative(() => this.#result());
+      return;
+    }
     // bit 1 of an explicit FLAG_CARRY inverts SF
-    w.get(this.#a);
+    w.get(this.#x);
+    w.get(this.#y);
     w.i64(62n);
     w.op('i64.shl');
-    if (this.known === 'unknown') {
-      w.i64(0n);
-      w.get(this.#kind);
-      w.op('i32.eqz');
-      w.op('select');
-    }
     w.op('i64.xor');
+    w.i64(0n);
+    w.op('i64.lt_s');
   }
 
-  #parity(): void {
+  #parityFlag(): void {
     const w = this.#w;
-    w.get(this.#result);
+    this.#result();
     w.i64(0xffn);
     w.op('i64.and');
     w.op('i64.popcnt');
-    if (this.known === 'explicit' || this.known === 'unknown') {
-      this.#lowBits();
+    if (this.#settledState().op === 'explicit') {
+      w.get(this.#y);
       w.op('i64.xor');
     }
     w.op('i32.wrap_i64');
@@ -360,33 +549,76 @@ export class LazyFlags implements FlagRecorder {
     w.op('i32.eqz');
   }
 
-  #less(comparison: string): void {
-    const w = this.#w;
-    if (this.known === 'logic') {
-      w.get(this.#result);
-      w.i64(0n);
-      w.op(comparison);
-      return;
-    }
-    if (this.known === 'compare') {
-      w.get(this.#a);
-      w.get(this.#b);
-      w.op(comparison);
-      return;
-    }
-    this.#signVector();
-    this.#overflowVector();
-    w.op('i64.xor');
-    this.#signBit();
+  pushCarry(): void {
+    this.#readable();
+    this.#carryFlag();
+    this.#w.op('i64.extend_i32_u');
   }
 
-  #lessOrEqual(): void {
-    if (this.known === 'logic' || this.known === 'compare') {
-      this.#less('i64.le_s');
+  pushCondition(code: number): void {
+    this.#readable();
+    this.#positiveCondition(code >> 1);
+    if (code & 1) this.#w.op('i32.eqz');
+  }
+
+  #positiveCondition(condition: number): void {
+    switch (condition) {
+      case 0:
+        this.#overflowFlag();
+        break;
+      case 1:
+        this.#carryFlag();
+        break;
+      case 2:
+        this.#zeroFlag();
+        break;
+      case 3:
+        this.#belowOrEqual();
+        break;
+      case 4:
+        this.#signFlag();
+        break;
+      case 5:
+        this.#parityFlag();
+        break;
+      case 6:
+        this.#less('lt_s');
+        break;
+      default:
+        this.#less('le_s');
+    }
+  }
+
+  #belowOrEqual(): void {
+    const { op, carryBit } = this.#settledState();
+    if (op === 'compare' && carryBit === undefined) {
+      this.#comparison(
+        'le_u',
+        () => this.#w.get(this.#x),
+        () => this.#w.get(this.#y),
+      );
       return;
     }
-    this.#less('i64.lt_s');
-    this.#zero();
+    this.#carryFlag();
+    this.#zeroFlag();
     this.#w.op('i32.or');
+  }
+
+  #less(comparison: 'lt_s' | 'le_s'): void {
+    const w = this.#w;
+    const { op } = this.#settledState();
+    const x = (): void => w.get(this.#x);
+    if (op === 'compare') {
+      this.#comparison(comparison, x, () => w.get(this.#y));
+    } else if (op === 'logic') {
+      this.#comparison(comparison, x, () => w.i64(0n));
+    } else {
+      this.#signFlag();
+      this.#overflowFlag();
+      w.op('i32.xor');
+      if (comparison === 'lt_s') return;
+      this.#zeroFlag();
+      w.op('i32.or');
+    }
   }
 }

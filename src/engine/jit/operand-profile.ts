@@ -3,7 +3,7 @@
  * takes notes. So nothing has to be declared twice.
  */
 import { STATE } from '../layout.ts';
-import type { Emitter, FlagRecorder, Push, RegisterField } from '../uops/emitter.ts';
+import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import type { UopDefinition } from '../uops/define.ts';
 import { declareScratch, type Scratch } from '../uops/memory-emitter.ts';
 import { FunctionWriter } from '../wasm/function-writer.ts';
@@ -19,14 +19,21 @@ export interface OperandProfile {
   readonly fixedWrites: ReadonlySet<number>;
   /** Calls a core function that may touch any register. */
   readonly callsOut: boolean;
+  readonly flags: Pick<ProfilingFlags, 'first' | 'carry' | 'third'>;
+  /** The region may be left before or behind it, with the flags as they are. */
+  readonly leaves: boolean;
 }
 
-const NO_FLAGS: FlagRecorder = {
+/** Takes flags and forgets them; nothing is read. */
+export const IGNORED_FLAGS: FlagRecorder = {
   add() {},
   sub() {},
+  compare() {},
   logic() {},
+  product() {},
   step() {},
-  conditionally(change: Push) {
+  set() {},
+  conditionally(_condition: Push, change: Push) {
     change();
   },
   setCarry() {},
@@ -34,14 +41,82 @@ const NO_FLAGS: FlagRecorder = {
   pushCondition() {},
 };
 
+/** What a micro-op does to the flags. */
+class ProfilingFlags implements FlagRecorder {
+  /** What is first: it needs what was there before, or sets all flags. */
+  first: 'none' | 'reads' | 'overwrites' = 'none';
+  /** Sets CF apart from the others. */
+  carry = false;
+  /** Adds or subtracts with CF. */
+  third = false;
+
+  reads(): void {
+    if (this.first === 'none') this.first = 'reads';
+  }
+  overwrites(): void {
+    if (this.first === 'none') this.first = 'overwrites';
+  }
+  #arithmetic(withCarry = false): void {
+    if (withCarry) {
+      this.carry = true;
+      this.third = true;
+    }
+    this.overwrites();
+  }
+
+  add(_width: Width, _a: number, _b: number, _sum: number, withCarry?: boolean): void {
+    this.#arithmetic(withCarry);
+  }
+  sub(_width: Width, _a: number, _b: number, _difference: number, withCarry?: boolean): void {
+    this.#arithmetic(withCarry);
+  }
+  compare(): void {
+    this.overwrites();
+  }
+  logic(): void {
+    this.overwrites();
+  }
+  product(): void {
+    this.overwrites();
+  }
+  set(result: Push, carry: Push): void {
+    this.overwrites();
+    result();
+    carry();
+  }
+  step(): void {
+    this.reads();
+    this.carry = true;
+  }
+  setCarry(): void {
+    this.reads();
+    this.carry = true;
+  }
+  conditionally(condition: Push, change: Push, otherwise?: Push): void {
+    this.reads();
+    condition();
+    change();
+    otherwise?.();
+  }
+  pushCarry(): void {
+    this.reads();
+  }
+  pushCondition(): void {
+    this.reads();
+  }
+}
+
+const isFlagWord = (offset: number): boolean => offset === STATE.FLAG_CARRY || offset === STATE.FLAG_RESULT;
+
 class ProfilingEmitter implements Emitter {
   readonly w = new FunctionWriter([], []);
-  readonly flags = NO_FLAGS;
+  readonly flags = new ProfilingFlags();
   readonly reads = new Set<RegisterField>();
   readonly writes = new Set<RegisterField>();
   readonly fixedReads = new Set<number>();
   readonly fixedWrites = new Set<number>();
   callsOut = false;
+  leaves = false;
   readonly i64: readonly number[];
   readonly i32: readonly number[];
   readonly v128: readonly number[];
@@ -89,38 +164,70 @@ class ProfilingEmitter implements Emitter {
     this.reads.add('base');
     this.reads.add('index');
   }
-  readPointer(): void {}
-  writePointer(): void {}
+  readPointer(): void {
+    this.leaves = true;
+  }
+  writePointer(): void {
+    this.leaves = true;
+  }
   store(_width: number, value: Push, finish?: Push): void {
+    this.leaves = true;
     value();
     finish?.();
   }
-  commit(): void {}
+  commit(): void {
+    this.leaves = true;
+  }
   state(offset: number, _type: ValueType): void {
     if (offset >= STATE.XMM) this.fixedReads.add(offset);
+    if (isFlagWord(offset)) this.flags.reads();
   }
-  setState(_offset: number, _type: ValueType, value: Push): void {
+  setState(offset: number, _type: ValueType, value: Push): void {
     value();
+    if (isFlagWord(offset)) this.flags.reads();
   }
   call(name: string): void {
-    if (coreEffects(name).registers) this.callsOut = true;
+    const { registers, readsFlags, writesFlags } = coreEffects(name);
+    if (registers) this.callsOut = true;
+    if (readsFlags || writesFlags) this.flags.reads();
   }
   systemCall(_name: string, args: Push, after?: Push): void {
     this.callsOut = true;
+    this.leaves = true;
     args();
     after?.();
   }
-  shieldNext(): void {}
-  faultIf(): void {}
-  fault(): void {}
+  shieldNext(): void {
+    this.leaves = true;
+  }
+  faultIf(): void {
+    this.leaves = true;
+  }
+  fault(): void {
+    this.leaves = true;
+  }
   nextRip(): void {}
-  jump(): void {}
-  jumpIf(): void {}
-  jumpIndirect(): void {}
-  jumpBack(): void {}
-  leave(): void {}
-  enterRegion(): void {}
-  relookup(): void {}
+  jump(): void {
+    this.leaves = true;
+  }
+  jumpIf(): void {
+    this.leaves = true;
+  }
+  jumpIndirect(): void {
+    this.leaves = true;
+  }
+  jumpBack(): void {
+    this.leaves = true;
+  }
+  leave(): void {
+    this.leaves = true;
+  }
+  enterRegion(): void {
+    this.leaves = true;
+  }
+  relookup(): void {
+    this.leaves = true;
+  }
 }
 
 const profiles = new Map<number, OperandProfile>();

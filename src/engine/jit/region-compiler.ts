@@ -7,8 +7,11 @@ import { uopDefinitions, uopNumber } from '../uops/index.ts';
 import { type CoreFunction, declareScratch, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
 import type { CodeNode, FlowGraph, RegionNode } from './flow-graph.ts';
-import { type ControlSink, JitEmitter, RESULT, type RegionFrame, SITE_SHIFT } from './jit-emitter.ts';
-import { LazyFlags, type StaticKind } from './lazy-flags.ts';
+import type { FlagState } from './flag-state.ts';
+import { KIND_BITS, sameKind } from './flag-state.ts';
+import { flagNeeds, uopsOfDeadFlags } from './flag-liveness.ts';
+import { type ControlSink, COUNT_BITS, JitEmitter, RESULT, type RegionFrame, SITE_SHIFT } from './jit-emitter.ts';
+import { LazyFlags } from './lazy-flags.ts';
 import { RegisterFile, registerUse } from './register-file.ts';
 import { DISPATCHER, type Structure, structure } from './structure.ts';
 
@@ -55,6 +58,8 @@ class RegionCompiler implements ControlSink {
   /** Labels of loops (branch to go round) and of merge blocks (branch to go there), by node. */
   readonly #loops = new Map<number, Label>();
   readonly #merges = new Map<number, Label>();
+  /** What is known of the flags at the merge blocks, from those who branch there. */
+  readonly #arrivals = new Map<number, FlagState>();
   /** i32: number in the dispatcher's table of the node to go to. */
   readonly #next: number;
   #block!: CodeNode;
@@ -65,7 +70,7 @@ class RegionCompiler implements ControlSink {
     this.#regionType = options.regionType;
     this.#structure = structure(graph);
     const w = this.#w;
-    this.#flags = new LazyFlags(w);
+    this.#flags = new LazyFlags(w, flagNeeds(graph), () => w.call(coreFunction('settleFlags')));
     this.#registers = new RegisterFile(w, registerUse(graph));
     const frame = {
       page: w.local('i64'),
@@ -100,7 +105,7 @@ class RegionCompiler implements ControlSink {
 
   compile(): FunctionWriter {
     const w = this.#w;
-    this.#tree(this.#structure.root, 'explicit');
+    this.#tree(this.#structure.root, 'unknown');
     w.end(); // exitAtSite
     this.#siteExit();
     w.end(); // exit
@@ -163,7 +168,7 @@ class RegionCompiler implements ControlSink {
     this.#stateField(STATE.STACK_ADDEND, 'i32');
     w.set(frame.stack.addend);
     this.#registers.reloadAll();
-    this.#flags.load((offset) => this.#stateField(offset, 'i64'));
+    this.#flags.load();
   }
 
   /** Exits in mid-block: RIP and count from the site. */
@@ -177,18 +182,25 @@ class RegionCompiler implements ControlSink {
     w.set(this.#frame.rip);
     w.get(this.#frame.icount);
     w.get(this.#frame.site);
-    w.i64((1n << SITE_SHIFT) - 1n);
+    w.i64((1n << BigInt(COUNT_BITS)) - 1n);
     w.op('i64.and');
     w.op('i64.add');
     w.set(this.#frame.icount);
+    w.get(this.#frame.site);
+    w.op('i32.wrap_i64');
+    w.i32(COUNT_BITS);
+    w.op('i32.shr_u');
+    w.i32((1 << KIND_BITS) - 1);
+    w.op('i32.and');
+    w.set(this.#next);
+    this.#flags.setKind(this.#next);
   }
 
   #epilogue(): void {
     const w = this.#w;
     this.#registers.spillAll();
     this.#flags.known = 'unknown';
-    this.#storeState(STATE.FLAG_CARRY, () => this.#flags.pushCarryWord());
-    this.#storeState(STATE.FLAG_RESULT, () => this.#flags.pushResult());
+    this.#flags.spill();
     this.#storeState(STATE.ICOUNT, () => w.get(this.#frame.icount));
     this.#storeState(STATE.RIP, () => w.get(this.#frame.rip));
     this.#continueInRegion();
@@ -255,10 +267,14 @@ class RegionCompiler implements ControlSink {
   // ---- nodes ----
 
   /** The node and all that it dominates. `known`: what is known of the flags on entry. */
-  #tree(id: number, known: StaticKind): void {
+  #tree(id: number, known: FlagState): void {
     const w = this.#w;
     const isLoop = this.#structure.loopHeaders.has(id);
-    if (isLoop) this.#loops.set(id, w.loop());
+    if (isLoop) {
+      this.#flags.known = known;
+      this.#flags.sync();
+      this.#loops.set(id, w.loop());
+    }
     const merges = this.#structure.children
       .get(id)!
       .filter((child) => this.#structure.merges.has(child))
@@ -268,7 +284,7 @@ class RegionCompiler implements ControlSink {
   }
 
   /** Merge nodes are placed behind the code that branches to them, the last in order outermost. */
-  #within(id: number, merges: readonly number[], known: StaticKind): void {
+  #within(id: number, merges: readonly number[], known: FlagState): void {
     const [outermost, ...rest] = merges;
     if (outermost === undefined) {
       this.#node(id, known);
@@ -277,14 +293,14 @@ class RegionCompiler implements ControlSink {
     this.#merges.set(outermost, this.#w.block());
     this.#within(id, rest, known);
     this.#w.end();
-    this.#tree(outermost, 'unknown');
+    this.#tree(outermost, this.#arrivals.get(outermost) ?? 'unknown');
   }
 
   #position(id: number): number {
     return this.#structure.order.get(id)!;
   }
 
-  #node(id: number, known: StaticKind): void {
+  #node(id: number, known: FlagState): void {
     this.#flags.known = known;
     if (id === DISPATCHER) {
       this.#dispatch();
@@ -296,16 +312,19 @@ class RegionCompiler implements ControlSink {
   }
 
   #dispatch(): void {
-    const labels = this.#structure.dispatched.map((id) => this.#merges.get(id)!);
+    const { dispatched } = this.#structure;
+    for (const id of dispatched) this.#arrivals.set(id, 'unknown');
+    const labels = dispatched.map((id) => this.#merges.get(id)!);
     this.#w.get(this.#next);
     this.#w.brTable(labels, labels[0]);
   }
 
   #code(block: CodeNode): void {
     this.#block = block;
+    const dead = uopsOfDeadFlags(this.#graph, block);
     block.instructions.forEach((instruction, done) => {
       for (let uop = instruction.firstUop; uop < instruction.firstUop + instruction.uopCount; uop++) {
-        this.#e.select(uop, instruction, done);
+        this.#e.select(uop, instruction, done, dead.has(uop));
         uopDefinitions()[this.#graph.uops.u16(uop, UOP.OP)].emit(this.#e);
       }
     });
@@ -327,6 +346,13 @@ class RegionCompiler implements ControlSink {
     this.#w.op('unreachable');
   }
 
+  /** Emits one of several ways on: what becomes known of the flags there does not hold on the others. */
+  #aside(way: () => void): void {
+    const { known } = this.#flags;
+    way();
+    this.#flags.known = known;
+  }
+
   /** Goes to an offset: inside the region by structure, else out of it. Everything is counted. */
   #goTo(from: RegionNode, target: number): void {
     const to = from.targets.get(target);
@@ -341,22 +367,31 @@ class RegionCompiler implements ControlSink {
       this.#exitIfSpent(target);
       w.i32(this.#structure.dispatched.indexOf(to));
       w.set(this.#next);
+      this.#flags.sync();
       w.br(this.#loops.get(DISPATCHER)!);
     } else if (order.get(to)! <= order.get(from.id)!) {
       this.#exitIfSpent(target);
+      this.#flags.sync();
       w.br(this.#loops.get(to)!);
     } else if (merges.has(to)) {
-      w.br(this.#merges.get(to)!);
+      this.#arrive(to);
     } else {
       this.#inline(from, to);
     }
   }
 
+  /** Branches forwards to a node that others branch to as well. */
+  #arrive(to: number): void {
+    this.#flags.sync();
+    const { known } = this.#flags;
+    const others = this.#arrivals.get(to);
+    this.#arrivals.set(to, others === undefined || sameKind(others, known) ? known : 'unknown');
+    this.#w.br(this.#merges.get(to)!);
+  }
+
   /** The code of a node that is reached from one place only. */
   #inline(from: RegionNode, to: number): void {
-    const known = this.#flags.known;
-    this.#tree(to, known);
-    this.#flags.known = known;
+    this.#aside(() => this.#tree(to, this.#flags.known));
     if (from.kind === 'code') this.#block = from;
   }
 
@@ -371,6 +406,7 @@ class RegionCompiler implements ControlSink {
     const w = this.#w;
     w.i32(RESULT.LOOKUP);
     w.set(this.#frame.result);
+    this.#flags.nameKind();
     w.br(this.#frame.exit);
   }
 
@@ -410,7 +446,7 @@ class RegionCompiler implements ControlSink {
     this.#e.count(block.instructions.length);
     w.get(condition);
     w.if();
-    this.#goTo(block, this.#target());
+    this.#aside(() => this.#goTo(block, this.#target()));
     w.end();
   }
 
@@ -428,7 +464,7 @@ class RegionCompiler implements ControlSink {
     const { order, merges } = this.#structure;
     const isDispatched = this.#structure.isDispatched(from.id, choice);
     if (!isDispatched && order.get(choice)! > order.get(from.id)!) {
-      if (merges.has(choice)) w.br(this.#merges.get(choice)!);
+      if (merges.has(choice)) this.#arrive(choice);
       else this.#inline(from, choice);
       return;
     }
@@ -437,6 +473,7 @@ class RegionCompiler implements ControlSink {
       w.i32(this.#structure.dispatched.indexOf(choice));
       w.set(this.#next);
     }
+    this.#flags.sync();
     w.br(this.#loops.get(isDispatched ? DISPATCHER : choice)!);
   }
 
@@ -459,7 +496,7 @@ class RegionCompiler implements ControlSink {
         this.#e.place(candidate);
         w.op('i64.eq');
         w.if();
-        this.#goTo(block, candidate);
+        this.#aside(() => this.#goTo(block, candidate));
         w.end();
       }
       return;
@@ -469,9 +506,9 @@ class RegionCompiler implements ControlSink {
     this.#e.place(candidates[middle]);
     w.op('i64.lt_u');
     w.if();
-    this.#choose(block, target, candidates.slice(0, middle));
+    this.#aside(() => this.#choose(block, target, candidates.slice(0, middle)));
     w.else();
-    this.#choose(block, target, candidates.slice(middle));
+    this.#aside(() => this.#choose(block, target, candidates.slice(middle)));
     w.end();
   }
 }

@@ -25,6 +25,8 @@ function binary(op: string, e: Emitter): void {
 }
 const addFlags = (e: Emitter, width: Width): void => e.flags.add(width, e.i64[A], e.i64[B], e.i64[R]);
 const subFlags = (e: Emitter, width: Width): void => e.flags.sub(width, e.i64[A], e.i64[B], e.i64[R]);
+const compareFlags = (e: Emitter, width: Width): void =>
+  e.flags.compare(width, e.i64[A], e.i64[B], e.i64[R]);
 const adcFlags = (e: Emitter, width: Width): void => e.flags.add(width, e.i64[A], e.i64[B], e.i64[R], true);
 const sbbFlags = (e: Emitter, width: Width): void => e.flags.sub(width, e.i64[A], e.i64[B], e.i64[R], true);
 const logicFlags = (e: Emitter, width: Width): void => e.flags.logic(width, e.i64[R]);
@@ -55,7 +57,7 @@ const OPERATIONS: readonly Operation[] = [
   { name: 'and', writes: true, compute: (e) => binary('i64.and', e), flags: logicFlags },
   { name: 'sub', writes: true, compute: (e) => binary('i64.sub', e), flags: subFlags },
   { name: 'xor', writes: true, compute: (e) => binary('i64.xor', e), flags: logicFlags },
-  { name: 'cmp', writes: false, compute: (e) => binary('i64.sub', e), flags: subFlags },
+  { name: 'cmp', writes: false, compute: (e) => binary('i64.sub', e), flags: compareFlags },
   { name: 'test', writes: false, compute: (e) => binary('i64.and', e), flags: logicFlags },
 ];
 

@@ -3,6 +3,7 @@ import { STATE } from '../layout.ts';
 import { defineUop } from './define.ts';
 import type { Emitter, Push, Width } from './emitter.ts';
 import { signExtend } from './flags.ts';
+import { pushProductHigh } from './wide-product.ts';
 import { RAX, RDX, WIDTHS, WORD_WIDTHS } from './operands.ts';
 
 /** BT, BTS, BTR, BTC on a register; the bit number is taken modulo the width. */
@@ -25,22 +26,18 @@ for (const width of WORD_WIDTHS) {
 
 function bitOperation(e: Emitter, width: Width, change: string | undefined, index: Push): void {
   const { w } = e;
-  const [value, mask] = e.i64;
+  const [value, place, mask] = e.i64;
   e.reg('a', width);
   w.set(value);
-  w.i64(1n);
   index();
   w.i64(BigInt(width - 1));
   w.op('i64.and');
-  w.op('i64.shl');
-  w.set(mask);
-  w.get(value);
-  w.get(mask);
-  w.op('i64.and');
-  w.i64(0n);
-  w.op('i64.ne');
-  w.set(e.i32[0]);
+  w.set(place);
   if (change !== undefined) {
+    w.i64(1n);
+    w.get(place);
+    w.op('i64.shl');
+    w.set(mask);
     e.setReg('a', width, () => {
       w.get(value);
       w.get(mask);
@@ -51,7 +48,11 @@ function bitOperation(e: Emitter, width: Width, change: string | undefined, inde
       w.op(change);
     });
   }
-  e.flags.setCarry(e.i32[0]);
+  w.get(value);
+  w.get(place);
+  w.op('i64.shr_u');
+  w.set(place);
+  e.flags.setCarry(place, 0);
 }
 
 for (const width of WORD_WIDTHS) {
@@ -90,17 +91,19 @@ for (const width of WORD_WIDTHS) {
     e.w.set(count);
     e.setReg('a', width, () => e.w.get(count));
     // ZF only: PF and the others are clear. A count is never negative; its parity must not show.
-    e.setState(STATE.FLAG_RESULT, 'i64', () => {
-      e.w.get(e.i64[1]);
-      e.w.i64(0n);
-      e.w.op('i64.ne');
-      e.w.op('i64.extend_i32_u');
-    });
-    e.setState(STATE.FLAG_CARRY, 'i64', () => {
-      e.w.get(e.i64[1]);
-      e.w.op('i64.eqz');
-      e.w.op('i64.extend_i32_u');
-    });
+    e.flags.set(
+      () => {
+        e.w.get(e.i64[1]);
+        e.w.i64(0n);
+        e.w.op('i64.ne');
+        e.w.op('i64.extend_i32_u');
+      },
+      () => {
+        e.w.get(e.i64[1]);
+        e.w.op('i64.eqz');
+        e.w.op('i64.extend_i32_u');
+      },
+    );
   });
 }
 
@@ -160,64 +163,17 @@ function multiplyWide(e: Emitter, width: Width, signed: boolean): void {
   });
 }
 
-/**
- * Pushes the high half of the 128-bit product of two i64 locals. Without calls, so that a compiler can leave it
- * out where only unused flags need it. Uses i64[4]…i64[7].
- */
-function pushProductHigh(e: Emitter, a: number, b: number, signed: boolean): void {
-  const { w } = e;
-  const [, , , , aHigh, bHigh, middle, cross] = e.i64;
-  const half = (value: number, shift: string): void => {
-    w.get(value);
-    w.i64(32n);
-    w.op(shift);
-  };
-  const low = (value: number): void => {
-    w.get(value);
-    w.i64(0xffff_ffffn);
-    w.op('i64.and');
-  };
-  const shift = signed ? 'i64.shr_s' : 'i64.shr_u';
-  half(a, shift);
-  w.set(aHigh);
-  half(b, shift);
-  w.set(bHigh);
-  // middle = aHigh * bLow + (aLow * bLow >> 32)
-  w.get(aHigh);
-  low(b);
-  w.op('i64.mul');
-  low(a);
-  low(b);
-  w.op('i64.mul');
-  w.i64(32n);
-  w.op('i64.shr_u');
-  w.op('i64.add');
-  w.set(middle);
-  // cross = aLow * bHigh + low half of middle
-  low(a);
-  w.get(bHigh);
-  w.op('i64.mul');
-  low(middle);
-  w.op('i64.add');
-  w.set(cross);
-  w.get(aHigh);
-  w.get(bHigh);
-  w.op('i64.mul');
-  half(middle, shift);
-  w.op('i64.add');
-  half(cross, shift);
-  w.op('i64.add');
-}
-
 /** CF = OF = `lost` (i32); the others, undefined, follow the low half of the product. */
 function multiplyFlags(e: Emitter, width: Width, low: number, lost: Push): void {
-  e.setState(STATE.FLAG_CARRY, 'i64', () => {
-    lost();
-    e.w.op('i64.extend_i32_u');
-    e.w.i64(63n);
-    e.w.op('i64.shl');
-  });
-  e.setState(STATE.FLAG_RESULT, 'i64', () => signExtend(e, width, () => e.w.get(low)));
+  e.flags.set(
+    () => signExtend(e, width, () => e.w.get(low)),
+    () => {
+      lost();
+      e.w.op('i64.extend_i32_u');
+      e.w.i64(63n);
+      e.w.op('i64.shl');
+    },
+  );
 }
 
 for (const width of WORD_WIDTHS) {
@@ -242,18 +198,7 @@ function multiplyTruncating(e: Emitter, width: Width, other: Push): void {
   w.op('i64.mul');
   w.set(low);
   e.setReg('a', width, () => w.get(low));
-  multiplyFlags(e, width, low, () => {
-    if (width === 64) {
-      pushProductHigh(e, a, b, true);
-      w.get(low);
-      w.i64(63n);
-      w.op('i64.shr_s');
-    } else {
-      w.get(low);
-      signExtend(e, width, () => w.get(low));
-    }
-    w.op('i64.ne');
-  });
+  e.flags.product(width, a, b);
 }
 
 /** CMPXCHG with destination A, source B; the accumulator gets the old destination when they differ. */
@@ -276,7 +221,7 @@ function compareExchange(e: Emitter, width: Width): void {
   w.else();
   e.setFixed(RAX, width, () => w.get(destination));
   w.end();
-  e.flags.sub(width, accumulator, destination, difference);
+  e.flags.compare(width, accumulator, destination, difference);
 }
 
 for (const width of WIDTHS) {
@@ -294,14 +239,14 @@ for (const width of WIDTHS) {
 
 /** CF operations. */
 defineUop('clc', (e) => {
-  e.w.i32(0);
-  e.w.set(e.i32[0]);
-  e.flags.setCarry(e.i32[0]);
+  e.w.i64(0n);
+  e.w.set(e.i64[0]);
+  e.flags.setCarry(e.i64[0], 0);
 });
 defineUop('stc', (e) => {
-  e.w.i32(1);
-  e.w.set(e.i32[0]);
-  e.flags.setCarry(e.i32[0]);
+  e.w.i64(1n);
+  e.w.set(e.i64[0]);
+  e.flags.setCarry(e.i64[0], 0);
 });
 defineUop('cmc', (e) =>
   e.setState(STATE.FLAG_CARRY, 'i64', () => {

@@ -18,14 +18,20 @@ export interface FlagRecorder {
   add(width: Width, a: number, b: number, sum: number, withCarry?: boolean): void;
   /** difference = a - b, or a - b - CF with `withCarry`. */
   sub(width: Width, a: number, b: number, difference: number, withCarry?: boolean): void;
+  /** The same as `sub` without a borrow, of an operation that does not write the difference. */
+  compare(width: Width, a: number, b: number, difference: number): void;
   /** CF, OF and AF clear. */
   logic(width: Width, value: number): void;
   /** INC (`add`) and DEC: CF stays; `one` is a local that holds 1. */
   step(width: Width, add: boolean, a: number, one: number, value: number): void;
-  /** Sets CF to the i32 boolean in a local; the others stay. */
-  setCarry(value: number): void;
-  /** Emits code that sets flags and is not always run: within an `if`. */
-  conditionally(change: Push): void;
+  /** IMUL of sign-extended operands: CF = OF = the product is wider, the others follow its low half. */
+  product(width: Width, a: number, b: number): void;
+  /** Sets CF to a bit of an i64 local; the others stay. */
+  setCarry(value: number, bit: number): void;
+  /** Sets FLAG_RESULT and FLAG_CARRY, see `flags.ts`. */
+  set(result: Push, carry: Push): void;
+  /** Emits changes that set flags, or may, within an `if` on the i32 that `condition` pushes, and its `else`. */
+  conditionally(condition: Push, change: Push, otherwise?: Push): void;
   /** Pushes CF as i64 0 or 1. */
   pushCarry(): void;
   /** Pushes condition code 0…15 (the low nibble of Jcc, SETcc, CMOVcc) as i32 0 or 1. */

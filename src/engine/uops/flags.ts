@@ -10,6 +10,7 @@
  */
 import { STATE } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, Width } from './emitter.ts';
+import { pushProductHigh } from './wide-product.ts';
 
 const result = (e: Emitter): void => e.state(STATE.FLAG_RESULT, 'i64');
 const carry = (e: Emitter): void => e.state(STATE.FLAG_CARRY, 'i64');
@@ -97,6 +98,32 @@ function flagsLogic(e: Emitter, width: Width, value: number): void {
   setResult(e, width, () => e.w.get(value));
 }
 
+/** Flags of IMUL: CF = OF = the product of sign-extended operands is wider. Uses i64[3]…i64[7]. */
+function flagsProduct(e: Emitter, width: Width, a: number, b: number): void {
+  const { w } = e;
+  const low = e.i64[3];
+  w.get(a);
+  w.get(b);
+  w.op('i64.mul');
+  w.set(low);
+  e.setState(STATE.FLAG_CARRY, 'i64', () => {
+    if (width === 64) {
+      pushProductHigh(e, a, b, true);
+      w.get(low);
+      w.i64(63n);
+      w.op('i64.shr_s');
+    } else {
+      w.get(low);
+      signExtend(e, width, () => w.get(low));
+    }
+    w.op('i64.ne');
+    w.op('i64.extend_i32_u');
+    w.i64(63n);
+    w.op('i64.shl');
+  });
+  setResult(e, width, () => w.get(low));
+}
+
 /** Flags of INC (`add`) and DEC: CF stays. `one` holds 1. Uses i64[6], i64[7]. */
 function flagsIncDec(e: Emitter, width: Width, add: boolean, a: number, one: number, value: number): void {
   const { w } = e;
@@ -124,8 +151,10 @@ function flagsIncDec(e: Emitter, width: Width, add: boolean, a: number, one: num
  * @param overflowXorCarry pushes CF XOR OF
  */
 export function flagsShift(e: Emitter, width: Width, cf: Push, overflowXorCarry: Push, value: number): void {
-  e.setState(STATE.FLAG_CARRY, 'i64', () => packCarry(e, cf, overflowXorCarry));
-  setResult(e, width, () => e.w.get(value));
+  e.flags.set(
+    () => signExtend(e, width, () => e.w.get(value)),
+    () => packCarry(e, cf, overflowXorCarry),
+  );
 }
 
 function packCarry(e: Emitter, cf: Push, overflowXorCarry: Push): void {
@@ -152,16 +181,15 @@ export function flagsRotate(e: Emitter, cf: Push, overflowXorCarry: Push): void 
   });
 }
 
-/** Sets CF only, keeping OF: value is an i32 boolean in a local. */
-function setCarryFlag(e: Emitter, value: number): void {
+/** Sets CF only, keeping OF, to a bit of an i64 local. */
+function setCarryFlag(e: Emitter, value: number, bit: number): void {
   const { w } = e;
   e.setState(STATE.FLAG_CARRY, 'i64', () => {
     carry(e);
     // flip bits 63 and 62 when CF changes: OF is their XOR and stays
     carry(e);
     w.get(value);
-    w.op('i64.extend_i32_u');
-    w.i64(63n);
+    w.i64(BigInt(63 - bit));
     w.op('i64.shl');
     w.op('i64.xor');
     w.i64(63n);
@@ -269,8 +297,16 @@ export class EagerFlags implements FlagRecorder {
     this.#e = e;
   }
 
-  conditionally(change: Push): void {
+  conditionally(condition: Push, change: Push, otherwise?: Push): void {
+    const { w } = this.#e;
+    condition();
+    w.if();
     change();
+    if (otherwise !== undefined) {
+      w.else();
+      otherwise();
+    }
+    w.end();
   }
 
   add(width: Width, a: number, b: number, sum: number): void {
@@ -279,14 +315,24 @@ export class EagerFlags implements FlagRecorder {
   sub(width: Width, a: number, b: number, difference: number): void {
     flagsSub(this.#e, width, a, b, difference);
   }
+  compare(width: Width, a: number, b: number, difference: number): void {
+    flagsSub(this.#e, width, a, b, difference);
+  }
   logic(width: Width, value: number): void {
     flagsLogic(this.#e, width, value);
+  }
+  product(width: Width, a: number, b: number): void {
+    flagsProduct(this.#e, width, a, b);
+  }
+  set(result: Push, carry: Push): void {
+    this.#e.setState(STATE.FLAG_CARRY, 'i64', carry);
+    this.#e.setState(STATE.FLAG_RESULT, 'i64', result);
   }
   step(width: Width, add: boolean, a: number, one: number, value: number): void {
     flagsIncDec(this.#e, width, add, a, one, value);
   }
-  setCarry(value: number): void {
-    setCarryFlag(this.#e, value);
+  setCarry(value: number, bit: number): void {
+    setCarryFlag(this.#e, value, bit);
   }
   pushCarry(): void {
     pushCarry64(this.#e);

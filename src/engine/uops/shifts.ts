@@ -4,10 +4,11 @@ import type { Emitter, Push, Width } from './emitter.ts';
 import { flagsRotate, flagsShift, signExtend } from './flags.ts';
 import { RCX, WIDTHS, WORD_WIDTHS } from './operands.ts';
 
-/** Locals: value, count, result (i64). */
+/** Locals: value, count, result, what the last bit out is taken from (i64). */
 const VALUE = 0;
 const COUNT = 1;
 const RESULT = 2;
+const LAST = 3;
 
 /** Pushes bit `index` (pushed as i64) of a local as i32. */
 function bit(e: Emitter, local: number, index: Push): void {
@@ -22,16 +23,24 @@ const constant = (e: Emitter, value: number): Push => {
   return () => e.w.i64(BigInt(value));
 };
 
+/** A bit of an i64 local. */
+interface Bit {
+  readonly local: number;
+  readonly index: number;
+}
+
 /** A shift or rotate of VALUE by COUNT, which is not 0. */
 interface Shift {
   /** A rotate changes CF and OF only. */
   readonly rotates: boolean;
   /** Computes RESULT. */
   result(e: Emitter, width: Width): void;
-  /** Pushes CF, the last bit shifted out, as i32. */
-  carry(e: Emitter, width: Width): void;
+  /** Where CF, the last bit shifted out, is. */
+  carry(e: Emitter, width: Width): Bit;
   /** Pushes CF ^ OF, where the count is 1. */
-  overflow(e: Emitter, width: Width): void;
+  overflow(e: Emitter, width: Width, carry: Bit): void;
+  /** All flags after a shift by 1 as those of other operations, which is less to do. */
+  flagsOfOne?(e: Emitter, width: Width): void;
 }
 
 const SHIFTS: Readonly<Record<string, Shift>> = {
@@ -45,17 +54,16 @@ const SHIFTS: Readonly<Record<string, Shift>> = {
     },
     carry(e, width) {
       // With more than `width` places it is 0.
-      if (width !== 64) {
-        bit(e, e.i64[RESULT], constant(e, width));
-        return;
-      }
-      bit(e, e.i64[VALUE], () => {
-        e.w.i64(64n);
-        e.w.get(e.i64[COUNT]);
-        e.w.op('i64.sub');
-      });
+      if (width !== 64) return { local: e.i64[RESULT], index: width };
+      e.w.get(e.i64[VALUE]);
+      e.w.i64(64n);
+      e.w.get(e.i64[COUNT]);
+      e.w.op('i64.sub');
+      e.w.op('i64.shr_u');
+      return lowBit(e);
     },
     overflow: (e, width) => bit(e, e.i64[RESULT], constant(e, width - 1)),
+    flagsOfOne: (e, width) => e.flags.add(width, e.i64[VALUE], e.i64[VALUE], e.i64[RESULT]),
   },
   shr: {
     rotates: false,
@@ -65,11 +73,25 @@ const SHIFTS: Readonly<Record<string, Shift>> = {
       e.w.op('i64.shr_u');
       e.w.set(e.i64[RESULT]);
     },
-    carry: lastOut,
-    overflow(e, width) {
-      lastOut(e);
+    carry: (e) => lastOut(e, 'i64.shr_u'),
+    overflow(e, width, carry) {
+      pushBit(e, carry);
       bit(e, e.i64[VALUE], constant(e, width - 1));
       e.w.op('i32.xor');
+    },
+    // OF is the old sign: that of sign + (result | sign).
+    flagsOfOne(e, width) {
+      const { w } = e;
+      const [value, , result, sum, sign] = e.i64;
+      w.get(value);
+      w.i64(BigInt.asIntN(64, 1n << BigInt(width - 1)));
+      w.op('i64.and');
+      w.tee(sign);
+      w.get(result);
+      w.op('i64.or');
+      w.set(sum);
+      e.flags.add(width, sum, sign, result);
+      e.flags.setCarry(value, 0);
     },
   },
   sar: {
@@ -82,62 +104,72 @@ const SHIFTS: Readonly<Record<string, Shift>> = {
       e.w.op('i64.shr_s');
       e.w.set(e.i64[RESULT]);
     },
-    carry: arithmeticLastOut,
-    overflow: arithmeticLastOut,
+    // Beyond the width the sign keeps coming.
+    carry: (e) => lastOut(e, 'i64.shr_s'),
+    overflow: (e, _width, carry) => pushBit(e, carry),
+    flagsOfOne(e, width) {
+      e.flags.logic(width, e.i64[RESULT]);
+      e.flags.setCarry(e.i64[VALUE], 0);
+    },
   },
   rol: {
     rotates: true,
     result: (e, width) => rotate(e, width, 'left'),
-    carry: (e) => bit(e, e.i64[RESULT], constant(e, 0)),
+    carry: (e) => ({ local: e.i64[RESULT], index: 0 }),
     overflow: (e, width) => bit(e, e.i64[RESULT], constant(e, width - 1)),
   },
   ror: {
     rotates: true,
     result: (e, width) => rotate(e, width, 'right'),
-    carry: (e, width) => bit(e, e.i64[RESULT], constant(e, width - 1)),
+    carry: (e, width) => ({ local: e.i64[RESULT], index: width - 1 }),
     // CF = MSB and OF = MSB ^ next bit, so CF ^ OF = the next bit.
     overflow: (e, width) => bit(e, e.i64[RESULT], constant(e, width - 2)),
   },
 };
 
-/** The last bit that SAR moves out: beyond the width the sign keeps coming. */
-function arithmeticLastOut(e: Emitter): void {
-  const { w } = e;
-  w.get(e.i64[VALUE]);
-  w.get(e.i64[COUNT]);
-  w.i64(1n);
-  w.op('i64.sub');
-  w.op('i64.shr_s');
-  w.op('i32.wrap_i64');
-  w.i32(1);
-  w.op('i32.and');
+const pushBit = (e: Emitter, { local, index }: Bit): void => bit(e, local, constant(e, index));
+
+/** Pops an i64 whose low bit is CF. */
+function lowBit(e: Emitter): Bit {
+  e.w.set(e.i64[LAST]);
+  return { local: e.i64[LAST], index: 0 };
+}
+
+/** The last bit that a right shift moves out: bit COUNT - 1 of VALUE. */
+function lastOut(e: Emitter, op: string): Bit {
+  e.w.get(e.i64[VALUE]);
+  e.w.get(e.i64[COUNT]);
+  e.w.i64(1n);
+  e.w.op('i64.sub');
+  e.w.op(op);
+  return lowBit(e);
 }
 
 /** Shifts with all flags as for a count of 1. */
 function shiftWithOverflow(e: Emitter, width: Width, shift: Shift): void {
-  const carry = (): void => shift.carry(e, width);
-  const overflow = (): void => shift.overflow(e, width);
   shift.result(e, width);
+  const carryBit = shift.carry(e, width);
+  const carry = (): void => pushBit(e, carryBit);
+  const overflow = (): void => shift.overflow(e, width, carryBit);
   if (shift.rotates) flagsRotate(e, carry, overflow);
   else flagsShift(e, width, carry, overflow, e.i64[RESULT]);
+}
+
+function shiftByOne(e: Emitter, width: Width, shift: Shift): void {
+  if (shift.flagsOfOne === undefined) {
+    shiftWithOverflow(e, width, shift);
+    return;
+  }
+  shift.result(e, width);
+  shift.flagsOfOne(e, width);
 }
 
 /** Shifts by more than 1, where OF is not defined: it stays, or is clear. */
 function shiftWithoutOverflow(e: Emitter, width: Width, shift: Shift): void {
   shift.result(e, width);
-  shift.carry(e, width);
-  e.w.set(e.i32[0]);
+  const { local, index } = shift.carry(e, width);
   if (!shift.rotates) e.flags.logic(width, e.i64[RESULT]);
-  e.flags.setCarry(e.i32[0]);
-}
-
-/** Pushes bit COUNT - 1 of VALUE: the last bit that a right shift moves out. */
-function lastOut(e: Emitter): void {
-  bit(e, e.i64[VALUE], () => {
-    e.w.get(e.i64[COUNT]);
-    e.w.i64(1n);
-    e.w.op('i64.sub');
-  });
+  e.flags.setCarry(local, index);
 }
 
 function rotate(e: Emitter, width: Width, direction: 'left' | 'right'): void {
@@ -201,12 +233,13 @@ function defineCounted(name: string, width: Width, operate: Operation): void {
     e.w.set(e.i64[RESULT]);
     e.fixed(RCX, 8);
     maskCount(e, width);
-    e.w.tee(e.i64[COUNT]);
-    e.w.i64(0n);
-    e.w.op('i64.ne');
-    e.w.if();
-    e.flags.conditionally(() => operate(e, width));
-    e.w.end();
+    e.w.set(e.i64[COUNT]);
+    const isNotZero = (): void => {
+      e.w.get(e.i64[COUNT]);
+      e.w.i64(0n);
+      e.w.op('i64.ne');
+    };
+    e.flags.conditionally(isNotZero, () => operate(e, width));
     e.setReg('a', width, () => e.w.get(e.i64[RESULT]));
   });
 }
@@ -214,7 +247,7 @@ function defineCounted(name: string, width: Width, operate: Operation): void {
 for (const width of WIDTHS) {
   for (const [name, shift] of Object.entries(SHIFTS)) {
     const byOne: Operation = (e) => shiftWithOverflow(e, width, shift);
-    defineImmediate(`${name}${width}.ri`, width, byOne);
+    defineImmediate(`${name}${width}.ri`, width, (e) => shiftByOne(e, width, shift));
     defineImmediate(`${name}${width}.rn`, width, (e) => shiftWithoutOverflow(e, width, shift));
     defineCounted(`${name}${width}.rc`, width, byOne);
   }

@@ -601,23 +601,25 @@ defineUop('v.ptest', (e) => {
   w.op('v128.any_true');
   w.op('i32.eqz');
   w.set(zero);
-  e.setState(STATE.FLAG_RESULT, 'i64', () => {
-    w.get(zero);
-    w.op('i32.eqz');
-    w.op('i64.extend_i32_u');
-  });
-  e.setState(STATE.FLAG_CARRY, 'i64', () => {
-    w.i64(0n);
-    w.i64(3n << 62n);
-    e.xmm('b');
-    e.xmm('a');
-    w.op('v128.andnot');
-    w.op('v128.any_true');
-    w.op('select');
-    w.get(zero);
-    w.op('i64.extend_i32_u');
-    w.op('i64.or');
-  });
+  e.flags.set(
+    () => {
+      w.get(zero);
+      w.op('i32.eqz');
+      w.op('i64.extend_i32_u');
+    },
+    () => {
+      w.i64(0n);
+      w.i64(3n << 62n);
+      e.xmm('b');
+      e.xmm('a');
+      w.op('v128.andnot');
+      w.op('v128.any_true');
+      w.op('select');
+      w.get(zero);
+      w.op('i64.extend_i32_u');
+      w.op('i64.or');
+    },
+  );
 });
 
 // ---- the rest is in the core: (imm, destination, a, b) by pointers ----

@@ -270,18 +270,19 @@ function compareToFlags(e: Emitter, shape: Shape, signalling: number): void {
     w.get(bits);
     w.op(`${shape.float}.reinterpret_${shape.int}`);
   };
-  isComparable(e, shape, a);
-  isComparable(e, shape, b);
-  w.op('i32.and');
-  w.if();
+  const comparable = (): void => {
+    isComparable(e, shape, a);
+    isComparable(e, shape, b);
+    w.op('i32.and');
+  };
   // equal: ZF; less: CF. A result of 0 would show PF, which is inverted then.
-  e.setState(STATE.FLAG_RESULT, 'i64', () => {
+  const result = (): void => {
     push(a);
     push(b);
     w.op(`${shape.float}.ne`);
     w.op('i64.extend_i32_u');
-  });
-  e.setState(STATE.FLAG_CARRY, 'i64', () => {
+  };
+  const carry = (): void => {
     w.i64(3n << 62n);
     push(a);
     push(b);
@@ -291,14 +292,15 @@ function compareToFlags(e: Emitter, shape: Shape, signalling: number): void {
     push(b);
     w.op(`${shape.float}.lt`);
     w.op('select');
-  });
-  w.else();
-  w.get(a);
-  w.get(b);
-  w.i32(signalling);
-  e.call(`comi${shape.core}`);
-  e.faultIf();
-  w.end();
+  };
+  const slow = (): void => {
+    w.get(a);
+    w.get(b);
+    w.i32(signalling);
+    e.call(`comi${shape.core}`);
+    e.faultIf();
+  };
+  e.flags.conditionally(comparable, () => e.flags.set(result, carry), slow);
 }
 
 /** A core function of (number, destination, a, b) on pointers. */

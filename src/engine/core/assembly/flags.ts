@@ -3,7 +3,25 @@
 // FLAG_RESULT is the last result sign-extended from the operand width, FLAG_CARRY the carry-out vector:
 // CF = carry bit 63, OF = bit 63 ^ bit 62, AF = bit 3, ZF = (result == 0), SF = (result < 0) ^ carry bit 1,
 // PF = even parity of the result's low byte ^ carry bit 0.
-import { STATE_FLAG_CARRY, STATE_FLAG_RESULT, STATE_INTR_PENDING } from './layout';
+import {
+  FLAG_KIND_ADC,
+  FLAG_KIND_ADD,
+  FLAG_KIND_APART,
+  FLAG_KIND_BIT_SHIFT,
+  FLAG_KIND_COMPARE,
+  FLAG_KIND_EXPLICIT,
+  FLAG_KIND_OPERATION_MASK,
+  FLAG_KIND_PRODUCT,
+  FLAG_KIND_SBB,
+  FLAG_KIND_SUB,
+  FLAG_KIND_WIDTH_SHIFT,
+  STATE_FLAG_APART,
+  STATE_FLAG_CARRY,
+  STATE_FLAG_KIND,
+  STATE_FLAG_RESULT,
+  STATE_FLAG_THIRD,
+  STATE_INTR_PENDING,
+} from './layout';
 import {
   DONE,
   FLAG_AC,
@@ -49,6 +67,63 @@ export function getFlags(): i64 {
   if (result < 0 != ((carry & INVERT_SF) != 0)) flags |= FLAG_SF;
   if (((popcnt(result & 0xff) ^ carry) & 1) == 0) flags |= FLAG_PF;
   return flags;
+}
+
+/** Bit 63: carries out of each bit of sum = a + b (+ carry). */
+function carries(a: i64, b: i64, sum: i64): i64 {
+  return (a & b) | ((a | b) & ~sum);
+}
+
+/** Bit 63: borrows into the bit above each bit of difference = a - b (- borrow). */
+function borrows(a: i64, b: i64, difference: i64): i64 {
+  return (~a & b) | (~(a ^ b) & difference);
+}
+
+/** Whether the product of sign-extended operands of `width` bits is more than that many bits hold. */
+function productIsWider(a: i64, b: i64, width: i64): bool {
+  const low = a * b;
+  if (width < 64) return low != (low << (64 - width)) >> (64 - width);
+  if (a == 0) return false;
+  return (a == -1 && b == i64.MIN_VALUE) || low / a != b;
+}
+
+/** FLAG_CARRY of an operation that compiled code has left, `vector` being its carries. */
+function carryWord(vector: i64, width: i64): i64 {
+  return ((vector << (64 - width)) & ((<i64>3) << 62)) | (vector & 8);
+}
+
+/** Makes the flags that a compiled region has left explicit; the kinds are those of `jit/lazy-flags.ts`. */
+export function settleFlags(): void {
+  const kind = load<u32>(STATE_FLAG_KIND);
+  const operation = kind & FLAG_KIND_OPERATION_MASK;
+  const width: i64 = 8 << ((kind >> FLAG_KIND_WIDTH_SHIFT) & 3);
+  const unused = 64 - width;
+  const x = load<i64>(STATE_FLAG_RESULT);
+  const y = load<i64>(STATE_FLAG_CARRY);
+  let result = x;
+  let carry: i64 = 0;
+  if (operation == FLAG_KIND_EXPLICIT) carry = y;
+  else if (operation == FLAG_KIND_ADD) carry = carryWord(carries(x - y, y, x), width);
+  else if (operation == FLAG_KIND_SUB) carry = carryWord(borrows(x + y, y, x), width);
+  else if (operation == FLAG_KIND_ADC) carry = carryWord(carries(load<i64>(STATE_FLAG_THIRD), y, x), width);
+  else if (operation == FLAG_KIND_SBB) carry = carryWord(borrows(load<i64>(STATE_FLAG_THIRD), y, x), width);
+  else if (operation == FLAG_KIND_COMPARE) {
+    result = x - y;
+    carry = carryWord(borrows(x, y, result), width);
+  } else if (operation == FLAG_KIND_PRODUCT) {
+    result = x * y;
+    carry = productIsWider(x, y, width) ? (<i64>1) << 63 : 0;
+  }
+  if (operation != FLAG_KIND_EXPLICIT) result = (result << unused) >> unused;
+  if (kind & FLAG_KIND_APART) {
+    const bit = <i64>((kind >> FLAG_KIND_BIT_SHIFT) & 63);
+    const cf = (load<i64>(STATE_FLAG_APART) >> bit) << 63;
+    // OF is the XOR of the upper two bits: it stays
+    carry ^= ((carry ^ cf) >> 63) & ((<i64>3) << 62);
+  }
+  store<i64>(STATE_FLAG_RESULT, result);
+  store<i64>(STATE_FLAG_CARRY, carry);
+  store<u32>(STATE_FLAG_KIND, FLAG_KIND_EXPLICIT);
 }
 
 /** Sets CF PF AF ZF SF OF from an RFLAGS image. */

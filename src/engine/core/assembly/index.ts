@@ -58,7 +58,7 @@ export { farCall, farJump } from './far';
 export { farReturn, iret } from './return';
 export { portIn, portOut } from './port-io';
 export { tracePoint } from './tracing';
-export { getFlags, popf, pushf, setArithmeticFlags } from './flags';
+export { getFlags, popf, pushf, setArithmeticFlags, settleFlags } from './flags';
 export { resetCpu } from './reset';
 export { cmps, ins, lods, movs, outs, scas, stos } from './strings';
 export { cpuid } from './cpuid';
