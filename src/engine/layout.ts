@@ -351,6 +351,14 @@ export const UOP = {
   LINK: 28,
 } as const;
 
+/** The LINK of a micro-op `region`: index in the table of regions, and the number of the entry that is taken. */
+export const REGION_LINK = {
+  INDEX_MASK: 0xf_ffff,
+  ENTRY_SHIFT: 20,
+  /** Entries that a region may have. */
+  ENTRIES: 16,
+} as const;
+
 /** Guest RAM granule in which translated code is tracked. */
 export const CODE_GRANULE = 64;
 

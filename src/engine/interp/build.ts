@@ -8,6 +8,7 @@ import { uopDefinitions } from '../uops/index.ts';
 import { type CoreFunction, declareScratch } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
 import { exportedFunctions } from '../wasm/module-reader.ts';
+import { REGION_SIGNATURE } from '../jit/region-compiler.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
 import { InterpEmitter } from './interp-emitter.ts';
 
@@ -21,7 +22,7 @@ export function buildInterpreter(core: Uint8Array, tlbEntries: number): Uint8Arr
   module.importMemory('env', 'memory', 65536);
   const coreFunction = importOnUse(module, exportedFunctions(core));
   module.importTable('env', 'regions');
-  const regionType = module.type({ params: [], results: ['i32'] });
+  const regionType = module.type(REGION_SIGNATURE);
   module.addFunction('run', writeRun(coreFunction, tlbEntries, regionType));
   return module.finish();
 }

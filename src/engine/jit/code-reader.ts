@@ -48,6 +48,8 @@ export interface CodeSource {
   page(relative: number): number;
   /** Whether the block at an offset in RAM is executed often enough: cold code stays out. */
   executed(ramOffset: number): boolean;
+  /** Whether a compiled region can be entered at an offset in RAM. */
+  compiled(ramOffset: number): boolean;
   /** Whether the execution of the instruction at an offset in RAM is to be told of: it is left to the interpreter. */
   traced(ramOffset: number): boolean;
   /** Offsets that the computed jump at `pc` went to, as far as the interpreter has seen; `block` is where its block starts. */
@@ -145,6 +147,12 @@ export class CodeReader {
   isWarm(offset: number): boolean {
     const page = this.#page(offset);
     return page !== undefined && this.#source.executed(page.ramOffset + (offset & 4095));
+  }
+
+  /** Whether a region that is compiled begins, or can be entered, at an offset. */
+  isCompiled(offset: number): boolean {
+    const page = this.#page(offset);
+    return page !== undefined && this.#source.compiled(page.ramOffset + (offset & 4095));
   }
 
   #page(at: number): CodePage | undefined {

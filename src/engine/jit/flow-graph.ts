@@ -1,10 +1,14 @@
 /**
- * The control flow of a region: from one entry, along branches, calls and returns, as a graph of basic blocks.
+ * The control flow of a region: from where it starts along branches, calls and returns, as a graph of basic blocks.
+ *
+ * It ends where another region can be entered. What it calls and does not have in it returns to it from outside: those
+ * places are entries as well, and so are the heads of its loops, which it is left at when a slice is spent.
  *
  * Functions that are called are part of it. A small one has a copy for each place that calls it, whose return is
  * compared with one address; of others there is one, whose returns choose among all places that call it. A block of
  * two copies may have the same address: whichever of them control gets to, it is the same code.
  */
+import { REGION_LINK } from '../layout.ts';
 import {
   type CodePage,
   CodeReader,
@@ -47,10 +51,17 @@ export interface ChoiceNode {
 }
 export type RegionNode = CodeNode | ChoiceNode;
 
+/** A node that control comes to from outside. */
+export interface RegionEntry {
+  readonly node: number;
+  readonly offset: number;
+}
+
 export interface FlowGraph {
   readonly nodes: ReadonlyMap<number, RegionNode>;
-  /** Id of the node that the region is entered at, and its offset. */
-  readonly entry: number;
+  /** Where it can be entered; the first is where it starts. */
+  readonly entries: readonly RegionEntry[];
+  /** Offset of the first entry. */
   readonly start: number;
   readonly uops: UopReader;
   readonly instructions: number;
@@ -99,6 +110,9 @@ class GraphBuilder {
   readonly #sizes = new Map<number, number>();
   readonly #work: { readonly of: FunctionCopy; readonly at: number }[] = [];
   readonly #nodes = new Map<number, RegionNode>();
+  /** Offsets of entries behind the first, and the copy that has the code. */
+  readonly #entries = new Map<number, FunctionCopy>();
+  #start = 0;
   #instructions = 0;
   #ids = 0;
 
@@ -108,6 +122,7 @@ class GraphBuilder {
   }
 
   build(start: number): FlowGraph {
+    this.#start = start;
     const root = this.#sharedFunction(start);
     this.#lead(root, start);
     for (let item = this.#work.shift(); item !== undefined; item = this.#work.shift()) {
@@ -117,12 +132,34 @@ class GraphBuilder {
     for (const copy of this.#functions) this.#makeNodes(copy);
     return {
       nodes: this.#nodes,
-      entry: root.nodes.get(start) ?? 0,
+      entries: this.#entryNodes(root),
       start,
       uops: this.#code.take(),
       instructions: this.#instructions,
       pages: this.#code.pages,
     };
+  }
+
+  #entryNodes(root: FunctionCopy): RegionEntry[] {
+    const entries = [{ node: root.nodes.get(this.#start) ?? 0, offset: this.#start }];
+    for (const [offset, copy] of this.#entries) {
+      const node = copy.nodes.get(offset);
+      if (node !== undefined && offset !== this.#start) entries.push({ node, offset });
+    }
+    return entries;
+  }
+
+  /** Makes a place an entry, if the region may have one more; returns whether it is one. */
+  #enter(of: FunctionCopy, at: number): boolean {
+    if (at === this.#start || this.#entries.has(at)) return true;
+    if (this.#entries.size >= REGION_LINK.ENTRIES - 1) return false;
+    this.#entries.set(at, of);
+    return true;
+  }
+
+  /** Goes on where control comes back to from outside. */
+  #leadFromOutside(of: FunctionCopy, at: number): void {
+    if (this.#isReachable(at) && this.#enter(of, at)) this.#lead(of, at);
   }
 
   #sharedFunction(start: number): FunctionCopy {
@@ -142,7 +179,11 @@ class GraphBuilder {
   }
 
   #isReachable(target: number): boolean {
-    return Math.abs(target) <= MAX_REACH && this.#code.isWarm(target);
+    return Math.abs(target) <= MAX_REACH && this.#code.isWarm(target) && !this.#isElsewhere(target);
+  }
+
+  #isElsewhere(at: number): boolean {
+    return at !== this.#start && this.#code.isCompiled(at);
   }
 
   /** Takes the instructions from `start` straight on; where else control can go is added to the work. */
@@ -156,21 +197,30 @@ class GraphBuilder {
       this.#instructions += 1;
       const { ending, next } = instruction;
       if (ending.kind === 'branch' || ending.kind === 'jump') {
-        if (this.#isReachable(ending.target)) this.#lead(of, ending.target);
+        if (this.#isReachable(ending.target)) {
+          if (ending.target <= at) this.#enter(of, ending.target);
+          this.#lead(of, ending.target);
+        }
         if (ending.kind === 'branch') of.leaders.add(next);
+      } else if (ending.kind === 'leave') {
+        this.#leadFromOutside(of, next);
       } else if (ending.kind === 'call') {
         this.#call(of, instruction, ending.target);
       } else if (ending.kind === 'indirect') {
         this.#indirect(of, instruction, ending.call, start);
       }
       if (ending.kind !== 'next' && ending.kind !== 'branch') return;
+      if (this.#isElsewhere(next)) return;
       if (pageOf(next) !== pageOf(at)) of.leaders.add(next);
       at = next;
     }
   }
 
   #call(of: FunctionCopy, instruction: DecodedInstruction, target: number): void {
-    if (!this.#isReachable(target)) return;
+    if (!this.#isCallable(target)) {
+      this.#leadFromOutside(of, instruction.next);
+      return;
+    }
     const callee = this.#callee(of, instruction.next, target);
     const callees = of.callees.get(instruction.pc) ?? new Map<number, FunctionCopy>();
     of.callees.set(instruction.pc, callees.set(target, callee));
@@ -179,12 +229,22 @@ class GraphBuilder {
   }
 
   #indirect(of: FunctionCopy, instruction: DecodedInstruction, call: boolean, block: number): void {
-    const targets = this.#source.targets(block, instruction.pc).filter((target) => this.#isReachable(target));
+    const targets = this.#source
+      .targets(block, instruction.pc)
+      .filter((target) => (call ? this.#isCallable(target) : this.#isReachable(target)));
     if (!call) of.jumps.set(instruction.pc, targets);
+    if (call) this.#leadFromOutside(of, instruction.next);
     for (const target of targets) {
       if (call) this.#call(of, instruction, target);
       else this.#lead(of, target);
     }
+  }
+
+  /** A function that can be part of the region: one that is compiled only if it is small. */
+  #isCallable(target: number): boolean {
+    if (this.#isReachable(target)) return true;
+    const isNear = Math.abs(target) <= MAX_REACH;
+    return isNear && this.#code.isCompiled(target) && this.#size(target) <= MAX_COPIED;
   }
 
   /** The function to call from `of`: a copy of its own if it is small, else the one for all. */

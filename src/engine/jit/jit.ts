@@ -8,17 +8,16 @@
 import type { CoreExports } from '../core/exports.ts';
 import type { JitStats } from '../cpu.ts';
 import type { AddressRange, BlockDecoder } from '../decode/index.ts';
-import { BLOCK, CPU, type MemoryMap, MODE, PLACEMENT, STATE, UOP } from '../layout.ts';
+import { BLOCK, CPU, type MemoryMap, MODE, PLACEMENT, REGION_LINK, STATE, UOP } from '../layout.ts';
 import { BATCH, type CompiledModule, type CompilerBackend } from './backend.ts';
-import type { CodeCache, InstalledRegion } from './code-cache.ts';
+import { blockAt, isCompiled, placeKey } from './blocks.ts';
+import { type CachedRegion, type CodeCache, type InstalledRegion, NEVER } from './code-cache.ts';
 import { RESULT } from './jit-emitter.ts';
 import { MAX_PAGES } from './code-reader.ts';
 import type { CompileRequest, TranslatedRegion } from './translator.ts';
 
 /** Mode bit of headers that only guard bytes: no look-up asks for it. */
 const GUARD_MODE = 0x8000_0000;
-/** A heat that is not reached again: the block is compiled, or cannot be. */
-const NEVER = 0x7fff_ffff;
 
 /** The place that a region begins at. */
 export type RegionEntry = Pick<CompileRequest, 'rip' | 'linear' | 'paging'> & {
@@ -40,6 +39,8 @@ export class Jit {
   /** How often all blocks were forgotten. */
   #epoch = 0;
   readonly #cache: CodeCache;
+  /** Entries of regions by their places; some are of regions that are gone. */
+  readonly #entries = new Map<number, { readonly region: CachedRegion; readonly entry: number }>();
   #regions = 0;
   #modules = 0;
   #moduleBytes = 0;
@@ -90,6 +91,7 @@ export class Jit {
 
   /** All blocks have been forgotten: so are the regions. */
   clear(): void {
+    this.#entries.clear();
     this.#cache.clear();
     this.#epoch += 1;
     this.#backend.clear();
@@ -100,16 +102,18 @@ export class Jit {
     const { header, rip, linear, paging } = entry;
     const view = this.#view;
     view.setUint32(header + BLOCK.HEAT, NEVER, true);
+    if (isCompiled(view, header)) return;
     // A trap follows each instruction; one that lies in two pages is a block by itself.
     if (paging.mode & MODE.SINGLE_STEP || view.getUint32(header + BLOCK.PAGE2, true) !== BLOCK.NO_PAGE)
       return;
+    const ramOffset = view.getUint32(header + BLOCK.PHYS, true);
+    if (this.#enterThere(header, placeKey(ramOffset, paging.mode))) return;
     const placement = this.#decoder.allocate(PLACEMENT.PAGES + MAX_PAGES * PLACEMENT.PAGE_SIZE);
     if (placement === undefined) {
       view.setUint32(header + BLOCK.HEAT, this.#threshold, true);
       return;
     }
     const fillings = [header, placement].map((address) => this.#decoder.arena.fillingAt(address));
-    const ramOffset = view.getUint32(header + BLOCK.PHYS, true);
     this.#backend.request({
       header,
       ramOffset,
@@ -122,6 +126,18 @@ export class Jit {
     });
     this.#requests += 1;
     if (this.#requests >= BATCH) this.collect();
+  }
+
+  /** Has a hot block enter a region that is there, if one can be entered at its place. */
+  #enterThere(header: number, place: number): boolean {
+    const found = this.#entries.get(place);
+    if (found === undefined) return false;
+    if (this.#cache.isLive(found.region)) {
+      this.#cache.addEntry(found.region, found.entry, header);
+      return true;
+    }
+    this.#entries.delete(place);
+    return false;
   }
 
   /** Installs what has been compiled. */
@@ -143,7 +159,7 @@ export class Jit {
   }
 
   #countAnew(request: CompileRequest): void {
-    if (this.#isThere(request)) {
+    if (this.#isThere(request) && !isCompiled(this.#view, request.header)) {
       this.#view.setUint32(request.header + BLOCK.HEAT, this.#threshold, true);
     }
   }
@@ -169,7 +185,10 @@ export class Jit {
         const { header, placement } = region.request;
         return [{ code: instance.exports[String(n)], header, guards, placement }];
       });
-      this.#cache.add(bytes, installed);
+      const current = regions.filter((_region, n) => live[n] !== undefined);
+      const cached = this.#cache.add(bytes, installed);
+      cached.forEach((region, n) => this.#noteEntries(region, current[n]));
+      this.#forgetOldEntries();
       this.#regions += installed.length;
       this.#modules += 1;
       this.#moduleBytes += bytes;
@@ -177,10 +196,28 @@ export class Jit {
     this.#compileMs += performance.now() - started;
   }
 
+  /** Blocks at a region's further entries enter it from now on, or when they become hot. */
+  #noteEntries(region: CachedRegion, { request, entries }: TranslatedRegion): void {
+    const { mode } = request.paging;
+    for (let entry = 1; entry < entries.length; entry++) {
+      const header = blockAt(this.#view, entries[entry], mode);
+      if (header !== 0 && !isCompiled(this.#view, header)) this.#cache.addEntry(region, entry, header);
+      this.#entries.set(placeKey(entries[entry], mode), { region, entry });
+    }
+  }
+
+  #forgetOldEntries(): void {
+    if (this.#entries.size < 2 * REGION_LINK.ENTRIES * (this.#cache.regions + BATCH)) return;
+    for (const [place, { region }] of this.#entries) {
+      if (!this.#cache.isLive(region)) this.#entries.delete(place);
+    }
+  }
+
   /** The block is still there, and the code is what the region was made from. */
   #isCurrent({ request, ranges }: TranslatedRegion): boolean {
-    if (!this.#isThere(request) || this.#view.getUint16(request.header + BLOCK.DEAD, true) !== 0)
-      return false;
+    const { header } = request;
+    if (!this.#isThere(request) || this.#view.getUint16(header + BLOCK.DEAD, true) !== 0) return false;
+    if (isCompiled(this.#view, header)) return false;
     return ranges.every(({ ramOffset, bytes }) =>
       bytes.every((byte, n) => this.#ram[ramOffset + n] === byte),
     );

@@ -1,11 +1,13 @@
 /**
- * Compiles a region to one WebAssembly function () → i32 (RESULT): registers are loaded, blocks follow in
+ * Compiles a region to one WebAssembly function (number of the entry) → i32 (RESULT): registers are loaded, blocks follow in
  * structured control flow, and every way out ends in one epilogue that writes the registers back.
  */
-import { BLOCK, CPU, JUMP_CACHE, PLACEMENT, STATE, UOP } from '../layout.ts';
+import { BLOCK, CPU, JUMP_CACHE, PLACEMENT, REGION_LINK, STATE, UOP } from '../layout.ts';
 import { uopDefinitions, uopNumber } from '../uops/index.ts';
 import { type CoreFunction, declareScratch, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
+import type { Signature } from '../wasm/module-writer.ts';
+import { pageOf } from './code-reader.ts';
 import type { CodeNode, FlowGraph, RegionNode } from './flow-graph.ts';
 import type { FlagState } from './flag-state.ts';
 import { KIND_BITS, sameKind } from './flag-state.ts';
@@ -46,11 +48,14 @@ export function compileRegion(
   return new RegionCompiler(source, coreFunction, options).compile();
 }
 
+/** Of regions in the table. */
+export const REGION_SIGNATURE: Signature = { params: ['i32'], results: ['i32'] };
+
 class RegionCompiler implements ControlSink {
   readonly #graph: FlowGraph;
   readonly #structure: Structure;
   readonly #regionType: number;
-  readonly #w = new FunctionWriter([], ['i32']);
+  readonly #w = new FunctionWriter(REGION_SIGNATURE.params, REGION_SIGNATURE.results);
   readonly #frame: RegionFrame;
   readonly #flags: LazyFlags;
   readonly #registers: RegisterFile;
@@ -60,8 +65,8 @@ class RegionCompiler implements ControlSink {
   readonly #merges = new Map<number, Label>();
   /** What is known of the flags at the merge blocks, from those who branch there. */
   readonly #arrivals = new Map<number, FlagState>();
-  /** i32: number in the dispatcher's table of the node to go to. */
-  readonly #next: number;
+  /** i32: number in the dispatcher's table of the node to go to; at first that of the entry. */
+  readonly #next = 0;
   #block!: CodeNode;
 
   constructor(source: RegionSource, coreFunction: CoreFunction, options: RegionOptions) {
@@ -82,10 +87,16 @@ class RegionCompiler implements ControlSink {
       bank: w.local('i32'),
       stack: { page: w.local('i64'), addend: w.local('i32') },
     };
-    this.#next = w.local('i32');
     const scratch = declareScratch(w);
     this.#stateField(STATE.PAGE, 'i64');
     w.set(frame.page);
+    this.#forEntriesInOtherPages((page) => {
+      w.get(frame.page);
+      w.i64(BigInt(page * -4096));
+      w.op('i64.add');
+      w.set(frame.page);
+      this.#storeState(STATE.PAGE, () => w.get(frame.page));
+    });
     if (source.placement !== undefined) this.#checkPlacement(source.placement, frame.page, coreFunction);
     this.#markUsed(source.header);
     this.#prologue(frame);
@@ -111,6 +122,21 @@ class RegionCompiler implements ControlSink {
     w.end(); // exit
     this.#epilogue();
     return w;
+  }
+
+  /** Emits code for when the region is entered in a page that is not the first entry's. */
+  #forEntriesInOtherPages(emit: (page: number) => void): void {
+    const w = this.#w;
+    this.#graph.entries.forEach(({ offset }, n) => {
+      const page = pageOf(offset);
+      if (page === 0) return;
+      w.get(this.#next);
+      w.i32(n);
+      w.op('i32.eq');
+      w.if();
+      emit(page);
+      w.end();
+    });
   }
 
   #stateField(offset: number, type: 'i32' | 'i64'): void {
@@ -141,13 +167,27 @@ class RegionCompiler implements ControlSink {
     w.if();
     this.#storeState(STATE.RIP, () => {
       w.get(page);
-      w.i64(BigInt(this.#graph.start));
+      this.#pushEntryOffset();
       w.op('i64.add');
     });
     w.i32(RESULT.LOOKUP);
     w.op('return');
     w.end();
     w.end();
+  }
+
+  /** Pushes the offset of the entry that was taken. */
+  #pushEntryOffset(): void {
+    const w = this.#w;
+    const [first, ...others] = this.#graph.entries;
+    w.i64(BigInt(first.offset));
+    others.forEach(({ offset }, n) => {
+      w.i64(BigInt(offset));
+      w.get(this.#next);
+      w.i32(n + 1);
+      w.op('i32.ne');
+      w.op('select');
+    });
   }
 
   /** Keeps the region in the code cache. */
@@ -252,6 +292,12 @@ class RegionCompiler implements ControlSink {
     });
     w.get(uop);
     w.memory('i32.load', UOP.LINK);
+    w.tee(uop);
+    w.i32(REGION_LINK.ENTRY_SHIFT);
+    w.op('i32.shr_u');
+    w.get(uop);
+    w.i32(REGION_LINK.INDEX_MASK);
+    w.op('i32.and');
     w.returnCallIndirect(this.#regionType);
     w.end();
     w.end();

@@ -3,7 +3,7 @@
  * and merge nodes (N. Ramsey, "Beyond Relooper", ICFP 2022).
  *
  * Edges that make the graph irreducible go by a dispatcher: a loop around everything, at whose head a table
- * branches to the node that a local names.
+ * branches to the node that a local names. A region with several entries begins with it.
  */
 import { type FlowGraph, successorsOf } from './flow-graph.ts';
 
@@ -11,7 +11,7 @@ import { type FlowGraph, successorsOf } from './flow-graph.ts';
 export const DISPATCHER = -1;
 
 export interface Structure {
-  /** Where control begins: the dispatcher if there is one, else the entry. */
+  /** Where control begins: the dispatcher if there is one, else the only entry. */
   readonly root: number;
   /** Position in reverse postorder, by node. */
   readonly order: ReadonlyMap<number, number>;
@@ -20,7 +20,7 @@ export interface Structure {
   readonly loopHeaders: ReadonlySet<number>;
   /** Nodes that are branched to forwards from several places, or by the dispatcher's table. */
   readonly merges: ReadonlySet<number>;
-  /** Nodes that the dispatcher branches to, the entry first. */
+  /** Nodes that the dispatcher branches to, the entries first. */
   readonly dispatched: readonly number[];
   /** Whether an edge goes by the dispatcher. */
   isDispatched(from: number, to: number): boolean;
@@ -93,14 +93,15 @@ function analyse(
   graph: FlowGraph,
   dispatched: ReadonlyMap<number, ReadonlySet<number>>,
 ): { result: Structure; irreducible: readonly (readonly [number, number])[] } {
-  const table = [graph.entry, ...[...dispatched.keys()].filter((to) => to !== graph.entry)];
+  const entries = graph.entries.map(({ node }) => node);
+  const table = [...entries, ...[...dispatched.keys()].filter((to) => !entries.includes(to))];
   const isDispatched = (from: number, to: number): boolean => dispatched.get(to)?.has(from) ?? false;
   const successors = new Map<number, readonly number[]>([[DISPATCHER, table]]);
   for (const [id, node] of graph.nodes) {
     const to = successorsOf(node).map((target) => (isDispatched(id, target) ? DISPATCHER : target));
     successors.set(id, to);
   }
-  const root = dispatched.size > 0 ? DISPATCHER : graph.entry;
+  const root = table.length > 1 || dispatched.size > 0 ? DISPATCHER : entries[0];
   const order = reversePostorder(root, (node) => successors.get(node)!);
   const position = new Map(order.map((node, n) => [node, n]));
   const predecessors: number[][] = order.map(() => []);

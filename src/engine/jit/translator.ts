@@ -3,15 +3,16 @@
  * the memory, so that it can work beside the running guest; whoever installs its result looks whether the code is
  * still the same.
  */
-import { BLOCK, BLOCK_HASH, CPU, type MemoryMap, MODE, STATE, UOP } from '../layout.ts';
+import { BLOCK, CPU, type MemoryMap, MODE, STATE, UOP } from '../layout.ts';
 import { tracePointAt } from '../trace-points.ts';
 import { uopDefinitions, uopProperty } from '../uops/index.ts';
 import type { ExportedFunction } from '../wasm/module-reader.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
+import { blockAt, isCompiled, placeKey } from './blocks.ts';
 import { type CodeSource, pageOf } from './code-reader.ts';
 import { buildFlowGraph, type FlowGraph } from './flow-graph.ts';
 import { type Paging, PageWalker } from './page-walk.ts';
-import { compileRegion } from './region-compiler.ts';
+import { compileRegion, REGION_SIGNATURE } from './region-compiler.ts';
 
 /** A hot block whose region is wanted. */
 export interface CompileRequest {
@@ -42,6 +43,8 @@ export interface TranslatedRegion {
   /** Pages of its code: number relative to the entry's, and number in RAM. */
   readonly pages: readonly (readonly [number, number])[];
   readonly ranges: readonly CodeRange[];
+  /** Offsets in RAM of the places that it can be entered at, in the order of their numbers. */
+  readonly entries: readonly number[];
   readonly instructions: number;
 }
 
@@ -65,8 +68,6 @@ export interface TranslatorOptions {
 const WARM = 16;
 /** Micro-ops that a block may have. */
 const MAX_BLOCK_UOPS = 600;
-/** Blocks that are looked at in a chain of the hash, which may change meanwhile. */
-const MAX_CHAIN = 256;
 /** How far a user program's computed jump may be followed: what is farther away is elsewhere in another process. */
 const USER_REACH = 1 << 22;
 
@@ -139,7 +140,7 @@ export class Translator {
     const module = new ModuleWriter();
     module.importMemory('env', 'memory', 65536);
     module.importTable('env', 'regions');
-    const regionType = module.type({ params: [], results: ['i32'] });
+    const regionType = module.type(REGION_SIGNATURE);
     const coreFunction = importOnUse(module, this.#signatures);
     const { tlbEntries } = this.#options;
     const regions = this.#pending.map(({ request, graph }, n) => {
@@ -162,7 +163,10 @@ export class Translator {
       return { ramOffset: page.ramOffset + at, bytes: page.bytes.slice(at, at + end - start) };
     });
     const pages = [...graph.pages].map(([relative, { ramOffset }]) => [relative, ramOffset >>> 12] as const);
-    return { request, pages, ranges, instructions: graph.instructions };
+    const entries = graph.entries.map(
+      ({ offset }) => graph.pages.get(pageOf(offset))!.ramOffset + (offset & 4095),
+    );
+    return { request, pages, ranges, entries, instructions: graph.instructions };
   }
 
   #source(request: CompileRequest): CodeSource {
@@ -178,38 +182,28 @@ export class Translator {
       page,
       traced: (at) => tracePointAt(this.#view, at) >= 0,
       executed: (at) => this.#isWarm(at, paging.mode),
+      compiled: (at) => this.#isCompiled(at, paging.mode),
       targets: (block, pc) => this.#targets(request, page(pageOf(block)) + (block & 4095), pc & 4095),
     };
   }
 
-  /** Header of the block at a RAM offset, 0 if there is none. */
-  #blockAt(ramOffset: number, mode: number): number {
-    const view = this.#view;
-    const hash = (Math.imul(ramOffset, 0x9e3779b1) ^ Math.imul(mode, 0x85ebca6b)) >>> 16;
-    let header = view.getUint32(BLOCK_HASH.BASE + (hash & (BLOCK_HASH.ENTRIES - 1)) * 4, true);
-    for (let n = 0; header !== 0 && n < MAX_CHAIN; n++) {
-      const isIt =
-        view.getUint32(header + BLOCK.PHYS, true) === ramOffset &&
-        view.getUint32(header + BLOCK.MODE, true) === mode &&
-        view.getUint32(header + BLOCK.PAGE2, true) === BLOCK.NO_PAGE;
-      if (isIt) return header;
-      header = view.getUint32(header + BLOCK.HASH_NEXT, true);
-    }
-    return 0;
-  }
-
   /** A block starts there and has been executed a few times, or its region is compiled. */
   #isWarm(ramOffset: number, mode: number): boolean {
-    const header = this.#blockAt(ramOffset, mode);
+    const header = blockAt(this.#view, ramOffset, mode);
     if (header === 0) return false;
     const { threshold } = this.#options;
     const left = this.#view.getUint32(header + BLOCK.HEAT, true);
     return left > threshold || left < threshold - threshold / WARM;
   }
 
+  #isCompiled(ramOffset: number, mode: number): boolean {
+    const header = blockAt(this.#view, ramOffset, mode);
+    return header !== 0 && isCompiled(this.#view, header);
+  }
+
   /** Offsets that the computed jump at `pc` of its page, in the block at a RAM offset, went to. */
   #targets({ rip, linear, paging }: CompileRequest, block: number, pc: number): number[] {
-    const header = block < 0 ? 0 : this.#blockAt(block, paging.mode);
+    const header = block < 0 ? 0 : blockAt(this.#view, block, paging.mode);
     const uop = header === 0 ? 0 : this.#computedJump(header, pc);
     if (uop === 0) return [];
     const base = Number(BigInt.asIntN(32, rip - (linear & 4095n)));
@@ -229,9 +223,6 @@ export class Translator {
     return 0;
   }
 }
-
-/** Modes have fewer than 16 bits. */
-const placeKey = (ramOffset: number, mode: number): number => ramOffset * 65536 + mode;
 
 function placementOf({ placement, linear }: CompileRequest): { record: number; generation: number } {
   const isHigh = BigInt.asUintN(64, linear) >> 63n !== 0n;

@@ -3,7 +3,7 @@ import { ByteBuffer } from './byte-buffer.ts';
 import type { FunctionWriter } from './function-writer.ts';
 import { VALUE_TYPES, type ValueType } from './opcodes.ts';
 
-interface Signature {
+export interface Signature {
   readonly params: readonly ValueType[];
   readonly results: readonly ValueType[];
 }
