@@ -2,7 +2,7 @@
 import { CPU, EXIT, STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { uopProperty } from '../uops/index.ts';
-import { type CoreFunction, MemoryEmitter, type Scratch, type StackPage } from '../uops/memory-emitter.ts';
+import { type CoreFunction, MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 import { type CoreEffects, coreEffects } from './core-effects.ts';
@@ -26,9 +26,8 @@ export interface RegionFrame {
   readonly site: number;
   /** i32: 1 when the last writePointer took the slow path */
   readonly slow: number;
-  /** i32: address of the TLB bank in use */
-  readonly bank: number;
-  readonly stack: StackPage;
+  /** Address of the TLB bank, where it does not change: user programs have one. */
+  readonly bank: number | undefined;
   /** RIP is in `rip`, everything is counted. */
   readonly exit: Label;
   /** RIP and count come from `site`, `result` is set. */
@@ -118,17 +117,13 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     return this.#frame.slow;
   }
 
-  protected override stackPage(size: number): StackPage | undefined {
+  protected override isOnStack(size: number): boolean {
     const isPowerOfTwo = (size & (size - 1)) === 0;
-    const onStack = isStackUop(this.#uops.u16(this.#uop, UOP.OP)) || this.#operand('base') === RSP;
-    return isPowerOfTwo && onStack ? this.#frame.stack : undefined;
+    return isPowerOfTwo && (isStackUop(this.#uops.u16(this.#uop, UOP.OP)) || this.#operand('base') === RSP);
   }
 
-  protected override stackFound(): void {
-    super.state(STATE.STACK_PAGE, 'i64');
-    this.w.set(this.#frame.stack.page);
-    super.state(STATE.STACK_ADDEND, 'i32');
-    this.w.set(this.#frame.stack.addend);
+  protected override fixedBank(): number | undefined {
+    return this.#frame.bank;
   }
 
   protected override faultIfZero(): void {
@@ -225,10 +220,6 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
 
   #refresh(effects: CoreEffects): void {
     if (effects.registers) this.registers.reloadAll();
-    if (effects.translation) {
-      this.loadBank();
-      this.stackFound();
-    }
     if (effects.writesFlags) this.#flags.adopt();
   }
 
@@ -331,16 +322,6 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     super.call('commitWrite');
     if (leave) this.leaveIfWritten();
     w.end();
-  }
-
-  /** The bank changes with CPL and RFLAGS.AC: only core calls do that. */
-  loadBank(): void {
-    super.state(STATE.TLB_BANK, 'i32');
-    this.w.set(this.#frame.bank);
-  }
-
-  protected override tlbBank(): void {
-    this.w.get(this.#frame.bank);
   }
 
   /** Pushes the RIP of an offset. */

@@ -2,7 +2,7 @@
  * Compiles a region to one WebAssembly function (number of the entry) → i32 (RESULT): registers are loaded, blocks follow in
  * structured control flow, and every way out ends in one epilogue that writes the registers back.
  */
-import { BLOCK, CPU, JUMP_CACHE, PLACEMENT, REGION_LINK, STATE, UOP } from '../layout.ts';
+import { BLOCK, CPU, JUMP_CACHE, PLACEMENT, REGION_LINK, STATE, TLB, UOP } from '../layout.ts';
 import { uopDefinitions, uopNumber } from '../uops/index.ts';
 import { type CoreFunction, declareScratch, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
@@ -38,7 +38,11 @@ export interface RegionSource {
   readonly placement: Placement | undefined;
   /** Address of the entry block's header. */
   readonly header: number;
+  /** Whether it is code at CPL 3. */
+  readonly isUser: boolean;
 }
+
+const USER_BANK = TLB.BASE + TLB.BANK_USER * TLB.ENTRIES * TLB.ENTRY_SIZE;
 
 export function compileRegion(
   source: RegionSource,
@@ -84,8 +88,7 @@ class RegionCompiler implements ControlSink {
       result: w.local('i32'),
       site: w.local('i64'),
       slow: w.local('i32'),
-      bank: w.local('i32'),
-      stack: { page: w.local('i64'), addend: w.local('i32') },
+      bank: source.isUser ? USER_BANK : undefined,
     };
     const scratch = declareScratch(w);
     this.#stateField(STATE.PAGE, 'i64');
@@ -201,12 +204,6 @@ class RegionCompiler implements ControlSink {
     const w = this.#w;
     this.#stateField(STATE.ICOUNT, 'i64');
     w.set(frame.icount);
-    this.#stateField(STATE.TLB_BANK, 'i32');
-    w.set(frame.bank);
-    this.#stateField(STATE.STACK_PAGE, 'i64');
-    w.set(frame.stack.page);
-    this.#stateField(STATE.STACK_ADDEND, 'i32');
-    w.set(frame.stack.addend);
     this.#registers.reloadAll();
     this.#flags.load();
   }

@@ -144,8 +144,9 @@ export class Translator {
     const coreFunction = importOnUse(module, this.#signatures);
     const { tlbEntries } = this.#options;
     const regions = this.#pending.map(({ request, graph }, n) => {
+      const isUser = (request.paging.mode & MODE.USER) !== 0;
       const placement = graph.pages.size > 1 ? placementOf(request) : undefined;
-      const region = compileRegion({ graph, placement, header: request.header }, coreFunction, {
+      const region = compileRegion({ graph, placement, header: request.header, isUser }, coreFunction, {
         tlbEntries,
         regionType,
       });

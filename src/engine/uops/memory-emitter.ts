@@ -33,14 +33,6 @@ export function declareScratch(w: FunctionWriter): Scratch {
   };
 }
 
-/** Locals that say where the stack's page is, see STATE.STACK_PAGE. */
-export interface StackPage {
-  /** i64 */
-  readonly page: number;
-  /** i32 */
-  readonly addend: number;
-}
-
 /** Index of an export of the core runtime among the module's functions; throws when there is none. */
 export type CoreFunction = (name: string) => number;
 
@@ -87,9 +79,13 @@ export abstract class MemoryEmitter implements Scratch {
     this.#tlbMask = (tlbEntries - 1) << TLB.ENTRY_SHIFT;
   }
 
+  /** Address of the TLB bank in use, where it is always the same. */
+  protected fixedBank(): number | undefined {
+    return undefined;
+  }
   /** Pushes the address of the TLB bank in use (i32). */
   protected tlbBank(): void {
-    this.state(STATE.TLB_BANK, 'i32');
+    this.stateField(STATE.TLB_BANK, 'i32');
   }
   /** i32 local: 1 when the last writePointer took the slow path. */
   protected abstract slowFlag(): number;
@@ -99,18 +95,14 @@ export abstract class MemoryEmitter implements Scratch {
   /** Leaves the block behind the instruction when it wrote to translated code. */
   protected abstract leaveIfWritten(): void;
 
-  /** Where the stack is, if the present access of this size is to it and that is known in locals. */
-  protected stackPage(_size: number): StackPage | undefined {
-    return undefined;
+  /** Whether the present access of this size is taken to be to the page of STATE.STACK_PAGE. */
+  protected isOnStack(_size: number): boolean {
+    return false;
   }
-  /** The core has looked where the stack is. */
-  protected stackFound(): void {}
 
   /** Calls `stackRead` or `slowRead`, `stackWrite` or `slowWrite`. */
   #slow(kind: 'Read' | 'Write', size: number): void {
-    const onStack = this.stackPage(size) !== undefined;
-    this.call(`${onStack ? 'stack' : 'slow'}${kind}`);
-    if (onStack) this.stackFound();
+    this.call(`${this.isOnStack(size) ? 'stack' : 'slow'}${kind}`);
   }
 
   readPointer(size: number): void {
@@ -134,7 +126,7 @@ export abstract class MemoryEmitter implements Scratch {
     });
   }
 
-  /** Pushes the address of the TLB entry for a linear address in a local. */
+  /** Pushes the address of the TLB entry for a linear address in a local, without that of a fixed bank. */
   protected pushTlbEntry(address: number): void {
     const { w } = this;
     w.get(address);
@@ -143,6 +135,7 @@ export abstract class MemoryEmitter implements Scratch {
     w.op('i32.wrap_i64');
     w.i32(this.#tlbMask);
     w.op('i32.and');
+    if (this.fixedBank() !== undefined) return;
     this.tlbBank();
     w.op('i32.add');
   }
@@ -169,20 +162,19 @@ export abstract class MemoryEmitter implements Scratch {
   #pushHit(size: number, tag: number): void {
     const { w } = this;
     const address = this.i64[8];
-    const stack = this.stackPage(size);
     w.set(address);
-    if (stack !== undefined) {
+    if (this.isOnStack(size)) {
       // An access that is not aligned fails this too, so none crosses into another page.
       w.get(address);
       w.i64(~(4095n & ~BigInt(size - 1)));
       w.op('i64.and');
-      w.get(stack.page);
+      this.stateField(STATE.STACK_PAGE, 'i64');
       w.op('i64.eq');
       return;
     }
     this.pushTlbEntry(address);
     w.tee(this.i32[4]);
-    w.memory('i64.load', tag);
+    w.memory('i64.load', (this.fixedBank() ?? 0) + tag);
     w.get(address);
     if (size > 1) {
       w.i64(BigInt(size - 1));
@@ -195,14 +187,13 @@ export abstract class MemoryEmitter implements Scratch {
 
   #pushHitPointer(size: number): void {
     const { w } = this;
-    const stack = this.stackPage(size);
     w.get(this.i64[8]);
     w.op('i32.wrap_i64');
-    if (stack === undefined) {
-      w.get(this.i32[4]);
-      w.memory('i32.load', TLB.ADDEND);
+    if (this.isOnStack(size)) {
+      this.stateField(STATE.STACK_ADDEND, 'i32');
     } else {
-      w.get(stack.addend);
+      w.get(this.i32[4]);
+      w.memory('i32.load', (this.fixedBank() ?? 0) + TLB.ADDEND);
     }
     w.op('i32.add');
   }
@@ -233,6 +224,11 @@ export abstract class MemoryEmitter implements Scratch {
   }
 
   state(offset: number, type: ValueType): void {
+    this.stateField(offset, type);
+  }
+
+  /** Pushes a field of the state as it is in memory. */
+  protected stateField(offset: number, type: ValueType): void {
     this.w.i32(0);
     this.w.memory(`${type}.load`, CPU + offset);
   }
