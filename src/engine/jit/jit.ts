@@ -187,7 +187,7 @@ export class Jit {
       });
       const current = regions.filter((_region, n) => live[n] !== undefined);
       const cached = this.#cache.add(bytes, installed);
-      cached.forEach((region, n) => this.#noteEntries(region, current[n]));
+      for (const [n, region] of cached.entries()) this.#noteEntries(region, current[n]);
       this.#forgetOldEntries();
       this.#regions += installed.length;
       this.#modules += 1;

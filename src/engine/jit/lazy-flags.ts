@@ -21,7 +21,14 @@
 import { CPU, FLAG_KIND, STATE } from '../layout.ts';
 import type { FlagRecorder, Push, Width } from '../uops/emitter.ts';
 import type { FunctionWriter } from '../wasm/function-writer.ts';
-import { carryBits, type FlagState, KIND_IN_LOCAL, kindNumber, type KnownFlags, sameKind } from './flag-state.ts';
+import {
+  carryBits,
+  type FlagState,
+  KIND_IN_LOCAL,
+  kindNumber,
+  type KnownFlags,
+  sameKind,
+} from './flag-state.ts';
 
 const EXPLICIT: KnownFlags = { op: 'explicit', width: 64, carryBit: undefined, synced: false };
 

@@ -12,7 +12,14 @@ import type { CodeNode, FlowGraph, RegionNode } from './flow-graph.ts';
 import type { FlagState } from './flag-state.ts';
 import { KIND_BITS, sameKind } from './flag-state.ts';
 import { flagNeeds, uopsOfDeadFlags } from './flag-liveness.ts';
-import { type ControlSink, COUNT_BITS, JitEmitter, RESULT, type RegionFrame, SITE_SHIFT } from './jit-emitter.ts';
+import {
+  type ControlSink,
+  COUNT_BITS,
+  JitEmitter,
+  RESULT,
+  type RegionFrame,
+  SITE_SHIFT,
+} from './jit-emitter.ts';
 import { LazyFlags } from './lazy-flags.ts';
 import { RegisterFile, registerUse } from './register-file.ts';
 import { DISPATCHER, type Structure, structure } from './structure.ts';

@@ -25,8 +25,7 @@ function binary(op: string, e: Emitter): void {
 }
 const addFlags = (e: Emitter, width: Width): void => e.flags.add(width, e.i64[A], e.i64[B], e.i64[R]);
 const subFlags = (e: Emitter, width: Width): void => e.flags.sub(width, e.i64[A], e.i64[B], e.i64[R]);
-const compareFlags = (e: Emitter, width: Width): void =>
-  e.flags.compare(width, e.i64[A], e.i64[B], e.i64[R]);
+const compareFlags = (e: Emitter, width: Width): void => e.flags.compare(width, e.i64[A], e.i64[B], e.i64[R]);
 const adcFlags = (e: Emitter, width: Width): void => e.flags.add(width, e.i64[A], e.i64[B], e.i64[R], true);
 const sbbFlags = (e: Emitter, width: Width): void => e.flags.sub(width, e.i64[A], e.i64[B], e.i64[R], true);
 const logicFlags = (e: Emitter, width: Width): void => e.flags.logic(width, e.i64[R]);
