@@ -351,10 +351,13 @@ export const UOP = {
   LINK: 28,
 } as const;
 
-/** The LINK of a micro-op `region`: index in the table of regions, and the number of the entry that is taken. */
+/**
+ * The LINK of a micro-op `region`: index in the table of regions, and the number of the entry that is taken. Such a
+ * word is never an address in the arena of micro-ops, as other links are.
+ */
 export const REGION_LINK = {
-  INDEX_MASK: 0xf_ffff,
-  ENTRY_SHIFT: 20,
+  INDEX_MASK: 0x7ff_ffff,
+  ENTRY_SHIFT: 27,
   /** Entries that a region may have. */
   ENTRIES: 16,
 } as const;

@@ -1,9 +1,9 @@
 /** Which modules stay when the room for compiled code is spent. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { CoreExports } from '../core/exports.ts';
-import { BLOCK, UOP } from '../layout.ts';
+import { BLOCK, memoryMap, REGION_LINK, UOP } from '../layout.ts';
 import { uopNumber } from '../uops/index.ts';
-import { CodeCache } from './code-cache.ts';
+import { type CachedRegion, CodeCache } from './code-cache.ts';
 
 const HEAT = 50;
 const BUDGET = 1000;
@@ -35,10 +35,10 @@ const header = (n: number): number => 0x1000 + n * 0x100;
 const uop = (n: number): number => header(n) + BLOCK.SIZE;
 
 /** A module of one region. */
-function add(n: number): void {
+function add(n: number): readonly CachedRegion[] {
   view.setUint16(uop(n) + UOP.OP, OP, true);
   view.setUint32(uop(n) + UOP.LINK, LINK, true);
-  cache.add(MODULE_BYTES, [
+  return cache.add(MODULE_BYTES, [
     { code, header: header(n), guards: [header(n) + 1], placement: header(n) + 0x80 },
   ]);
 }
@@ -105,5 +105,40 @@ describe('a code cache', () => {
     expect(cache.regions).toBe(1);
     add(1);
     expect(cache.bytes).toBe(MODULE_BYTES);
+  });
+
+  it('has further blocks enter a region, which go with it', () => {
+    const further = (n: number): { op: number; link: number; owner: number } => ({
+      op: view.getUint16(uop(n) + UOP.OP, true),
+      link: view.getUint32(uop(n) + UOP.LINK, true),
+      owner: view.getUint32(header(n) + BLOCK.OWNER, true),
+    });
+    const [region] = add(0);
+    for (const n of [5, 6]) {
+      view.setUint16(uop(n) + UOP.OP, OP, true);
+      view.setUint32(uop(n) + UOP.LINK, LINK, true);
+      cache.addEntry(region, n, header(n));
+    }
+    const { index } = region;
+    // a chain of owners, by which the core kills all when it kills the first
+    expect(further(0)).toMatchObject({ link: index, owner: header(5) });
+    expect(further(5)).toMatchObject({ link: index + 5 * 2 ** REGION_LINK.ENTRY_SHIFT, owner: header(6) });
+    expect(further(6).owner).toBe(0);
+
+    cache.forget({ start: header(5), end: header(5) + 1 });
+    expect(isCompiled(0)).toBe(true);
+    expect(further(0).owner).toBe(header(6));
+
+    forgetUse(0);
+    for (const n of [1, 2, 3]) add(n);
+    expect(cache.isLive(region)).toBe(false);
+    expect(further(0)).toEqual({ op: OP, link: LINK, owner: 0 });
+    expect(further(6)).toEqual({ op: OP, link: LINK, owner: 0 });
+  });
+
+  it('has links of regions that are no addresses of micro-ops', () => {
+    const { uopArenaEnd } = memoryMap(3840 * 2 ** 20, 64 << 20);
+    expect(uopArenaEnd).toBeLessThanOrEqual(2 ** REGION_LINK.ENTRY_SHIFT);
+    expect(REGION_LINK.ENTRIES * 2 ** REGION_LINK.ENTRY_SHIFT).toBeLessThanOrEqual(2 ** 32);
   });
 });
