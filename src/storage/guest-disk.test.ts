@@ -102,11 +102,10 @@ describe.each([false, true])('a request that fails (later: %s)', (later) => {
       ['discard', true],
       ['read', true],
     ]);
-    disk.retryHeld();
-    await expect.poll(() => disk.stats.errors).toBe(8);
-    await expect.poll(() => disk.stats.held).toBe(4);
+    await disk.retryHeld();
+    expect(disk.stats).toMatchObject({ errors: 8, held: 4 });
     volume.failure = undefined;
-    disk.retryHeld();
+    await disk.retryHeld();
     expect(await Promise.all(requests)).toEqual(['done', 'done', 'done', 'done']);
     expect(disk.stats).toMatchObject({ held: 0, inFlight: 0, writes: 1, reads: 1 });
     expect(volume.bytes[0]).toBe(7);
@@ -145,7 +144,7 @@ describe.each([false, true])('a request that fails (later: %s)', (later) => {
     const held = write(disk, 1);
     await expect.poll(() => disk.stats.held).toBe(1);
     disk.configure({}, 'report');
-    disk.retryHeld();
+    await disk.retryHeld();
     expect(await held).toBe(FULL);
     await disk.close();
   });
@@ -188,10 +187,10 @@ describe('a host disk that is full', () => {
       requests.push(settled(() => disk.flush()));
       await expect.poll(() => disk.stats.held).toBeGreaterThan(20);
       const held = disk.stats.held;
-      disk.retryHeld();
+      await disk.retryHeld();
       await expect.poll(() => disk.stats.held).toBe(held);
       resizeFileSystem(folder, '8m');
-      disk.retryHeld();
+      await disk.retryHeld();
       expect(new Set(await Promise.all(requests))).toEqual(new Set(['done']));
       await disk.close();
       const again = openDisk({ device: 'ubd0', file, cow, readOnly: true });

@@ -167,9 +167,9 @@ export class GuestDisk implements BlockBackend {
     this.#policy = onError;
   }
 
-  /** Tries held requests again; they may fail and be held again. */
-  retryHeld(): void {
-    this.#held.retryAll();
+  /** Tries held requests again and resolves when all have been tried: they may have failed and be held again. */
+  retryHeld(): Promise<void> {
+    return this.#held.retryAll();
   }
 
   /** Gives held requests up: the guest, if it still asks, gets their errors. */
@@ -261,15 +261,24 @@ export class GuestDisk implements BlockBackend {
     await this.#attempt(request);
   }
 
-  #attempt(request: Request): MaybePromise<void> {
+  /** @param tried hears when the request is done or has failed */
+  #attempt(request: Request, tried: () => void = () => undefined): MaybePromise<void> {
     const { kind, offset, length } = request;
     if (isChange(kind)) this.tracker.mark(offset, length);
     const wait = isChange(kind) ? this.#watcher?.beforeChange(offset, length) : undefined;
+    const failed = (error: unknown): Promise<void> => {
+      try {
+        return this.#failed(request, error);
+      } finally {
+        tried();
+      }
+    };
     try {
       const done = wait === undefined ? request.make() : wait.then(() => request.make());
-      return done?.catch((error: unknown) => this.#failed(request, error));
+      if (done === undefined) return tried();
+      return done.then(tried, failed);
     } catch (error) {
-      return this.#failed(request, error);
+      return failed(error);
     }
   }
 
@@ -277,7 +286,7 @@ export class GuestDisk implements BlockBackend {
   #failed(request: Request, error: unknown): Promise<void> {
     this.#counters.errors++;
     const held = this.#policy === 'pause' && !this.#closed && mayPass(error);
-    const promise = held ? this.#held.hold(error, () => this.#attempt(request)) : undefined;
+    const promise = held ? this.#held.hold(error, (tried) => this.#attempt(request, tried)) : undefined;
     this.#tell(request.kind, error, held);
     if (promise === undefined) throw error;
     return promise;

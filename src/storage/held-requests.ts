@@ -2,7 +2,8 @@
 
 interface Held {
   readonly error: unknown;
-  again(): void;
+  /** Settles when it has been tried, whatever came of it. */
+  again(): Promise<void>;
   fail(error: unknown): void;
 }
 
@@ -13,23 +14,28 @@ export class HeldRequests {
     return this.#held.length;
   }
 
-  /** Settles as `retry` does when `retryAll` is called, or rejects with `error` when `failAll` is. */
-  hold(error: unknown, retry: () => void | Promise<void>): Promise<void> {
+  /**
+   * Settles as `retry` does when `retryAll` is called, or rejects with `error` when `failAll` is. `retry` says when it
+   * has tried: it may hold the request again.
+   */
+  hold(error: unknown, retry: (tried: () => void) => void | Promise<void>): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const again = (): void => {
+    const again = (): Promise<void> => {
+      const { promise: isTried, resolve: tried } = Promise.withResolvers<void>();
       try {
-        resolve(retry());
+        resolve(retry(tried));
       } catch (thrown) {
         reject(thrown);
       }
+      return isTried;
     };
     this.#held.push({ error, again, fail: reject });
     return promise;
   }
 
-  /** In the order in which they failed. */
-  retryAll(): void {
-    for (const { again } of this.#held.splice(0)) again();
+  /** In the order in which they failed; resolves when all have been tried. */
+  async retryAll(): Promise<void> {
+    await Promise.all(this.#held.splice(0).map(({ again }) => again()));
   }
 
   /** Each with the error that it met. */

@@ -211,8 +211,8 @@ export class MachineHost {
       case 'go':
         if (!this.#machine.isStopped) throw new RunStateError('not-stopped', 'Not stopped');
         this.#machine.go();
-        for (const disk of this.#devices.disks) disk.retryHeld();
-        return;
+        // What fails again stops the machine again: whoever asked hears of that.
+        return Promise.all(this.#devices.disks.map((disk) => disk.retryHeld())).then(() => undefined);
       case 'halt':
         return this.#machine.halt();
       case 'reboot':
