@@ -11,10 +11,8 @@ import { type HoleResult, lockFile, makeHole, seekEnd } from './libc.ts';
 import { CANNOT, readCached, WOULD_WAIT, writeShared } from './shared-io.ts';
 import { fillZeros, sliceVectors, totalBytes } from './vectors.ts';
 
-/** Up to this many bytes a read is done synchronously: a quarter of a millisecond of copying. */
+/** Up to this many bytes a request is done synchronously: a quarter of a millisecond of copying. */
 export const SYNC_BYTES_MAX = 1 << 20;
-/** The same of a write, which has the file system look for room as well. */
-const SYNC_WRITE_BYTES_MAX = 256 << 10;
 /** Up to this many bytes a read is done synchronously even where nobody knows whether the page cache has it. */
 const BLIND_READ_BYTES_MAX = 64 * 1024;
 
@@ -46,7 +44,7 @@ export function hostFile(fd: number): HostFile {
     },
     write(offset, from, background = false) {
       const length = totalBytes(from);
-      return background || length > SYNC_WRITE_BYTES_MAX
+      return background || length > SYNC_BYTES_MAX
         ? writeAsync(fd, offset, from, length)
         : writeNow(fd, offset, from, length);
     },
