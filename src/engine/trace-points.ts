@@ -19,6 +19,16 @@ export function hasTracePoints(view: DataView, page: number): boolean {
   return false;
 }
 
+/** Are there any in `bytes` from a RAM offset on? */
+export function isTraced(view: DataView, ramOffset: number, bytes: number): boolean {
+  const count = view.getUint32(CPU + STATE.TRACE_COUNT, true);
+  for (let number = 0; number < count; number++) {
+    const at = view.getUint32(CPU + STATE.TRACE_POINTS + number * 4, true);
+    if (at >= ramOffset && at < ramOffset + bytes) return true;
+  }
+  return false;
+}
+
 /** The number of the trace point at a RAM offset, -1 if there is none. */
 export function tracePointAt(view: DataView, ramOffset: number): number {
   const count = view.getUint32(CPU + STATE.TRACE_COUNT, true);
