@@ -55,7 +55,7 @@ until [ -z "$step" ]; do
   say list-root sh -c 'ls /proc/sys/kernel/ | grep -c .'
   say all find /proc/sys/kernel -name 'os*'
   say open-before cat <&5
-  say pid sh -c 'sleep 1000 & cat /proc/$!/comm; ls /proc | grep -cx $!; kill $!'
+  say pid sh -c 'sleep 1000 & while cat /proc/$!/comm 2>/dev/null | grep -qx -e sh -e exe; do :; done; cat /proc/$!/comm; ls /proc | grep -cx $!; kill $!'
   say program /program /proc/cpuinfo ${CPUINFO.length}
   say copy sh -c 'cp /proc/cpuinfo /tmp/copy; wc -c < /tmp/copy'
   say uname uname -r
