@@ -45,6 +45,7 @@ const NEVER: readonly { readonly who: string; readonly never: readonly string[] 
   { who: 'contracts/', never: ['node:'] },
   { who: 'engine/devices/', never: ['engine/decode/', 'engine/uops/', 'engine/interp/', 'engine/jit/'] },
   { who: 'engine/uops/', never: ['engine/interp/', 'engine/jit/', 'engine/devices/', 'engine/machine/'] },
+  { who: 'engine/interp/', never: ['engine/jit/', 'engine/devices/', 'engine/machine/'] },
   { who: 'engine/decode/', never: ['engine/interp/', 'engine/jit/', 'engine/devices/', 'engine/machine/'] },
   { who: 'engine/wasm/', never: ['engine/decode/', 'engine/uops/', 'engine/interp/', 'engine/devices/'] },
 ];

@@ -10,30 +10,28 @@ export function setTracePoints(view: DataView, ramOffsets: readonly number[]): v
   view.setUint32(CPU + STATE.TRACE_COUNT, ramOffsets.length, true);
 }
 
-/** Has the 4 KiB page at a RAM offset any? */
-export function hasTracePoints(view: DataView, page: number): boolean {
+/** The number of the first trace point at RAM offsets from `start` on, before `end`; -1 if there is none. */
+function firstBetween(view: DataView, start: number, end: number): number {
   const count = view.getUint32(CPU + STATE.TRACE_COUNT, true);
   for (let number = 0; number < count; number++) {
-    if (view.getUint32(CPU + STATE.TRACE_POINTS + number * 4, true) >>> 12 === page >>> 12) return true;
+    const at = view.getUint32(CPU + STATE.TRACE_POINTS + number * 4, true);
+    if (at >= start && at < end) return number;
   }
-  return false;
+  return -1;
+}
+
+/** Has the 4 KiB page at a RAM offset any? */
+export function hasTracePoints(view: DataView, page: number): boolean {
+  const start = page - (page & 4095);
+  return firstBetween(view, start, start + 4096) >= 0;
 }
 
 /** Are there any in `bytes` from a RAM offset on? */
 export function isTraced(view: DataView, ramOffset: number, bytes: number): boolean {
-  const count = view.getUint32(CPU + STATE.TRACE_COUNT, true);
-  for (let number = 0; number < count; number++) {
-    const at = view.getUint32(CPU + STATE.TRACE_POINTS + number * 4, true);
-    if (at >= ramOffset && at < ramOffset + bytes) return true;
-  }
-  return false;
+  return firstBetween(view, ramOffset, ramOffset + bytes) >= 0;
 }
 
 /** The number of the trace point at a RAM offset, -1 if there is none. */
 export function tracePointAt(view: DataView, ramOffset: number): number {
-  const count = view.getUint32(CPU + STATE.TRACE_COUNT, true);
-  for (let number = 0; number < count; number++) {
-    if (view.getUint32(CPU + STATE.TRACE_POINTS + number * 4, true) === ramOffset) return number;
-  }
-  return -1;
+  return firstBetween(view, ramOffset, ramOffset + 1);
 }

@@ -8,7 +8,7 @@ import { uopDefinitions } from '../uops/index.ts';
 import { type CoreFunction, declareScratch } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
 import { exportedFunctions } from '../wasm/module-reader.ts';
-import { REGION_SIGNATURE } from '../jit/region-compiler.ts';
+import { REGION_SIGNATURE } from '../region-call.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
 import { InterpEmitter } from './interp-emitter.ts';
 

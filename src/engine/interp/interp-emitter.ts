@@ -1,6 +1,6 @@
 /** The interpreter's operands: every field of the micro-op record is loaded when the micro-op runs. */
-import { RESULT } from '../jit/jit-emitter.ts';
-import { BLOCK, CPU, EXIT, JUMP_CACHE, REGION_LINK, STATE, UOP } from '../layout.ts';
+import { pushRegionCall, RESULT } from '../region-call.ts';
+import { BLOCK, CPU, EXIT, JUMP_CACHE, STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { EagerFlags } from '../uops/flags.ts';
 import { type CoreFunction, MemoryEmitter, pushJumpCacheSlot, type Scratch } from '../uops/memory-emitter.ts';
@@ -332,12 +332,8 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     this.setState(STATE.ICOUNT, 'i64', () => w.get(this.#frame.icount));
     w.get(this.#frame.pc);
     w.memory('i32.load', UOP.LINK);
-    w.tee(result);
-    w.i32(REGION_LINK.ENTRY_SHIFT);
-    w.op('i32.shr_u');
-    w.get(result);
-    w.i32(REGION_LINK.INDEX_MASK);
-    w.op('i32.and');
+    w.set(result);
+    pushRegionCall(w, result);
     w.callIndirect(this.#frame.regionType);
     w.set(result);
     this.state(STATE.FLAG_KIND, 'i32');

@@ -1,27 +1,14 @@
 /** What the instructions of a region do to the flags, taken together. */
-import { UOP } from '../layout.ts';
-import { uopDefinitions } from '../uops/index.ts';
-import type { CodeNode, FlowGraph } from './flow-graph.ts';
+import { blocksOf, type CodeNode, type FlowGraph, uopsOf } from './flow-graph.ts';
 import type { FlagNeeds } from './lazy-flags.ts';
-import { type OperandProfile, operandProfile } from './operand-profile.ts';
-
-function profileOf(graph: FlowGraph, uop: number): OperandProfile {
-  return operandProfile(uopDefinitions()[graph.uops.u16(uop, UOP.OP)]);
-}
-
-function* uopsOf(node: CodeNode): Generator<number> {
-  for (const { firstUop, uopCount } of node.instructions) {
-    for (let uop = firstUop; uop < firstUop + uopCount; uop++) yield uop;
-  }
-}
+import { profileOf } from './operand-profile.ts';
 
 export function flagNeeds(graph: FlowGraph): FlagNeeds {
   let carry = false;
   let third = false;
-  for (const node of graph.nodes.values()) {
-    if (node.kind !== 'code') continue;
+  for (const node of blocksOf(graph)) {
     for (const uop of uopsOf(node)) {
-      const { flags } = profileOf(graph, uop);
+      const { flags } = profileOf(graph.uops, uop);
       carry ||= flags.carry;
       third ||= flags.third;
     }
@@ -34,7 +21,7 @@ export function uopsOfDeadFlags(graph: FlowGraph, node: CodeNode): ReadonlySet<n
   const dead = new Set<number>();
   let isOverwritten = false;
   for (const uop of [...uopsOf(node)].reverse()) {
-    const { flags, leaves } = profileOf(graph, uop);
+    const { flags, leaves } = profileOf(graph.uops, uop);
     if (isOverwritten && flags.first === 'overwrites' && !leaves) dead.add(uop);
     if (leaves || flags.first === 'reads') isOverwritten = false;
     else if (flags.first === 'overwrites') isOverwritten = true;

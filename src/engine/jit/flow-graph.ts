@@ -61,12 +61,22 @@ export interface FlowGraph {
   readonly nodes: ReadonlyMap<number, RegionNode>;
   /** Where it can be entered; the first is where it starts. */
   readonly entries: readonly RegionEntry[];
-  /** Offset of the first entry. */
-  readonly start: number;
   readonly uops: UopReader;
   readonly instructions: number;
   /** The pages that code was taken from, by number relative to the entry's. */
   readonly pages: ReadonlyMap<number, CodePage>;
+}
+
+/** The micro-ops of a block, by their numbers. */
+export function* uopsOf(node: CodeNode): Generator<number> {
+  for (const { firstUop, uopCount } of node.instructions) {
+    for (let uop = firstUop; uop < firstUop + uopCount; uop++) yield uop;
+  }
+}
+
+/** The blocks of a region. */
+export function blocksOf(graph: FlowGraph): CodeNode[] {
+  return [...graph.nodes.values()].filter((node) => node.kind === 'code');
 }
 
 export function successorsOf(node: RegionNode): readonly number[] {
@@ -133,7 +143,6 @@ class GraphBuilder {
     return {
       nodes: this.#nodes,
       entries: this.#entryNodes(root),
-      start,
       uops: this.#code.take(),
       instructions: this.#instructions,
       pages: this.#code.pages,

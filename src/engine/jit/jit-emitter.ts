@@ -10,6 +10,7 @@ import { IGNORED_FLAGS } from './operand-profile.ts';
 import { type DecodedInstruction, pageOf, type UopReader } from './code-reader.ts';
 import { KIND_BITS } from './flag-state.ts';
 import type { LazyFlags } from './lazy-flags.ts';
+import { RESULT } from '../region-call.ts';
 import type { RegisterFile } from './register-file.ts';
 
 /** Locals and labels that all code of a region shares. */
@@ -38,18 +39,6 @@ export interface RegionFrame {
 export const COUNT_BITS = 12;
 /** Where an exit's offset begins: behind the count of instructions and the kind of the flags. */
 export const SITE_SHIFT = BigInt(COUNT_BITS + KIND_BITS);
-
-/** What a region's function returns to the interpreter. */
-export const RESULT = {
-  /** Look up RIP. */
-  LOOKUP: 0,
-  /** A fault is pending at RIP. */
-  FAULT: 1,
-  /** Return to JavaScript with EXIT_REASON. */
-  LEAVE: 2,
-  /** A fault of an access to the stack is pending at RIP. */
-  STACK_FAULT: 3,
-} as const;
 
 /** How the region goes on at the end of a block; the region compiler knows where to. */
 export interface ControlSink {

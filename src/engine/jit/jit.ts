@@ -13,7 +13,7 @@ import { isTraced } from '../trace-points.ts';
 import { BATCH, type CompiledModule, type CompilerBackend } from './backend.ts';
 import { blockAt, isCompiled, placeKey } from './blocks.ts';
 import { type CachedRegion, type CodeCache, type InstalledRegion, NEVER } from './code-cache.ts';
-import { RESULT } from './jit-emitter.ts';
+import { RESULT } from '../region-call.ts';
 import { MAX_PAGES } from './code-reader.ts';
 import type { CompileRequest, TranslatedRegion } from './translator.ts';
 
@@ -175,20 +175,20 @@ export class Jit {
   #install({ module, bytes, regions, ms }: CompiledModule): void {
     this.#compileMs += ms;
     const started = performance.now();
-    const live = regions.map((region) => (this.#isCurrent(region) ? this.#guard(region) : undefined));
-    if (live.some((guards) => guards !== undefined)) {
+    const current = regions.flatMap((region, n) => {
+      const guards = this.#isCurrent(region) ? this.#guard(region) : undefined;
+      return guards === undefined ? [] : [{ region, guards, name: String(n) }];
+    });
+    if (current.length > 0) {
       const instance = new WebAssembly.Instance(module, this.#imports);
-      const installed = regions.flatMap((region, n): InstalledRegion[] => {
-        const guards = live[n];
-        if (guards === undefined) return [];
+      const installed = current.map(({ region, guards, name }): InstalledRegion => {
         this.#writePlacement(region);
         this.#guestInstructions += region.instructions;
         const { header, placement } = region.request;
-        return [{ code: instance.exports[String(n)], header, guards, placement }];
+        return { code: instance.exports[name], header, guards, placement };
       });
-      const current = regions.filter((_region, n) => live[n] !== undefined);
       const cached = this.#cache.add(bytes, installed);
-      for (const [n, region] of cached.entries()) this.#noteEntries(region, current[n]);
+      for (const [n, region] of cached.entries()) this.#noteEntries(region, current[n].region);
       this.#forgetOldEntries();
       this.#regions += installed.length;
       this.#modules += 1;

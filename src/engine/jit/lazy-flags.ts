@@ -29,6 +29,7 @@ import {
   type KnownFlags,
   sameKind,
 } from './flag-state.ts';
+import { type FlagLocals, FlagReader, needed } from './flag-reader.ts';
 
 const EXPLICIT: KnownFlags = { op: 'explicit', width: 64, carryBit: undefined, synced: false };
 
@@ -43,11 +44,7 @@ export interface FlagNeeds {
 export class LazyFlags implements FlagRecorder {
   readonly #w: FunctionWriter;
   readonly #callSettle: Push;
-  readonly #x: number;
-  readonly #y: number;
-  readonly #kind: number;
-  readonly #carry: number | undefined;
-  readonly #third: number | undefined;
+  readonly #locals: FlagLocals;
   /** i64 */
   readonly #scratch: number;
   /** What is known here. Set it at the beginning of each block. */
@@ -57,11 +54,13 @@ export class LazyFlags implements FlagRecorder {
   constructor(w: FunctionWriter, needs: FlagNeeds, callSettle: Push) {
     this.#w = w;
     this.#callSettle = callSettle;
-    this.#x = w.local('i64');
-    this.#y = w.local('i64');
-    this.#kind = w.local('i32');
-    this.#carry = needs.carry ? w.local('i64') : undefined;
-    this.#third = needs.third ? w.local('i64') : undefined;
+    this.#locals = {
+      x: w.local('i64'),
+      y: w.local('i64'),
+      kind: w.local('i32'),
+      carry: needs.carry ? w.local('i64') : undefined,
+      third: needs.third ? w.local('i64') : undefined,
+    };
     this.#scratch = w.local('i64');
   }
 
@@ -72,14 +71,9 @@ export class LazyFlags implements FlagRecorder {
     this.#w.set(to);
   }
 
-  #needed(local: number | undefined): number {
-    if (local === undefined) throw new Error('flags need a local that the profile does not name');
-    return local;
-  }
-
   #record(op: KnownFlags['op'], width: Width, x: number, y?: number, carryBit?: number): void {
-    this.#copy(x, this.#x);
-    if (y !== undefined) this.#copy(y, this.#y);
+    this.#copy(x, this.#locals.x);
+    if (y !== undefined) this.#copy(y, this.#locals.y);
     this.known = { op, width, carryBit, synced: false };
   }
 
@@ -99,8 +93,8 @@ export class LazyFlags implements FlagRecorder {
       this.#binary('i64.and', a, b);
       w.op('i64.or');
     }
-    w.set(this.#needed(this.#carry));
-    this.#copy(a, this.#needed(this.#third));
+    w.set(needed(this.#locals.carry));
+    this.#copy(a, needed(this.#locals.third));
     this.#record('adc', width, sum, b, width === 64 ? 63 : width);
   }
 
@@ -124,8 +118,8 @@ export class LazyFlags implements FlagRecorder {
       w.op('i64.and');
       w.op('i64.or');
     }
-    w.set(this.#needed(this.#carry));
-    this.#copy(a, this.#needed(this.#third));
+    w.set(needed(this.#locals.carry));
+    this.#copy(a, needed(this.#locals.third));
     this.#record('sbb', width, difference, b, 63);
   }
 
@@ -148,42 +142,39 @@ export class LazyFlags implements FlagRecorder {
 
   /** Keeps the present CF in its local; returns which bit of it. */
   #separateCarry(): number {
-    const w = this.#w;
-    const carry = this.#needed(this.#carry);
-    if (this.known === 'unknown' || this.known.op === 'product') this.settle();
-    const { op, carryBit } = this.#settledState();
+    const carry = needed(this.#locals.carry);
+    const { op, carryBit } = this.#readable();
     if (carryBit !== undefined) return carryBit;
     if (op === 'explicit') {
-      this.#copy(this.#y, carry);
+      this.#copy(this.#locals.y, carry);
       return 63;
     }
-    this.#carryFlag();
-    w.op('i64.extend_i32_u');
-    w.set(carry);
+    this.pushCarry();
+    this.#w.set(carry);
     return 0;
   }
 
   setCarry(value: number, bit: number): void {
     const w = this.#w;
-    this.#copy(value, this.#needed(this.#carry));
+    this.#copy(value, needed(this.#locals.carry));
     if (this.known !== 'unknown') {
       this.known = { ...this.known, carryBit: bit, synced: false };
       return;
     }
-    w.get(this.#kind);
+    w.get(this.#locals.kind);
     w.i32(FLAG_KIND.APART - 1);
     w.op('i32.and');
     w.i32(carryBits(bit));
     w.op('i32.or');
-    w.set(this.#kind);
+    w.set(this.#locals.kind);
   }
 
   set(result: Push, carry: Push): void {
     const w = this.#w;
     result();
     carry();
-    w.set(this.#y);
-    w.set(this.#x);
+    w.set(this.#locals.y);
+    w.set(this.#locals.x);
     this.known = EXPLICIT;
   }
 
@@ -209,7 +200,7 @@ export class LazyFlags implements FlagRecorder {
   sync(): void {
     if (this.known === 'unknown' || this.known.synced) return;
     this.pushKind();
-    this.#w.set(this.#kind);
+    this.#w.set(this.#locals.kind);
     this.known = { ...this.known, synced: true };
   }
 
@@ -217,12 +208,12 @@ export class LazyFlags implements FlagRecorder {
   nameKind(): void {
     if (this.known === 'unknown') return;
     this.pushKind();
-    this.#w.set(this.#kind);
+    this.#w.set(this.#locals.kind);
   }
 
   /** Pushes the kind's number. */
   pushKind(): void {
-    if (this.known === 'unknown') this.#w.get(this.#kind);
+    if (this.known === 'unknown') this.#w.get(this.#locals.kind);
     else this.#w.i32(kindNumber(this.known));
   }
 
@@ -234,27 +225,22 @@ export class LazyFlags implements FlagRecorder {
   /** Takes the kind from a local that has the number of an exit's. */
   setKind(number: number): void {
     const w = this.#w;
-    w.get(this.#kind);
+    w.get(this.#locals.kind);
     w.get(number);
     w.get(number);
     w.i32(KIND_IN_LOCAL);
     w.op('i32.eq');
     w.op('select');
-    w.set(this.#kind);
+    w.set(this.#locals.kind);
     this.known = 'unknown';
   }
 
-  #settledState(): KnownFlags {
-    if (this.known === 'unknown') throw new Error('the flags are not settled');
-    return this.known;
-  }
-
   /** Makes the flags explicit by a call. */
-  settle(): void {
+  settle(): KnownFlags {
     const w = this.#w;
     const isUnknown = this.known === 'unknown';
     if (isUnknown) {
-      w.get(this.#kind);
+      w.get(this.#locals.kind);
       w.if();
     }
     this.spill();
@@ -262,16 +248,18 @@ export class LazyFlags implements FlagRecorder {
     this.#loadWords();
     if (isUnknown) {
       w.i32(FLAG_KIND.EXPLICIT);
-      w.set(this.#kind);
+      w.set(this.#locals.kind);
       w.end();
     }
-    this.known = { ...EXPLICIT, synced: isUnknown };
+    const known = { ...EXPLICIT, synced: isUnknown };
+    this.known = known;
+    return known;
   }
 
   /** Settles flags of which no part can be computed here. */
   #readable(): KnownFlags {
-    if (this.known === 'unknown' || this.known.op === 'product') this.settle();
-    return this.#settledState();
+    if (this.known !== 'unknown' && this.known.op !== 'product') return this.known;
+    return this.settle();
   }
 
   // ---- state ----
@@ -289,8 +277,8 @@ export class LazyFlags implements FlagRecorder {
   }
 
   #loadWords(): void {
-    this.#load('i64', STATE.FLAG_RESULT, this.#x);
-    this.#load('i64', STATE.FLAG_CARRY, this.#y);
+    this.#load('i64', STATE.FLAG_RESULT, this.#locals.x);
+    this.#load('i64', STATE.FLAG_CARRY, this.#locals.y);
   }
 
   /** Writes the locals to the state as they are. */
@@ -298,19 +286,19 @@ export class LazyFlags implements FlagRecorder {
     const put = (offset: number, local: number | undefined): void => {
       if (local !== undefined) this.#store('i64', offset, () => this.#w.get(local));
     };
-    put(STATE.FLAG_RESULT, this.#x);
-    put(STATE.FLAG_CARRY, this.#y);
-    put(STATE.FLAG_APART, this.#carry);
-    put(STATE.FLAG_THIRD, this.#third);
+    put(STATE.FLAG_RESULT, this.#locals.x);
+    put(STATE.FLAG_CARRY, this.#locals.y);
+    put(STATE.FLAG_APART, this.#locals.carry);
+    put(STATE.FLAG_THIRD, this.#locals.third);
     this.#store('i32', STATE.FLAG_KIND, () => this.pushKind());
   }
 
   /** Reads what `spill` of another region, or the interpreter, has left. */
   load(): void {
     this.#loadWords();
-    if (this.#carry !== undefined) this.#load('i64', STATE.FLAG_APART, this.#carry);
-    if (this.#third !== undefined) this.#load('i64', STATE.FLAG_THIRD, this.#third);
-    this.#load('i32', STATE.FLAG_KIND, this.#kind);
+    if (this.#locals.carry !== undefined) this.#load('i64', STATE.FLAG_APART, this.#locals.carry);
+    if (this.#locals.third !== undefined) this.#load('i64', STATE.FLAG_THIRD, this.#locals.third);
+    this.#load('i32', STATE.FLAG_KIND, this.#locals.kind);
     this.known = 'unknown';
   }
 
@@ -328,32 +316,12 @@ export class LazyFlags implements FlagRecorder {
 
   /** Pushes FLAG_RESULT. */
   pushResult(): void {
-    const { op, width } = this.#readable();
-    if (op === 'explicit') this.#w.get(this.#x);
-    else this.#extended(width, () => this.#result());
+    this.#reading().pushResult();
   }
 
   /** Pushes FLAG_CARRY. */
   pushCarryWord(): void {
-    const w = this.#w;
-    const { op, carryBit } = this.#readable();
-    if (op === 'explicit' && carryBit === undefined) {
-      w.get(this.#y);
-      return;
-    }
-    this.#carryFlag();
-    w.op('i64.extend_i32_u');
-    w.i64(63n);
-    w.op('i64.shl');
-    this.#carryFlag();
-    this.#overflowFlag();
-    w.op('i32.xor');
-    w.op('i64.extend_i32_u');
-    w.i64(62n);
-    w.op('i64.shl');
-    w.op('i64.or');
-    this.#lowBits();
-    w.op('i64.or');
+    this.#reading().pushCarryWord();
   }
 
   setResult(value: Push): void {
@@ -361,9 +329,9 @@ export class LazyFlags implements FlagRecorder {
     this.#w.set(this.#scratch);
     if (!sameKind(this.known, EXPLICIT)) {
       this.pushCarryWord();
-      this.#w.set(this.#y);
+      this.#w.set(this.#locals.y);
     }
-    this.#copy(this.#scratch, this.#x);
+    this.#copy(this.#scratch, this.#locals.x);
     this.known = EXPLICIT;
   }
 
@@ -371,261 +339,29 @@ export class LazyFlags implements FlagRecorder {
     value();
     this.#w.set(this.#scratch);
     this.pushResult();
-    this.#w.set(this.#x);
-    this.#copy(this.#scratch, this.#y);
+    this.#w.set(this.#locals.x);
+    this.#copy(this.#scratch, this.#locals.y);
     this.known = EXPLICIT;
   }
 
   // ---- reading ----
 
-  #binary(op: string, a: number, b: number): void {
-    this.#w.get(a);
-    this.#w.get(b);
-    this.#w.op(op);
-  }
-
-  #extended(width: Width, value: Push): void {
-    value();
-    if (width !== 64) this.#w.op(`i64.extend${width}_s`);
-  }
-
-  /** Pushes the result; upper bits do not count. */
-  #result(): void {
-    if (this.#settledState().op === 'compare') this.#binary('i64.sub', this.#x, this.#y);
-    else this.#w.get(this.#x);
-  }
-
-  /** Pushes the first operand of an addition or subtraction; upper bits do not count. */
-  #first(): void {
-    const { op } = this.#settledState();
-    if (op === 'compare') this.#w.get(this.#x);
-    else if (op === 'add') this.#binary('i64.sub', this.#x, this.#y);
-    else if (op === 'sub') this.#binary('i64.add', this.#x, this.#y);
-    else this.#w.get(this.#needed(this.#third));
-  }
-
-  /** Compares at the operation's width; 32-bit operands as i32, which spares their extension. */
-  #comparison(comparison: string, a: Push, b: Push): void {
-    const w = this.#w;
-    const { width } = this.#settledState();
-    const signed = comparison.endsWith('_s');
-    for (const operand of [a, b]) {
-      operand();
-      if (width === 64) continue;
-      w.op('i32.wrap_i64');
-      if (width === 32) continue;
-      if (signed) {
-        w.op(`i32.extend${width}_s`);
-      } else {
-        w.i32((1 << width) - 1);
-        w.op('i32.and');
-      }
-    }
-    w.op(`${width === 64 ? 'i64' : 'i32'}.${comparison}`);
-  }
-
-  /** Pushes whether a value is negative at the operation's width. */
-  #negative(value: Push): void {
-    this.#comparison('lt_s', value, () => this.#w.i64(0n));
-  }
-
-  #zeroFlag(): void {
-    const { op } = this.#settledState();
-    const x = (): void => this.#w.get(this.#x);
-    if (op === 'compare') this.#comparison('eq', x, () => this.#w.get(this.#y));
-    else this.#comparison('eq', x, () => this.#w.i64(0n));
-  }
-
-  /** Pushes CF. */
-  #carryFlag(): void {
-    const w = this.#w;
-    const { op, carryBit } = this.#settledState();
-    if (carryBit !== undefined) {
-      w.get(this.#needed(this.#carry));
-      if (carryBit === 63) {
-        w.i64(0n);
-        w.op('i64.lt_s');
-        return;
-      }
-      if (carryBit !== 0) {
-        w.i64(BigInt(carryBit));
-        w.op('i64.shr_u');
-      }
-      w.op('i32.wrap_i64');
-      w.i32(1);
-      w.op('i32.and');
-      return;
-    }
-    const y = (): void => w.get(this.#y);
-    if (op === 'explicit') {
-      y();
-      w.i64(0n);
-      w.op('i64.lt_s');
-    } else if (op === 'logic') {
-      w.i32(0);
-    } else if (op === 'add') {
-      this.#comparison('lt_u', () => this.#result(), y);
-    } else {
-      this.#comparison('lt_u', () => this.#first(), y);
-    }
-  }
-
-  #overflowFlag(): void {
-    const w = this.#w;
-    const { op } = this.#settledState();
-    if (op === 'logic') {
-      w.i32(0);
-      return;
-    }
-    if (op === 'explicit') {
-      w.get(this.#y);
-      w.get(this.#y);
-      w.i64(1n);
-      w.op('i64.shl');
-      w.op('i64.xor');
-      w.i64(0n);
-      w.op('i64.lt_s');
-      return;
-    }
-    const isSum = op === 'add' || op === 'adc';
-    this.#negative(() => {
-      // of a sum (a ^ r) & (b ^ r), of a difference (a ^ r) & (a ^ b)
-      this.#first();
-      this.#result();
-      w.op('i64.xor');
-      w.get(this.#y);
-      if (isSum) this.#result();
-      else this.#first();
-      w.op('i64.xor');
-      w.op('i64.and');
-    });
-  }
-
-  /** Pushes the bits of FLAG_CARRY that are not CF and OF: AF, and the inversions of PF and SF. */
-  #lowBits(): void {
-    const w = this.#w;
-    const { op } = this.#settledState();
-    if (op === 'logic') {
-      w.i64(0n);
-    } else if (op === 'explicit') {
-      w.get(this.#y);
-      w.i64(0xbn);
-      w.op('i64.and');
-    } else {
-      this.#first();
-      w.get(this.#y);
-      w.op('i64.xor');
-      this.#result();
-      w.op('i64.xor');
-      w.i64(1n);
-      w.op('i64.shr_u');
-      w.i64(8n);
-      w.op('i64.and');
-    }
-  }
-
-  #signFlag(): void {
-    const w = this.#w;
-    if (this.#settledState().op !== 'explicit') {
-      this.#negative(() => this.#result());
-      return;
-    }
-    // bit 1 of an explicit FLAG_CARRY inverts SF
-    w.get(this.#x);
-    w.get(this.#y);
-    w.i64(62n);
-    w.op('i64.shl');
-    w.op('i64.xor');
-    w.i64(0n);
-    w.op('i64.lt_s');
-  }
-
-  #parityFlag(): void {
-    const w = this.#w;
-    this.#result();
-    w.i64(0xffn);
-    w.op('i64.and');
-    w.op('i64.popcnt');
-    if (this.#settledState().op === 'explicit') {
-      w.get(this.#y);
-      w.op('i64.xor');
-    }
-    w.op('i32.wrap_i64');
-    w.i32(1);
-    w.op('i32.and');
-    w.op('i32.eqz');
+  #reading(): FlagReader {
+    return new FlagReader(this.#w, this.#locals, this.#readable());
   }
 
   pushCarry(): void {
-    this.#readable();
-    this.#carryFlag();
+    this.#reading().pushCarryFlag();
     this.#w.op('i64.extend_i32_u');
   }
 
   pushCondition(code: number): void {
-    this.#readable();
-    this.#positiveCondition(code >> 1);
-    if (code & 1) this.#w.op('i32.eqz');
+    this.#reading().pushCondition(code);
   }
 
-  #positiveCondition(condition: number): void {
-    switch (condition) {
-      case 0:
-        this.#overflowFlag();
-        break;
-      case 1:
-        this.#carryFlag();
-        break;
-      case 2:
-        this.#zeroFlag();
-        break;
-      case 3:
-        this.#belowOrEqual();
-        break;
-      case 4:
-        this.#signFlag();
-        break;
-      case 5:
-        this.#parityFlag();
-        break;
-      case 6:
-        this.#less('lt_s');
-        break;
-      default:
-        this.#less('le_s');
-    }
-  }
-
-  #belowOrEqual(): void {
-    const { op, carryBit } = this.#settledState();
-    if (op === 'compare' && carryBit === undefined) {
-      this.#comparison(
-        'le_u',
-        () => this.#w.get(this.#x),
-        () => this.#w.get(this.#y),
-      );
-      return;
-    }
-    this.#carryFlag();
-    this.#zeroFlag();
-    this.#w.op('i32.or');
-  }
-
-  #less(comparison: 'lt_s' | 'le_s'): void {
-    const w = this.#w;
-    const { op } = this.#settledState();
-    const x = (): void => w.get(this.#x);
-    if (op === 'compare') {
-      this.#comparison(comparison, x, () => w.get(this.#y));
-    } else if (op === 'logic') {
-      this.#comparison(comparison, x, () => w.i64(0n));
-    } else {
-      this.#signFlag();
-      this.#overflowFlag();
-      w.op('i32.xor');
-      if (comparison === 'lt_s') return;
-      this.#zeroFlag();
-      w.op('i32.or');
-    }
+  #binary(op: string, a: number, b: number): void {
+    this.#w.get(a);
+    this.#w.get(b);
+    this.#w.op(op);
   }
 }

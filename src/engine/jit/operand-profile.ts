@@ -2,12 +2,14 @@
  * Which registers a micro-op touches, found by running its definition once against an emitter that only
  * takes notes. So nothing has to be declared twice.
  */
-import { STATE } from '../layout.ts';
+import { STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import type { UopDefinition } from '../uops/define.ts';
 import { declareScratch, type Scratch } from '../uops/memory-emitter.ts';
 import { FunctionWriter } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
+import { uopDefinitions } from '../uops/index.ts';
+import type { UopReader } from './code-reader.ts';
 import { coreEffects } from './core-effects.ts';
 
 export interface OperandProfile {
@@ -232,7 +234,7 @@ class ProfilingEmitter implements Emitter {
 
 const profiles = new Map<number, OperandProfile>();
 
-export function operandProfile(definition: UopDefinition): OperandProfile {
+function operandProfile(definition: UopDefinition): OperandProfile {
   let profile = profiles.get(definition.number);
   if (profile === undefined) {
     const e = new ProfilingEmitter();
@@ -241,4 +243,9 @@ export function operandProfile(definition: UopDefinition): OperandProfile {
     profiles.set(definition.number, profile);
   }
   return profile;
+}
+
+/** What a decoded micro-op touches. */
+export function profileOf(uops: UopReader, uop: number): OperandProfile {
+  return operandProfile(uopDefinitions()[uops.u16(uop, UOP.OP)]);
 }

@@ -2,25 +2,17 @@
  * Compiles a region to one WebAssembly function (number of the entry) → i32 (RESULT): registers are loaded, blocks follow in
  * structured control flow, and every way out ends in one epilogue that writes the registers back.
  */
-import { BLOCK, CPU, JUMP_CACHE, PLACEMENT, REGION_LINK, STATE, TLB, UOP } from '../layout.ts';
+import { BLOCK, CPU, JUMP_CACHE, PLACEMENT, STATE, TLB, UOP } from '../layout.ts';
 import { uopDefinitions, uopNumber } from '../uops/index.ts';
 import { type CoreFunction, declareScratch, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
-import type { Signature } from '../wasm/module-writer.ts';
 import { pageOf } from './code-reader.ts';
 import type { CodeNode, FlowGraph, RegionNode } from './flow-graph.ts';
-import type { FlagState } from './flag-state.ts';
-import { KIND_BITS, sameKind } from './flag-state.ts';
+import { type FlagState, KIND_BITS, sameKind } from './flag-state.ts';
 import { flagNeeds, uopsOfDeadFlags } from './flag-liveness.ts';
-import {
-  type ControlSink,
-  COUNT_BITS,
-  JitEmitter,
-  RESULT,
-  type RegionFrame,
-  SITE_SHIFT,
-} from './jit-emitter.ts';
+import { type ControlSink, COUNT_BITS, JitEmitter, type RegionFrame, SITE_SHIFT } from './jit-emitter.ts';
 import { LazyFlags } from './lazy-flags.ts';
+import { pushRegionCall, REGION_SIGNATURE, RESULT } from '../region-call.ts';
 import { RegisterFile, registerUse } from './register-file.ts';
 import { DISPATCHER, type Structure, structure } from './structure.ts';
 
@@ -58,9 +50,6 @@ export function compileRegion(
 ): FunctionWriter {
   return new RegionCompiler(source, coreFunction, options).compile();
 }
-
-/** Of regions in the table. */
-export const REGION_SIGNATURE: Signature = { params: ['i32'], results: ['i32'] };
 
 class RegionCompiler implements ControlSink {
   readonly #graph: FlowGraph;
@@ -218,6 +207,7 @@ class RegionCompiler implements ControlSink {
   /** Exits in mid-block: RIP and count from the site. */
   #siteExit(): void {
     const w = this.#w;
+    const kind = this.#e.i32[5];
     w.get(this.#frame.page);
     w.get(this.#frame.site);
     w.i64(SITE_SHIFT);
@@ -236,8 +226,8 @@ class RegionCompiler implements ControlSink {
     w.op('i32.shr_u');
     w.i32((1 << KIND_BITS) - 1);
     w.op('i32.and');
-    w.set(this.#next);
-    this.#flags.setKind(this.#next);
+    w.set(kind);
+    this.#flags.setKind(kind);
   }
 
   #epilogue(): void {
@@ -296,12 +286,8 @@ class RegionCompiler implements ControlSink {
     });
     w.get(uop);
     w.memory('i32.load', UOP.LINK);
-    w.tee(uop);
-    w.i32(REGION_LINK.ENTRY_SHIFT);
-    w.op('i32.shr_u');
-    w.get(uop);
-    w.i32(REGION_LINK.INDEX_MASK);
-    w.op('i32.and');
+    w.set(uop);
+    pushRegionCall(w, uop);
     w.returnCallIndirect(this.#regionType);
     w.end();
     w.end();

@@ -1,11 +1,10 @@
 /** Guest registers in locals: which of them a region needs, and moving them to and from the state block. */
 import { CPU, STATE } from '../layout.ts';
 import type { Push, Width } from '../uops/emitter.ts';
-import { uopDefinitions } from '../uops/index.ts';
 import type { FunctionWriter } from '../wasm/function-writer.ts';
 import { UOP } from '../layout.ts';
-import type { FlowGraph } from './flow-graph.ts';
-import { operandProfile } from './operand-profile.ts';
+import { blocksOf, type FlowGraph, uopsOf } from './flow-graph.ts';
+import { profileOf } from './operand-profile.ts';
 
 /** State offset of the register that an operand is part of: AH is part of RAX. */
 const whole = (offset: number): number => offset & ~7;
@@ -37,17 +36,12 @@ export function registerUse(graph: FlowGraph): RegisterUse {
     if (isGeneralRegister(offset)) set.add(whole(offset));
     else if (isVector(offset)) set.add(offset & ~15);
   };
-  for (const node of graph.nodes.values()) {
-    if (node.kind !== 'code') continue;
-    for (const { firstUop, uopCount } of node.instructions) {
-      for (let uop = firstUop; uop < firstUop + uopCount; uop++) {
-        const profile = operandProfile(uopDefinitions()[graph.uops.u16(uop, UOP.OP)]);
-        for (const field of profile.reads) note(read, graph.uops.u16(uop, FIELDS[field]));
-        for (const field of profile.writes) note(written, graph.uops.u16(uop, FIELDS[field]));
-        for (const offset of profile.fixedReads) note(read, offset);
-        for (const offset of profile.fixedWrites) note(written, offset);
-      }
-    }
+  for (const uop of blocksOf(graph).flatMap((node) => [...uopsOf(node)])) {
+    const profile = profileOf(graph.uops, uop);
+    for (const field of profile.reads) note(read, graph.uops.u16(uop, FIELDS[field]));
+    for (const field of profile.writes) note(written, graph.uops.u16(uop, FIELDS[field]));
+    for (const offset of profile.fixedReads) note(read, offset);
+    for (const offset of profile.fixedWrites) note(written, offset);
   }
   return { read, written };
 }

@@ -10,9 +10,10 @@ import type { ExportedFunction } from '../wasm/module-reader.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
 import { blockAt, isCompiled, placeKey } from './blocks.ts';
 import { type CodeSource, pageOf } from './code-reader.ts';
-import { buildFlowGraph, type FlowGraph } from './flow-graph.ts';
+import { blocksOf, buildFlowGraph, type FlowGraph } from './flow-graph.ts';
 import { type Paging, PageWalker } from './page-walk.ts';
-import { compileRegion, REGION_SIGNATURE } from './region-compiler.ts';
+import { compileRegion } from './region-compiler.ts';
+import { REGION_SIGNATURE } from '../region-call.ts';
 
 /** A hot block whose region is wanted. */
 export interface CompileRequest {
@@ -127,8 +128,8 @@ export class Translator {
   }
 
   #cover(graph: FlowGraph, mode: number): void {
-    for (const node of graph.nodes.values()) {
-      if (node.kind !== 'code' || node.start === graph.start) continue;
+    for (const node of blocksOf(graph)) {
+      if (node.start === graph.entries[0].offset) continue;
       const page = graph.pages.get(pageOf(node.start))!;
       this.#covered.add(placeKey(page.ramOffset + (node.start & 4095), mode));
     }
@@ -233,8 +234,7 @@ function placementOf({ placement, linear }: CompileRequest): { record: number; g
 
 /** The bytes of the region's blocks as disjoint [start, end) offsets, each within a page. */
 function codeRanges(graph: FlowGraph): [number, number][] {
-  const spans = [...graph.nodes.values()]
-    .filter((node) => node.kind === 'code')
+  const spans = blocksOf(graph)
     .map(({ start, instructions }): [number, number] => [start, instructions.at(-1)!.next])
     .sort((a, b) => a[0] - b[0]);
   const ranges: [number, number][] = [];
