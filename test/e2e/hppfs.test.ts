@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { ProcFileConfig } from '../../src/contracts/machine.ts';
 import { MachineHost } from '../../src/vmm/machine-host.ts';
-import { debianKernel, initrdWith } from '../support/debian-kernel.ts';
+import { debianKernel, guestConfig, initrdWith } from '../support/debian-kernel.ts';
 import { scratchFolder } from '../support/storage.ts';
 import { requireTool } from '../support/tools.ts';
 
@@ -95,13 +95,7 @@ async function boot(suite: 'bookworm' | 'trixie', folder: string, procFiles: rea
   const initrd = join(folder, 'initrd');
   fs.writeFileSync(initrd, initrdWith(debian, SCRIPT, { program: fs.readFileSync(program) }));
   const config = {
-    name: 'guest',
-    memoryBytes: 256 << 20,
-    kernel: debian.kernel,
-    initrd,
-    append: 'console=ttyS0 quiet panic=-1',
-    disks: [],
-    nics: [],
+    ...guestConfig(debian, initrd),
     procFiles,
   };
   const failed: string[] = [];

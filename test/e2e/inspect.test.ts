@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { TraceRecord } from '../../src/contracts/ports.ts';
 import { MachineHost } from '../../src/vmm/machine-host.ts';
-import { debianKernel, initrdWith } from '../support/debian-kernel.ts';
+import { debianKernel, guestConfig, initrdWith } from '../support/debian-kernel.ts';
 import { scratchFolder } from '../support/storage.ts';
 
 const TIMEOUT_MS = 300_000;
@@ -35,13 +35,7 @@ async function boot(suite: 'bookworm' | 'trixie') {
   const ready = Promise.withResolvers<void>();
   let output = '';
   const config = {
-    name: 'guest',
-    memoryBytes: 256 << 20,
-    kernel: debian.kernel,
-    initrd,
-    append: 'console=ttyS0 quiet panic=-1',
-    disks: [],
-    nics: [],
+    ...guestConfig(debian, initrd),
     trace: ['exec', 'open', 'connect'] as const,
   };
   const records: TraceRecord[] = [];

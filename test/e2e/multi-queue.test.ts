@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { labSwitch } from '../../src/switchd/testing/fake-guest.ts';
 import { MachineHost } from '../../src/vmm/machine-host.ts';
-import { debianKernel, initrdWith } from '../support/debian-kernel.ts';
+import { debianKernel, guestConfig, initrdWith } from '../support/debian-kernel.ts';
 import { staticProgram } from '../support/static-program.ts';
 import { scratchFolder } from '../support/storage.ts';
 
@@ -63,8 +63,8 @@ test('all four pairs carry frames', { timeout: 300_000 }, async () => {
   fs.writeFileSync(initrd, initrdWith(debian, `mkdir -p /etc\n${SCRIPT}`, programs));
   let output = '';
   const config = {
-    ...{ name: 'web', memoryBytes: 256 << 20, kernel: debian.kernel, initrd, disks: [] },
-    append: 'console=ttyS0 quiet panic=-1',
+    ...guestConfig(debian, initrd),
+    name: 'web',
     nics: [{ device: 'eth0', mac: MAC, network: 'net' }],
   };
   const host = new MachineHost({ config, nicRings: [ring] }, fs.readFileSync, (message) => {

@@ -7,7 +7,7 @@ import { plugIn, type FakeGuest } from '../../src/switchd/testing/fake-guest.ts'
 import { documentsOf, seedOf } from '../../src/vmm/cloud-init/documents.ts';
 import { isoVolume } from '../../src/vmm/cloud-init/iso9660.ts';
 import { MachineHost } from '../../src/vmm/machine-host.ts';
-import { debianKernel, initrdWith } from '../support/debian-kernel.ts';
+import { debianKernel, guestConfig, initrdWith } from '../support/debian-kernel.ts';
 import { scratchFolder } from '../support/storage.ts';
 
 const TIMEOUT_MS = 300_000;
@@ -92,11 +92,8 @@ test(
     fs.writeFileSync(initrd, initrdWith(debian, SCRIPT));
     let output = '';
     const config = {
+      ...guestConfig(debian, initrd),
       name: 'web',
-      memoryBytes: 256 << 20,
-      kernel: debian.kernel,
-      initrd,
-      append: 'console=ttyS0 quiet panic=-1',
       disks: [{ device: 'cidata', file: seed, readOnly: true }],
       nics: [{ device: 'eth0', mac: MAC, network: NETWORK }],
     };

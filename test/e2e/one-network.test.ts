@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { startSwitch } from '../../src/switchd/index.ts';
 import { MachineHost } from '../../src/vmm/machine-host.ts';
-import { debianKernel, initrdWith } from '../support/debian-kernel.ts';
+import { debianKernel, guestConfig, initrdWith } from '../support/debian-kernel.ts';
 import { UML_BOOT_MS, UmlGuests } from '../support/linux-uml.ts';
 import { scratchFolder } from '../support/storage.ts';
 import { requireTool } from '../support/tools.ts';
@@ -65,8 +65,8 @@ test('all are on one network', { timeout: TIMEOUT_MS }, async () => {
   const initrd = join(folder, 'ours.initrd');
   fs.writeFileSync(initrd, initrdWith(debian, SCRIPT));
   const config = {
-    ...{ name: 'ours', memoryBytes: 256 << 20, kernel: debian.kernel, initrd, disks: [] },
-    append: 'console=ttyS0 quiet panic=-1',
+    ...guestConfig(debian, initrd),
+    name: 'ours',
     nics: [{ device: 'eth0', mac: MAC, network: 'net' }],
   };
   const host = new MachineHost({ config, nicRings: [ring] }, fs.readFileSync, (message) => {

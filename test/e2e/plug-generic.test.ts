@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createPortRings } from '../../src/switchd/port-rings.ts';
 import { MachineHost } from '../../src/vmm/machine-host.ts';
-import { debianKernel, initrdWith } from '../support/debian-kernel.ts';
+import { debianKernel, guestConfig, initrdWith } from '../support/debian-kernel.ts';
 import { scratchFolder } from '../support/storage.ts';
 
 const TIMEOUT_MS = 300_000;
@@ -25,13 +25,7 @@ async function boot(suite: 'bookworm' | 'trixie', folder: string) {
   const initrd = join(folder, 'initrd');
   fs.writeFileSync(initrd, initrdWith(debian, SCRIPT));
   const config = {
-    name: 'guest',
-    memoryBytes: 256 << 20,
-    kernel: debian.kernel,
-    initrd,
-    append: 'console=ttyS0 quiet panic=-1',
-    disks: [],
-    nics: [],
+    ...guestConfig(debian, initrd),
   };
   let output = '';
   let changed = Promise.withResolvers<void>();

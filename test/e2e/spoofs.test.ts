@@ -7,7 +7,7 @@ import { startSwitch } from '../../src/switchd/index.ts';
 import { plugIn } from '../../src/switchd/testing/fake-guest.ts';
 import { mac, OTHER, OWN, OWN_6, SPOOFS, VICTIM_6 } from '../../src/switchd/testing/spoofs.ts';
 import { MachineHost } from '../../src/vmm/machine-host.ts';
-import { debianKernel, initrdWith } from '../support/debian-kernel.ts';
+import { debianKernel, guestConfig, initrdWith } from '../support/debian-kernel.ts';
 import { staticProgram } from '../support/static-program.ts';
 import { scratchFolder } from '../support/storage.ts';
 
@@ -68,8 +68,7 @@ ping -c 1 -W 20 10.77.0.1 > /dev/null && echo PING-OK`;
   fs.writeFileSync(initrd, initrdWith(debian, script, programs));
   let output = '';
   const config = {
-    ...{ name: 'guest', memoryBytes: 256 << 20, kernel: debian.kernel, initrd, disks: [] },
-    append: 'console=ttyS0 quiet panic=-1',
+    ...guestConfig(debian, initrd),
     nics: [{ device: 'eth0', mac, network: 'net' }],
   };
   const host = new MachineHost({ config, nicRings: [ring] }, fs.readFileSync, (message) => {

@@ -82,6 +82,14 @@ async function download(suite: string, folder: string): Promise<void> {
   }
 }
 
+/** A machine of 256 MiB that boots an archive, with a console on ttyS0 and nothing else. */
+export function guestConfig({ kernel }: DebianKernel, initrd: string) {
+  return {
+    ...{ name: 'guest', memoryBytes: 256 << 20, kernel, initrd },
+    ...{ append: 'console=ttyS0 quiet panic=-1', disks: [], nics: [] },
+  };
+}
+
 /** An archive with busybox, the modules, `programs`, and an init that loads modules, mounts the usual, and runs `script`. */
 export function initrdWith(
   { modules }: DebianKernel,
