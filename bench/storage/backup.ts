@@ -13,7 +13,11 @@ import { backupPlan } from '../../src/storage/testing/store-kit.ts';
 
 const RUNS = 3;
 const MIB = 1 << 20;
-const write = new Uint8Array(new SharedArrayBuffer(MIB)).fill(0xa5);
+const CHUNK_BYTES = 65_536;
+/** What guests write: random bytes. */
+const written = new Uint8Array(new SharedArrayBuffer(MIB));
+written.set(randomBytes(MIB));
+const words = new Uint32Array(written.buffer);
 
 export interface BackupOptions {
   readonly mib: number;
@@ -63,7 +67,7 @@ function makeDisk(raw: string, mib: number, content: string | undefined): void {
     const piece = Buffer.alloc(MIB);
     source.copy(piece, 0, from, from + MIB);
     // Nothing twice, so that nothing is saved by that.
-    for (let chunk = 0; chunk < MIB; chunk += 65_536) piece.writeUInt32LE(at, chunk);
+    for (let chunk = 0; chunk < MIB; chunk += CHUNK_BYTES) piece.writeUInt32LE(at, chunk);
     fs.writeSync(fd, content === undefined && at % 2 === 1 ? randomBytes(MIB) : piece, 0, MIB, at * MIB);
   }
   fs.closeSync(fd);
@@ -80,7 +84,7 @@ async function backUp(disk: GuestDisk, store: StoreConfig, parent: string | null
   return (await run.finished).id;
 }
 
-/** How much a guest writes in sequence, round and round, until `until` settles. MiB per second. */
+/** How much a guest writes in sequence, round and round and nothing twice, until `until` settles. MiB per second. */
 async function writeUntil(disk: GuestDisk, until: Promise<unknown>): Promise<number> {
   let ended = false;
   void until.finally(() => {
@@ -89,7 +93,8 @@ async function writeUntil(disk: GuestDisk, until: Promise<unknown>): Promise<num
   const begun = performance.now();
   let mib = 0;
   for (; !ended; mib++) {
-    await disk.write((mib * MIB) % disk.sizeBytes, [write]);
+    for (let at = 0; at < words.length; at += CHUNK_BYTES / 4) words[at]!++;
+    await disk.write((mib * MIB) % disk.sizeBytes, [written]);
     if (mib % 16 === 0) await new Promise(setImmediate);
   }
   return mib / ((performance.now() - begun) / 1000);

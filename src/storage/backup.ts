@@ -12,6 +12,7 @@
  * The rest is read in pieces in the thread pool, while the event loop and the guest go on. A thread of the backup's own hashes,
  * compresses and writes (backup-store/). Where it is known what has changed since the parent, only that is read.
  */
+import * as path from 'node:path';
 import type { BackupPlan, BackupSummary, Consistency } from '../contracts/backup.ts';
 import { AppError } from '../contracts/errors.ts';
 import { StoreThread } from './backup-store/store-thread.ts';
@@ -90,7 +91,11 @@ class Backup implements BackupRun {
     onProgress: BackupProgress,
   ) {
     this.#thread = thread;
-    this.#sink = new StoreSink(thread);
+    const events = {
+      taken: (bytes: number) => this.#taken(bytes),
+      failed: (error: unknown) => this.#fail(error),
+    };
+    this.#sink = new StoreSink((message) => thread.post(message), path.dirname(plan.store.indexFile), events);
     this.#onProgress = onProgress;
     const { parent, storeId, head } = plan;
     const known = disks.map(({ tracker }) =>
@@ -127,7 +132,6 @@ class Backup implements BackupRun {
   /** The moment itself. */
   #watch(disks: readonly GuestDisk[], known: readonly (Uint8Array | undefined)[]): void {
     const events: CopyEvents = {
-      copied: (bytes) => this.#copied(bytes),
       failed: (error) => this.#fail(error),
       closing: () => this.#end(canceled('the machine ended')),
     };
@@ -154,7 +158,7 @@ class Backup implements BackupRun {
     this.#thread.result.catch((error: unknown) => this.#fail(error));
     try {
       await Promise.all(this.#copies.map((copy) => copy.copyAll()));
-      if (this.#failure !== undefined) throw this.#failure;
+      await this.#sink.drained();
       this.#thread.post({ type: 'finish', consistency, takenAt });
       const summary = await this.#thread.result;
       for (const attempt of this.#attempts) attempt.succeed();
@@ -166,10 +170,12 @@ class Backup implements BackupRun {
       await this.#thread.result.catch(() => undefined);
       for (const attempt of this.#attempts) attempt.fail();
       throw fileError(this.#failure ?? error, 'backup', 'the backup failed');
+    } finally {
+      await this.#sink.close();
     }
   }
 
-  #copied(bytes: number): void {
+  #taken(bytes: number): void {
     this.#doneBytes += bytes;
     const step = Math.max(PIECE_BYTES, this.totalBytes / PROGRESS_STEPS);
     if (this.#doneBytes < this.#toldBytes + step) return;

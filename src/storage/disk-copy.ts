@@ -1,6 +1,7 @@
 /** The reading of one disk for a backup: which chunks have been read, and who waits for which. */
-import type { ChangeWatcher, GuestDisk, PendingChange } from './guest-disk.ts';
+import type { MaybePromise } from '../engine/backends.ts';
 import { TRACKED_BYTES as CHUNK_BYTES } from './change-tracker.ts';
+import type { ChangeWatcher, GuestDisk, PendingChange } from './guest-disk.ts';
 
 /** The background copier reads up to this many neighbouring chunks at once. */
 export const PIECE_CHUNKS = 16;
@@ -8,16 +9,25 @@ export const PIECE_BYTES = PIECE_CHUNKS * CHUNK_BYTES;
 
 /** Where pieces of disks go. */
 export interface PieceSink {
-  /** A buffer of PIECE_BYTES; waits until there is one. `urgent`: a guest's write waits. Rejects when the backup has failed. */
-  acquire(urgent: boolean): Promise<SharedArrayBuffer>;
+  /**
+   * A buffer of at least `length` bytes; waits until there is one. `urgent`: a guest's write waits. Rejects when the backup has
+   * failed.
+   */
+  acquire(length: number, urgent: boolean): MaybePromise<SharedArrayBuffer>;
   /** Not used after all. */
   release(buffer: SharedArrayBuffer): void;
   /** Hands over the first `length` bytes of a buffer: they are what the disk has at `offset`. */
-  send(disk: number, offset: number, length: number, buffer: SharedArrayBuffer): void;
+  send(piece: Piece, buffer: SharedArrayBuffer): void;
+}
+
+/** A range of a disk, and not more than PIECE_BYTES. */
+export interface Piece {
+  readonly disk: number;
+  readonly offset: number;
+  readonly length: number;
 }
 
 export interface CopyEvents {
-  copied(bytes: number): void;
   failed(error: unknown): void;
   closing(): Promise<void>;
 }
@@ -56,12 +66,17 @@ export class DiskCopy implements ChangeWatcher {
     this.#earlier = disk.watch(this);
   }
 
+  /** What is in the page cache is read at once, so that the write goes on without a turn of the event loop. */
   beforeChange(offset: number, length: number): Promise<void> | undefined {
     if (this.#stopped || length === 0) return;
-    const first = Math.floor(offset / CHUNK_BYTES);
     const end = Math.ceil((offset + length) / CHUNK_BYTES);
-    for (let chunk = first; chunk < end; chunk++) {
-      if (!this.#hasBegun(chunk) || this.#copying.has(chunk)) return this.#copyRange(chunk, end, true);
+    for (let chunk = Math.floor(offset / CHUNK_BYTES); chunk < end; ) {
+      const count = this.#runLength(chunk, end - chunk);
+      const waits = count > 0 ? this.#copy(chunk, count) : this.#copying.get(chunk);
+      chunk += Math.max(count, 1);
+      // A discard may be of the whole disk: piece by piece, so that it takes no more memory than a write, and others get their turns.
+      const inTurns = chunk < end && length > PIECE_BYTES;
+      if (waits !== undefined || inTurns) return this.#goOn(waits, chunk, end);
     }
   }
 
@@ -69,9 +84,16 @@ export class DiskCopy implements ChangeWatcher {
     return this.#events.closing();
   }
 
-  /** Reads what no guest write asks for, from the start on. */
+  /** Reads what no guest write asks for, from the start on. Rejects when the backup has failed. */
   async copyAll(): Promise<void> {
-    await this.#copyRange(0, this.#chunks, false);
+    for (let chunk = 0; chunk < this.#chunks && !this.#stopped; chunk++) {
+      if (this.#hasBegun(chunk)) continue;
+      // Until there is room, a guest's write may still take the chunk out of turn.
+      const buffer = await this.#sink.acquire(PIECE_BYTES, false);
+      const count = this.#runLength(chunk, this.#chunks - chunk);
+      if (count === 0) this.#sink.release(buffer);
+      else await this.#copy(chunk, count, buffer);
+    }
     await this.idle();
     this.stop();
   }
@@ -86,18 +108,13 @@ export class DiskCopy implements ChangeWatcher {
     this.#disk.unwatch(this);
   }
 
-  /** Piece by piece, so that a discard of the whole disk takes no more memory than a write. */
-  async #copyRange(first: number, end: number, urgent: boolean): Promise<void> {
+  /** The rest of `beforeChange`. */
+  async #goOn(waits: Promise<void> | undefined, first: number, end: number): Promise<void> {
+    await waits;
     for (let chunk = first; chunk < end && !this.#stopped; ) {
       const count = this.#runLength(chunk, end - chunk);
-      if (count > 0) {
-        await this.#copy(chunk, count, urgent);
-        chunk += count;
-      } else {
-        const copying = this.#copying.get(chunk);
-        if (copying !== undefined) await copying;
-        chunk++;
-      }
+      await (count > 0 ? this.#copy(chunk, count) : this.#copying.get(chunk));
+      chunk += Math.max(count, 1);
     }
   }
 
@@ -121,35 +138,61 @@ export class DiskCopy implements ChangeWatcher {
     return chunks * CHUNK_BYTES - short;
   }
 
-  #copy(chunk: number, count: number, urgent: boolean): Promise<void> {
-    const done = this.#copyNow(chunk, count, urgent)
+  /**
+   * Neither throws nor rejects: the guest's write is not to fail with the backup. Without a buffer it is for a write that waits.
+   */
+  #copy(chunk: number, count: number, buffer?: SharedArrayBuffer): Promise<void> | undefined {
+    for (let i = chunk; i < chunk + count; i++) this.#begun[i >> 3]! |= 1 << (i & 7);
+    const offset = chunk * CHUNK_BYTES;
+    const length = Math.min(count * CHUNK_BYTES, this.#disk.sizeBytes - offset);
+    const read = this.#tryRead({ disk: this.#index, offset, length }, buffer);
+    if (read === undefined) return;
+    const done = read
       .catch((error: unknown) => this.#events.failed(error))
       .finally(() => {
         for (let i = chunk; i < chunk + count; i++) this.#copying.delete(i);
       });
-    for (let i = chunk; i < chunk + count; i++) {
-      this.#begun[i >> 3]! |= 1 << (i & 7);
-      this.#copying.set(i, done);
-    }
+    for (let i = chunk; i < chunk + count; i++) this.#copying.set(i, done);
     return done;
   }
 
-  async #copyNow(chunk: number, count: number, urgent: boolean): Promise<void> {
-    const offset = chunk * CHUNK_BYTES;
-    const length = Math.min(count * CHUNK_BYTES, this.#disk.sizeBytes - offset);
+  #tryRead(piece: Piece, buffer: SharedArrayBuffer | undefined): MaybePromise<void> {
+    const end = piece.offset + piece.length;
     const earlier = this.#earlier.filter(
-      (change) => change.offset < offset + length && change.offset + change.length > offset,
+      (change) => change.offset < end && change.offset + change.length > piece.offset,
     );
-    await Promise.all(earlier.map((change) => change.finished));
-    const buffer = await this.#sink.acquire(urgent);
+    const background = buffer !== undefined;
+    const read = (): MaybePromise<void> =>
+      this.#readInto(buffer ?? this.#sink.acquire(piece.length, true), piece, background);
     try {
-      if (!this.#stopped) await this.#disk.readForBackup(offset, new Uint8Array(buffer, 0, length));
+      return earlier.length === 0 ? read() : Promise.all(earlier.map((change) => change.finished)).then(read);
     } catch (error) {
-      this.#sink.release(buffer);
-      throw error;
+      this.#events.failed(error);
     }
-    if (this.#stopped) return this.#sink.release(buffer);
-    this.#sink.send(this.#index, offset, length, buffer);
-    this.#events.copied(length);
+  }
+
+  #readInto(
+    acquired: MaybePromise<SharedArrayBuffer>,
+    piece: Piece,
+    background: boolean,
+  ): MaybePromise<void> {
+    if (acquired instanceof Promise)
+      return acquired.then((buffer) => this.#readInto(buffer, piece, background));
+    const give = (): void => {
+      if (this.#stopped) this.#sink.release(acquired);
+      else this.#sink.send(piece, acquired);
+    };
+    const giveUp = (error: unknown): never => {
+      this.#sink.release(acquired);
+      throw error;
+    };
+    try {
+      if (this.#stopped) return give();
+      const into = new Uint8Array(acquired, 0, piece.length);
+      const read = this.#disk.readForBackup(piece.offset, into, background);
+      return read === undefined ? give() : read.then(give, giveUp);
+    } catch (error) {
+      return giveUp(error);
+    }
   }
 }

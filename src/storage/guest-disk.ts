@@ -191,17 +191,12 @@ export class GuestDisk implements BlockBackend {
     this.#keeper?.afterClose();
   }
 
-  /** For a backup's reads: in the background, past the guest's counters. */
-  async readForBackup(offset: number, into: Uint8Array): Promise<void> {
+  /** For a backup's reads, past the guest's counters. `background`: as of a volume. */
+  readForBackup(offset: number, into: Uint8Array, background: boolean): MaybePromise<void> {
     if (this.#closed) throw new BlockError('EBADF', 'the disk is closed');
-    const operation: Omit<InFlight, 'finished'> = {
-      offset,
-      length: into.length,
-      isChange: false,
-      begun: true,
-    };
-    const done = this.#volume.read(offset, [into], true);
-    if (done !== undefined) await this.#track(operation, done);
+    const done = this.#volume.read(offset, [into], background);
+    if (done === undefined) return;
+    return this.#track({ offset, length: into.length, isChange: false, begun: true }, done);
   }
 
   /**

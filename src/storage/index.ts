@@ -31,4 +31,5 @@ export { type DiskFormat, detectFormat } from './open-source.ts';
 export type { Compression } from './qcow2/header.ts';
 export type { Qcow2Options } from './qcow2/writer.ts';
 export { shrinkDisk, shrinkDiskFile } from './shrink-disk.ts';
+export { SPILL_NAME } from './spill-file.ts';
 export { type CopyOptions, copyDisk } from './restore.ts';

@@ -13,6 +13,7 @@ import type {
 import { AppError, toAppError } from '../../contracts/errors.ts';
 import type { JobKind, JobPayloads, Jobs } from '../../contracts/jobs.ts';
 import type { BackupRow, ScheduleRow, VmRow } from '../../db/index.ts';
+import { SPILL_NAME } from '../../storage/index.ts';
 import { findOwned, notFound, type Principal, pageOfRows, tenantFilter } from '../access.ts';
 import { madeUpName, newId } from '../ids.ts';
 import { nameTaken } from '../services/networks.ts';
@@ -331,7 +332,7 @@ export class Backups {
     );
   }
 
-  /** Files of restores that were cut off, and tracking of disks that are gone. */
+  /** Files of restores and backups that were cut off, and tracking of disks that are gone. */
   #removeLeftovers(): void {
     const { store, operations, home } = this.#deps;
     const layers = new Set(store.layers.paths());
@@ -346,6 +347,9 @@ export class Backups {
       if (!known && operations.openOn('backup.restore', folder).length === 0) {
         fs.rmSync(home.file('vms', folder), { recursive: true, force: true });
       }
+    }
+    for (const name of fs.readdirSync(home.file('backups'))) {
+      if (SPILL_NAME.test(name)) fs.rmSync(home.file('backups', name), { force: true });
     }
     for (const diskId of fs.readdirSync(home.file('changes'))) {
       if (store.disks.get(diskId) === undefined) fs.rmSync(home.file('changes', diskId), { force: true });
