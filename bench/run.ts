@@ -17,9 +17,10 @@ import { memory } from './parts/memory.ts';
 import type { Part } from './parts/part.ts';
 import { programs } from './parts/programs.ts';
 import { storage } from './parts/storage.ts';
+import { watch } from './parts/watch.ts';
 import { qemuVersion } from './qemu.ts';
 
-const PARTS: readonly Part[] = [loop, boot, login, compute, programs, memory, storage];
+const PARTS: readonly Part[] = [loop, boot, login, compute, programs, memory, watch, storage];
 const RUNS_DEFAULT = 5;
 
 const { values } = parseArgs({

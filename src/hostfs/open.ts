@@ -1,60 +1,15 @@
 /** Opens what a VM's configuration shares. */
-import { AppError } from '../contracts/errors.ts';
-import type { IdRange, ShareConfig } from '../contracts/machine.ts';
+import type { ShareConfig } from '../contracts/machine.ts';
 import type { FileShare } from '../engine/backends.ts';
-import { ERRNO, Errno } from './libc.ts';
-import { Share } from './share.ts';
+import { mayHang } from './mounts.ts';
+import { openFolder } from './open-folder.ts';
+import { ShareProcess } from './share-process.ts';
 
-/** AppErrors: `not_found`, `forbidden`, `io_error`; `invalid_input` for owners that the daemon cannot give files to. */
-export function openShare({ tag, folder, readOnly, uidMap, gidMap, setId, append }: ShareConfig): FileShare {
-  // INVARIANT: the engine runs on Linux alone, where both are there.
-  const [uid, gid] = [process.geteuid!(), process.getegid!()];
-  if (!readOnly && uid !== 0) requireOwn(tag, uidMap, uid);
-  try {
-    return new Share({
-      folder,
-      readOnly,
-      uidMap: uidMap ?? [{ guest: 0, host: uid, count: 1 }],
-      gidMap: gidMap ?? [{ guest: 0, host: gid, count: 1 }],
-      setId: setId ?? false,
-      append: append ?? false,
-    });
-  } catch (error) {
-    if (error instanceof Errno) throw cannotOpen(tag, folder, error);
-    throw error;
-  }
-}
-
-/** Only root gives files to others. */
-function requireOwn(tag: string, map: readonly IdRange[] | undefined, uid: number): void {
-  if (map === undefined || map.every(({ host, count }) => host === uid && count === 1)) return;
-  throw new AppError('invalid_input', `the share ${tag} maps users other than the daemon's own, ${uid}`, {
-    field: 'uid_map',
-    remedy: 'run the daemon as root, share it read-only, or leave the map out',
-  });
-}
-
-function cannotOpen(tag: string, folder: string, cause: Errno): AppError {
-  const options = {
-    field: `shares.${tag}.path`,
-    remedy: 'check that the folder is there and may be read',
-    cause,
-  };
-  if (cause.errno === ERRNO.ENOENT || cause.errno === ERRNO.ENOTDIR) {
-    return new AppError('not_found', `there is no folder ${folder} to share as ${tag}`, options);
-  }
-  if (cause.errno === ERRNO.ELOOP) {
-    return new AppError('forbidden', `the path ${folder} leads through a symbolic link`, {
-      ...options,
-      remedy: 'share the folder under its real path',
-    });
-  }
-  if (cause.errno === ERRNO.EACCES || cause.errno === ERRNO.EPERM) {
-    return new AppError('forbidden', `the folder ${folder} may not be opened to share it as ${tag}`, options);
-  }
-  return new AppError(
-    'io_error',
-    `the folder ${folder} cannot be shared as ${tag}: errno ${cause.errno}`,
-    options,
-  );
+/**
+ * A share of a folder, served within the thread, or, when calls of its file system may take forever, by a process of its own: then it
+ * is open when `opened` resolves. AppErrors, at once or then: `not_found`, `forbidden`, `io_error`; `invalid_input` for owners that
+ * the daemon cannot give files to; `unreachable` when it takes too long.
+ */
+export function openShare(config: ShareConfig): FileShare & { readonly opened?: Promise<void> } {
+  return mayHang(config.folder) ? new ShareProcess(config) : openFolder(config);
 }

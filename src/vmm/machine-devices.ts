@@ -41,6 +41,7 @@ function openAll<Config, Opened extends { close(): unknown }>(
 interface OpenShare {
   readonly share: FileShare;
   readonly tag: string;
+  readonly opened: Promise<void> | undefined;
   close(): unknown;
 }
 interface ShareSlot {
@@ -50,7 +51,7 @@ interface ShareSlot {
 
 function openOne(config: ShareConfig): OpenShare {
   const share = openShare(config);
-  return { share, tag: config.tag, close: () => share.close() };
+  return { share, tag: config.tag, opened: share.opened, close: () => share.close() };
 }
 
 /** What `action` gives; `opened` is closed when it fails. */
@@ -118,6 +119,11 @@ export class MachineDevices {
     }
   }
 
+  /** All shares are open. AppErrors as `openShare`. */
+  async opened(): Promise<void> {
+    await Promise.all([...this.#shares.values()].map(({ open }) => open.opened));
+  }
+
   /** In the order of their device names. */
   get disks(): GuestDisk[] {
     return inOrder(this.#disks).map(([, { backend }]) => backend);
@@ -162,11 +168,13 @@ export class MachineDevices {
   }
 
   /** As `attachDisk`, for a folder of the host. AppErrors as `openShare` too. */
-  attachShare(config: ShareConfig): void {
+  async attachShare(config: ShareConfig): Promise<void> {
     const device = shareDevice(config.tag);
     this.#requireFree(device);
     const open = openOne(config);
     try {
+      await open.opened;
+      this.#requireFree(device);
       const { slot } = this.#running().plugShare(open);
       this.#shares.set(device, { open, slot });
     } catch (error) {

@@ -163,8 +163,9 @@ export class MachineHost {
     return queue;
   }
 
-  /** Boots and runs; resolves when the machine has ended. Throws BootError when the kernel cannot be booted, AppError `not_found` when it cannot be read. */
+  /** Boots and runs; resolves when the machine has ended. Throws BootError when the kernel cannot be booted, AppErrors: `not_found` when it cannot be read, as `openShare`. */
   async run(): Promise<MachineEnd> {
+    await this.#devices.opened();
     this.#machine.start();
     keepCompiledCode();
     this.#post({ type: 'started' });

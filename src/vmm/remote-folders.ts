@@ -17,6 +17,8 @@ const MOUNT_TIMEOUT_MS = 60_000;
 const MOUNT_POLL_MS = 20;
 const END_GRACE_MS = 1000;
 const UNMOUNT_TIMEOUT_MS = 10_000;
+/** So long a program may write out what guests have written, before it is killed as one that hangs. */
+const FINISH_TIMEOUT_MS = 30_000;
 /** How soon an SSH connection that is dead is noticed. */
 const ALIVE = ['ServerAliveInterval=10', 'ServerAliveCountMax=3'];
 
@@ -83,31 +85,33 @@ function sshfs([, user, host = '', port, folder = '']: RegExpExecArray): Command
 
 export class RemoteFolders {
   readonly #home: Pick<Home, 'file'>;
-  /** A VM that starts again must not have its folders unmounted by its end. */
-  readonly #queue = new SerialQueue();
-  /** By VM and tag: the ends of the programs that mount them. */
-  readonly #mounted = new Map<string, Map<string, Promise<unknown>>>();
+  readonly #finishMs: number;
+  /** By VM: one that starts again must not have its folders unmounted by its end, and one that hangs holds up no other. */
+  readonly #queues = new Map<string, SerialQueue>();
+  /** By VM and tag: the programs that mount them. */
+  readonly #mounted = new Map<string, Map<string, MountProgram>>();
 
-  constructor(home: Pick<Home, 'file'>) {
+  constructor(home: Pick<Home, 'file'>, finishMs = FINISH_TIMEOUT_MS) {
     this.#home = home;
+    this.#finishMs = finishMs;
   }
 
   /** Where it is mounted from now on. AppErrors: `invalid_input`, `tool_missing`, `unreachable`. */
   mount(vmId: string, tag: string, path: string, readOnly: boolean): Promise<string> {
-    return this.#queue.run(() => this.#mount(vmId, tag, path, readOnly));
+    return this.#queue(vmId).run(() => this.#mount(vmId, tag, path, readOnly));
   }
 
   async #mount(vmId: string, tag: string, path: string, readOnly: boolean): Promise<string> {
     const field = `shares.${tag}.path`;
     const { program, debianPackage, args } = commandFor(path, field);
     const folder = this.#folder(vmId, tag);
-    // Left over by a daemon that was killed.
-    if (fs.existsSync(folder)) await this.#unmount(folder);
+    // Left over by a daemon that was killed. It is not looked at: it might not answer.
+    if (isMounted(folder)) await this.#unmount(folder);
     fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
     const mounted = await begin(program, args(folder, readOnly), folder);
     if ('ended' in mounted) {
-      const ofVm = this.#mounted.get(vmId) ?? new Map<string, Promise<unknown>>();
-      this.#mounted.set(vmId, ofVm.set(tag, mounted.ended));
+      const ofVm = this.#mounted.get(vmId) ?? new Map<string, MountProgram>();
+      this.#mounted.set(vmId, ofVm.set(tag, mounted));
       return folder;
     }
     await this.#unmount(folder);
@@ -124,24 +128,35 @@ export class RemoteFolders {
   }
 
   /** Of one share, or of all of a VM. What cannot be unmounted now is at the next mount. */
-  unmount(vmId: string, tag?: string): Promise<void> {
-    return this.#queue.run(async () => {
-      const ofVm = this.#mounted.get(vmId) ?? new Map<string, Promise<unknown>>();
-      for (const one of tag === undefined ? [...ofVm.keys()] : [tag]) {
-        const ended = ofVm.get(one);
-        if (ended === undefined) continue;
-        ofVm.delete(one);
-        await this.#unmount(this.#folder(vmId, one));
-        // What the guest has written may be on its way.
-        await ended;
-      }
+  async unmount(vmId: string, tag?: string): Promise<void> {
+    await this.#queues.get(vmId)?.run(async () => {
+      const ofVm = this.#mounted.get(vmId) ?? new Map<string, MountProgram>();
+      const tags = tag === undefined ? [...ofVm.keys()] : [tag];
+      await Promise.all(tags.map((one) => this.#end(vmId, one, ofVm)));
       if (ofVm.size === 0) this.#mounted.delete(vmId);
     });
   }
 
+  async #end(vmId: string, tag: string, ofVm: Map<string, MountProgram>): Promise<void> {
+    const program = ofVm.get(tag);
+    if (program === undefined) return;
+    ofVm.delete(tag);
+    await this.#unmount(this.#folder(vmId, tag));
+    // What the guest has written may be on its way. With the program all calls end that wait for it.
+    const timer = setTimeout(() => program.kill(), this.#finishMs);
+    await program.ended;
+    clearTimeout(timer);
+  }
+
   /** All that was begun is done. */
-  settled(): Promise<void> {
-    return this.#queue.run(async () => undefined);
+  async settled(): Promise<void> {
+    await Promise.all([...this.#queues.values()].map((queue) => queue.run(async () => undefined)));
+  }
+
+  #queue(vmId: string): SerialQueue {
+    const queue = this.#queues.get(vmId) ?? new SerialQueue();
+    this.#queues.set(vmId, queue);
+    return queue;
   }
 
   /** Lazily at last: whoever still has files open there keeps them. */
@@ -176,12 +191,17 @@ interface Failure {
   readonly detail: string;
 }
 
-/** Starts a program that mounts, which goes on for as long as that is mounted; `ended` is its end. */
+/** A program that mounts goes on for as long as that is mounted. */
+interface MountProgram {
+  readonly ended: Promise<unknown>;
+  kill(): void;
+}
+
 async function begin(
   program: string,
   args: readonly string[],
   folder: string,
-): Promise<{ readonly ended: Promise<unknown> } | Failure> {
+): Promise<MountProgram | Failure> {
   // In a group of its own: an interrupt at a terminal is for the daemon, which unmounts.
   const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'], detached: true });
   let said = '';
@@ -192,19 +212,22 @@ async function begin(
     );
     child.once('exit', (code) => resolve({ code, detail: said.trim() || `${program} has ended` }));
   });
-  const deadline = AbortSignal.timeout(MOUNT_TIMEOUT_MS);
-  for (;;) {
-    const failed = await Promise.race([ended, delay(MOUNT_POLL_MS)]);
-    if (failed !== undefined) return failed;
-    if (isMounted(folder)) return (await answers(folder, ended)) ?? { ended };
-    if (!deadline.aborted) continue;
-    child.kill();
-    return { code: null, detail: `${program} takes too long` };
-  }
+  // A program that was stopped heeds no other signal.
+  const kill = (): void => void child.kill('SIGKILL');
+  const late = delay(MOUNT_TIMEOUT_MS, { code: null, detail: `${program} takes too long` }, { ref: false });
+  const failure = await Promise.race([mounts(folder, ended), late]);
+  if (failure === undefined) return { ended, kill };
+  kill();
+  return failure;
 }
 
-/** sshfs mounts before it is connected. Undefined when the folder can be read. */
-async function answers(folder: string, ended: Promise<Failure>): Promise<Failure | undefined> {
+/** Undefined as soon as the folder is mounted and can be read. */
+async function mounts(folder: string, ended: Promise<Failure>): Promise<Failure | undefined> {
+  while (!isMounted(folder)) {
+    const failed = await Promise.race([ended, delay(MOUNT_POLL_MS)]);
+    if (failed !== undefined) return failed;
+  }
+  // sshfs mounts before it is connected.
   const read = fs.promises.readdir(folder).then(
     () => undefined,
     (error: unknown): Failure => ({ code: 'EIO', detail: String(error) }),

@@ -4,9 +4,10 @@ import * as fs from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import type { ShareConfig } from '../../src/contracts/machine.ts';
 import { MachineHost } from '../../src/vmm/machine-host.ts';
 import { RemoteFolders } from '../../src/vmm/remote-folders.ts';
-import { debianKernel, initrdWith } from '../support/debian-kernel.ts';
+import { type DebianKernel, debianKernel, initrdWith } from '../support/debian-kernel.ts';
 import { scratchFolder } from '../support/storage.ts';
 import { requireTool, skipTest } from '../support/tools.ts';
 
@@ -76,13 +77,60 @@ async function startSshd(folder: string): Promise<{ port: number; config: string
   return { port, config };
 }
 
+/** Sets a variable of the environment until the end of the test. */
+function setEnvironment(name: string, value: string): void {
+  const before = process.env[name];
+  process.env[name] = value;
+  onTestFinished(() => {
+    if (before === undefined) delete process.env[name];
+    else process.env[name] = before;
+  });
+}
+
+/** Programs that mount, and the path of a folder by SSH. */
+async function remoteSetup(folder: string): Promise<(path: string) => string> {
+  requireTool('sshfs', 'sshfs');
+  requireTool('rclone', 'rclone');
+  requireTool('fusermount3', 'fuse3');
+  if (!fs.existsSync('/dev/fuse')) skipTest('there is no /dev/fuse');
+  fs.mkdirSync(join(folder, 'sshd'));
+  const { port, config } = await startSshd(join(folder, 'sshd'));
+  setEnvironment('UMLAUT_SSH_CONFIG', config);
+  const user = process.getuid?.() === 0 ? 'root@' : '';
+  return (path) => `ssh://${user}127.0.0.1:${port}${path}`;
+}
+
+/** A guest that runs the script. */
+function guestOf(debian: DebianKernel, folder: string, script: string, shares: readonly ShareConfig[]) {
+  const initrd = join(folder, 'initrd');
+  fs.writeFileSync(initrd, initrdWith(debian, script));
+  const append = 'console=ttyS0 quiet panic=-1';
+  const machine = { name: 'guest', memoryBytes: 256 << 20, kernel: debian.kernel, initrd, append };
+  let output = '';
+  let heard = (): void => undefined;
+  const host = new MachineHost(
+    { config: { ...machine, disks: [], nics: [], shares }, nicRings: [] },
+    fs.readFileSync,
+    (message) => {
+      if (message.type !== 'console-output') return;
+      host.outputTaken(message.console, message.bytes.length);
+      output += Buffer.from(message.bytes).toString('latin1');
+      heard();
+    },
+  );
+  const said = async (text: string): Promise<void> => {
+    while (!output.includes(text)) {
+      await new Promise<void>((resolve) => {
+        heard = resolve;
+      });
+    }
+  };
+  return { host, said, output: () => output };
+}
+
 test(
   'are read and written; they go when they are unmounted',
   async () => {
-    requireTool('sshfs', 'sshfs');
-    requireTool('rclone', 'rclone');
-    requireTool('fusermount3', 'fuse3');
-    if (!fs.existsSync('/dev/fuse')) skipTest('there is no /dev/fuse');
     const debian = await debianKernel('bookworm');
     const folder = scratchFolder();
     const at = (...parts: string[]): string => join(folder, ...parts);
@@ -91,22 +139,11 @@ test(
       fs.writeFileSync(at(tag, 'hello'), `from ${tag}\n`);
     }
     fs.writeFileSync(at('outside'), '');
-    fs.mkdirSync(at('sshd'));
-    const { port, config } = await startSshd(at('sshd'));
-    const before = { ssh: process.env.UMLAUT_SSH_CONFIG, rclone: process.env.RCLONE_CONFIG };
-    process.env.UMLAUT_SSH_CONFIG = config;
-    process.env.RCLONE_CONFIG = at('rclone.conf');
+    const ssh = await remoteSetup(folder);
+    setEnvironment('RCLONE_CONFIG', at('rclone.conf'));
     fs.writeFileSync(at('rclone.conf'), `[there]\ntype = alias\nremote = ${folder}\n`);
-    onTestFinished(() => {
-      if (before.ssh === undefined) delete process.env.UMLAUT_SSH_CONFIG;
-      else process.env.UMLAUT_SSH_CONFIG = before.ssh;
-      if (before.rclone === undefined) delete process.env.RCLONE_CONFIG;
-      else process.env.RCLONE_CONFIG = before.rclone;
-    });
-
     const remotes = new RemoteFolders({ file: (...parts) => at('home', ...parts) });
-    const user = process.getuid?.() === 0 ? 'root@' : '';
-    const paths = { ssh: `ssh://${user}127.0.0.1:${port}${at('ssh')}`, rclone: 'rclone:there:rclone' };
+    const paths = { ssh: ssh(at('ssh')), rclone: 'rclone:there:rclone' };
     onTestFinished(() => remotes.unmount('vm'));
     const mount = async (tag: 'ssh' | 'rclone') => ({
       tag,
@@ -115,24 +152,11 @@ test(
     });
     const shares = [await mount('ssh'), await mount('rclone')];
 
-    const initrd = at('initrd');
-    fs.writeFileSync(initrd, initrdWith(debian, SCRIPT));
-    const append = 'console=ttyS0 quiet panic=-1';
-    const machine = { name: 'guest', memoryBytes: 256 << 20, kernel: debian.kernel, initrd, append };
-    let output = '';
-    const host = new MachineHost(
-      { config: { ...machine, disks: [], nics: [], shares }, nicRings: [] },
-      fs.readFileSync,
-      (message) => {
-        if (message.type !== 'console-output') return;
-        host.outputTaken(message.console, message.bytes.length);
-        output += Buffer.from(message.bytes).toString('latin1');
-      },
-    );
+    const { host, output } = guestOf(debian, folder, SCRIPT, shares);
     await host.run();
     await host.close();
-    expect(output).toContain('FINISHED');
-    expect(output).not.toContain('FAILED');
+    expect(output()).toContain('FINISHED');
+    expect(output()).not.toContain('FAILED');
     await remotes.unmount('vm');
     for (const { tag, folder: mounted } of shares) {
       expect(fs.existsSync(mounted), mounted).toBe(false);
@@ -142,7 +166,7 @@ test(
 
     // What cannot be mounted is told, and leaves nothing behind.
     const refused = (path: string) => remotes.mount('vm', 'x', path, true);
-    await expect(refused(`ssh://${user}127.0.0.1:${port}/nothing/there`)).rejects.toMatchObject({
+    await expect(refused(ssh('/nothing/there'))).rejects.toMatchObject({
       code: 'unreachable',
     });
     await expect(refused('ssh://no folder')).rejects.toMatchObject({
@@ -157,6 +181,85 @@ test(
       code: 'tool_missing',
       remedy: 'install the Debian package rclone',
     });
+    expect(fs.readdirSync(at('home', 'mounts'))).toEqual([]);
+  },
+  TIMEOUT_MS,
+);
+
+/** Reads a line of ttyS1 before each step. */
+const HANGING_SCRIPT = `
+exec 3< /dev/ttyS1
+mkdir /far && mount -t 9p -o ${OPTIONS} far /far && [ "$(cat /far/hello)" = here ] && echo MOUNTED
+read line <&3
+cat /far/late > /tmp/answer &
+until grep -q ') D' /proc/$!/stat; do :; done
+echo 'STILL ALIVE'
+wait
+cat /tmp/answer
+read line <&3
+cat /far/never &
+until grep -q ') D' /proc/$!/stat; do :; done
+echo 'ALIVE AGAIN'
+wait
+`;
+
+/** The program that has mounted a folder. */
+function mountProgram(folder: string): number {
+  const pids = fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  const found = pids.find((pid) => {
+    try {
+      return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, 3).includes(folder);
+    } catch {
+      // It has ended.
+      return false;
+    }
+  });
+  return Number(found);
+}
+
+test(
+  'a folder that does not answer holds up neither the guest nor its end, nor other VMs',
+  async () => {
+    const debian = await debianKernel('bookworm');
+    const folder = scratchFolder();
+    const at = (...parts: string[]): string => join(folder, ...parts);
+    fs.mkdirSync(at('far'));
+    for (const [name, text] of [
+      ['hello', 'here'],
+      ['late', 'BETTER LATE\n'],
+      ['never', ''],
+    ] as const) {
+      fs.writeFileSync(at('far', name), text);
+    }
+    const ssh = await remoteSetup(folder);
+    const remotes = new RemoteFolders({ file: (...parts) => at('home', ...parts) }, 500);
+    const mounted = await remotes.mount('vm', 'far', ssh(at('far')), false);
+    onTestFinished(() => remotes.unmount('vm'));
+    const program = mountProgram(mounted);
+    expect(program).toBeGreaterThan(1);
+    const { host, said } = guestOf(debian, folder, HANGING_SCRIPT, [
+      { tag: 'far', folder: mounted, readOnly: false },
+    ]);
+    const ended = host.run();
+    await said('MOUNTED');
+    process.kill(program, 'SIGSTOP');
+    host.input('ttyS1', Buffer.from('go\n'));
+    await said('STILL ALIVE');
+    process.kill(program, 'SIGCONT');
+    await said('BETTER LATE');
+    process.kill(program, 'SIGSTOP');
+    host.input('ttyS1', Buffer.from('go\n'));
+    await said('ALIVE AGAIN');
+    host.halt();
+    await ended;
+    await host.close();
+    const unmounting = remotes.unmount('vm');
+    const other = await remotes.mount('other', 'far', ssh(at('far')), true);
+    expect(fs.readFileSync(join(other, 'hello'), 'utf8')).toBe('here');
+    await remotes.unmount('other');
+    await unmounting;
+    expect(fs.readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(mounted);
+    expect(fs.existsSync(`/proc/${program}`)).toBe(false);
     expect(fs.readdirSync(at('home', 'mounts'))).toEqual([]);
   },
   TIMEOUT_MS,

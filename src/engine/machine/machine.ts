@@ -138,10 +138,11 @@ export class Machine {
     this.#fillFwCfg();
   }
 
-  /** Loads the kernel and begins to run. Throws BootError and what reading throws, after which the machine is of no use. */
+  /** Loads the kernel and begins to run, unless it has been halted. Throws BootError and what reading throws, after which the machine is of no use. */
   start(): void {
+    if (this.#isEnded) return;
     this.#boot();
-    this.#loop.start();
+    if (!this.#isStopped) this.#loop.start();
   }
 
   /** Retired guest instructions. */

@@ -28,9 +28,9 @@ export async function openXterm(xterm: Xterm, context: ChannelContext): Promise<
   const socket = path.join(folder, 'console');
   const { close: closeListener } = await listen({ path: socket }, context);
   const { program, titleSwitch, execSwitch } = xterm;
-  const child = spawn(program, [titleSwitch, context.title, execSwitch, process.execPath, HELPER, socket], {
-    stdio: 'ignore',
-  });
+  // The flags of V8 are this process's.
+  const command = [process.execPath, ...process.execArgv, HELPER, socket];
+  const child = spawn(program, [titleSwitch, context.title, execSwitch, ...command], { stdio: 'ignore' });
   let closed = false;
   const close = (): void => {
     if (closed) return;

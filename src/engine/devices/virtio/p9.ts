@@ -36,10 +36,8 @@ class P9Model implements VirtioModel {
   readonly #host: VirtioHost;
   readonly #share: FileShare;
   readonly #request: Uint8Array;
-  #inFlight = 0;
-  /** Counts resets: a reply of an earlier life must not touch the guest. */
+  /** Counts resets: a reply of an earlier life must not touch the guest. It is not waited for: a folder may hang. */
   #life = 0;
-  #idle: PromiseWithResolvers<void> | undefined;
 
   constructor(host: VirtioHost, { share, tag }: P9Options) {
     this.#host = host;
@@ -57,12 +55,9 @@ class P9Model implements VirtioModel {
     queue.publish();
   }
 
-  reset(): undefined | Promise<void> {
+  reset(): undefined {
     this.#life++;
     this.#share.reset();
-    if (this.#inFlight === 0) return undefined;
-    this.#idle ??= Promise.withResolvers();
-    return this.#idle.promise;
   }
 
   #serve(chain: Chain): void {
@@ -77,13 +72,8 @@ class P9Model implements VirtioModel {
     this.counters.rxBytes += readableBytes;
     const life = this.#life;
     let isLate = false;
-    this.#inFlight++;
     this.#share.serve(request, writableBytes, (reply) => {
-      this.#inFlight--;
       if (life === this.#life) this.#reply(chain, reply, isLate);
-      if (this.#inFlight > 0) return;
-      this.#idle?.resolve();
-      this.#idle = undefined;
     });
     isLate = true;
   }
