@@ -93,16 +93,41 @@ done
 # Whoever runs this machine is told when it hangs: when nobody here resets the watchdog for a minute.
 [ -c /dev/watchdog ] && watchdog -t 15 -T 60 /dev/watchdog
 ip link set lo up
+uevent /sbin/device-event &
 for device in /sys/class/net/eth*; do
-  [ -e "$device" ] || continue
-  device=\${device##*/}
-  ip link set "$device" up
-  udhcpc -b -S -t 5 -T 1 -A 10 -i "$device" -x "hostname:$name" -p "/run/udhcpc.$device.pid" >/dev/null 2>&1 &
+  [ -e "$device" ] && SUBSYSTEM=net ACTION=add INTERFACE=\${device##*/} device-event
+done
+for device in /sys/class/virtio-ports/*; do
+  [ -e "$device" ] && SUBSYSTEM=virtio-ports ACTION=add DEVPATH=$device device-event
 done
 # The power button: acpid runs /etc/acpi/PWRF/00000080.
 acpid -l /run/acpid.log -p /run/acpid.pid 2>/dev/null
 # The boot was quiet; from here on the console shows what the kernel says, SysRq answers among it.
 echo 7 > /proc/sys/kernel/printk
+`;
+
+/**
+ * What udev would do. Run by `uevent` for each device that comes, changes or goes, with what the kernel tells of it in the
+ * environment; and by rcS for those that are there.
+ */
+const DEVICE_EVENT = `#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+case "$SUBSYSTEM $ACTION $INTERFACE" in
+  'net add eth'*)
+    ip link set "$INTERFACE" up
+    udhcpc -b -S -t 5 -T 1 -A 10 -i "$INTERFACE" -x "hostname:$(hostname)" -p "/run/udhcpc.$INTERFACE.pid" >/dev/null 2>&1 &
+    ;;
+  'net remove eth'*)
+    [ -e "/run/udhcpc.$INTERFACE.pid" ] && kill "$(cat "/run/udhcpc.$INTERFACE.pid")"
+    ;;
+  'virtio-ports add '|'virtio-ports change ')
+    port=\${DEVPATH##*/}
+    [ -r "/sys/class/virtio-ports/$port/name" ] || exit
+    read -r name < "/sys/class/virtio-ports/$port/name"
+    mkdir -p /dev/virtio-ports
+    ln -sf "../$port" "/dev/virtio-ports/$name"
+    ;;
+esac
 `;
 
 const RC_K = `#!/bin/sh
@@ -162,6 +187,7 @@ export const GUEST_FILES: readonly GuestFile[] = [
   { path: 'etc/inittab', content: INITTAB },
   { path: 'etc/init.d/rcS', content: RC_S, mode: 0o755 },
   { path: 'etc/init.d/rcK', content: RC_K, mode: 0o755 },
+  { path: 'sbin/device-event', content: DEVICE_EVENT, mode: 0o755 },
   { path: 'sbin/console-login', content: CONSOLE_LOGIN, mode: 0o755 },
   { path: 'etc/acpi/PWRF/00000080', content: POWER_BUTTON, mode: 0o755 },
   { path: 'etc/udhcpc/default.script', content: UDHCPC_SCRIPT, mode: 0o755 },
