@@ -43,6 +43,8 @@ export interface DiskConfig {
   /** Those of the files below `cow` that are being merged into: their modification times say nothing. */
   readonly merging?: readonly string[] | undefined;
   readonly readOnly: boolean;
+  /** What the guest sees as the disk's serial number, 20 bytes at most: `device` when missing. */
+  readonly serial?: string | undefined;
   /** Every write is durable before the guest hears that it is done, as with O_SYNC. */
   readonly synchronous?: boolean | undefined;
   /** The guest cannot discard. */

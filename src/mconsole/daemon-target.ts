@@ -54,32 +54,29 @@ export class DaemonTarget implements Target {
     const { disks } = await vms.get(this.#who, this.#vmId);
     const disk = disks.find(({ device }) => device === `ubd${unit}`);
     if (disk === undefined) return undefined;
-    const { path, name, image_id } = disk;
-    if (path !== null) return path;
+    const { id, path, name, image_id } = disk;
+    if (path !== null) {
+      const { parent_path } = this.#services.disks.find(this.#who, id);
+      return parent_path === null ? path : `${path},${parent_path}`;
+    }
     return image_id === null ? name : `${name},${images.get(image_id).name ?? image_id}`;
   }
 
   async addDisk(wanted: WantedDisk): Promise<void> {
-    const { unit, file, backing, readOnly } = wanted;
-    if (wanted.unlocked) {
-      throw new AppError(
-        'unsupported',
-        "disks of the daemon's are one machine's at a time, without the flag c",
-        {
-          field: 'device',
-          remedy: 'leave it out; `umlaut linux` has it',
-        },
-      );
-    }
+    const { unit, file, backing } = wanted;
+    if (wanted.unlocked)
+      throw foregroundOnly("disks of the daemon's are one machine's at a time, without the flag c");
+    if (wanted.serial !== undefined)
+      throw foregroundOnly("disks of the daemon's have their device name as serial number");
     const { devices } = this.#services;
     const device = `ubd${unit}`;
     const flags = `${wanted.synchronous ? 's' : ''}${wanted.noDiscard ? 't' : ''}`;
     if (file.startsWith('/')) {
-      await devices.attachFile(this.#who, this.#vmId, device, file, backing, readOnly, flags);
+      await devices.attachFile(this.#who, this.#vmId, device, wanted, flags);
       return;
     }
     if (backing !== undefined) this.#makeOverImage(file, backing);
-    const body = { disk: file, device, ...(readOnly ? { read_only: true } : {}) };
+    const body = { disk: file, device, ...(wanted.readOnly ? { read_only: true } : {}) };
     await devices.attachDisk(this.#who, this.#vmId, body, flags);
   }
 
@@ -117,12 +114,7 @@ export class DaemonTarget implements Target {
   }
 
   async addHostfs(root: string, append: boolean): Promise<void> {
-    if (append) {
-      throw new AppError('unsupported', "shares of the daemon's have no setting append", {
-        field: 'hostfs',
-        remedy: 'leave it out; `umlaut linux` has it',
-      });
-    }
+    if (append) throw foregroundOnly("shares of the daemon's have no setting append");
     const share = ShareCreate.parse({ tag: HOSTFS_TAG, path: root });
     await this.#services.devices.addShare(this.#who, this.#vmId, share);
   }
@@ -172,4 +164,11 @@ export class DaemonTarget implements Target {
     }
     disks.create(this.#who, DiskCreate.parse({ name, image: image.id }));
   }
+}
+
+function foregroundOnly(text: string): AppError {
+  return new AppError('unsupported', text, {
+    field: 'device',
+    remedy: 'leave it out; `umlaut linux` has it',
+  });
 }

@@ -15,6 +15,7 @@ export interface WantedDisk {
   /** The COW file where there is a backing file. */
   readonly file: string;
   readonly backing: string | undefined;
+  readonly serial: string | undefined;
   readonly readOnly: boolean;
   readonly synchronous: boolean;
   readonly noDiscard: boolean;

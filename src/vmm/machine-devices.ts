@@ -18,6 +18,7 @@ const OPEN_POLL_MS = 50;
 
 interface DiskSlot {
   readonly backend: GuestDisk;
+  readonly serial: string;
   readonly slot: number;
 }
 interface NicSlot {
@@ -87,8 +88,8 @@ export class MachineDevices {
     const shares = openAll(config.shares ?? [], (share) => openOne(share));
     for (const open of shares) this.#shares.set(shareDevice(open.tag), { open, slot: -1 });
     const disks = orClose(shares, () => openAll(config.disks, (disk) => this.#open(disk)));
-    for (const [index, { device }] of config.disks.entries()) {
-      this.#disks.set(device, { backend: disks[index]!, slot: -1 });
+    for (const [index, { device, serial = device }] of config.disks.entries()) {
+      this.#disks.set(device, { backend: disks[index]!, serial, slot: -1 });
     }
     for (const [index, { device, mac }] of config.nics.entries()) {
       this.#nics.set(device, { port: openNicPort(nicRings[index]!), mac, slot: -1 });
@@ -98,7 +99,7 @@ export class MachineDevices {
   /** For the machine's constructor. */
   get options(): Pick<VirtioOptions, 'disks' | 'nics' | 'shares'> {
     return {
-      disks: [...this.#disks].map(([device, { backend }]) => ({ backend, serial: device })),
+      disks: [...this.#disks.values()].map(({ backend, serial }) => ({ backend, serial })),
       nics: [...this.#nics.values()].map(({ port, mac }) => ({ port, mac })),
       shares: [...this.#shares.values()].map(({ open }) => open),
     };
@@ -146,9 +147,10 @@ export class MachineDevices {
   attachDisk(config: DiskConfig): void {
     this.#requireFree(config.device);
     const backend = this.#open(config);
+    const { serial = config.device } = config;
     try {
-      const { slot } = this.#running().plugDisk({ backend, serial: config.device });
-      this.#disks.set(config.device, { backend, slot });
+      const { slot } = this.#running().plugDisk({ backend, serial });
+      this.#disks.set(config.device, { backend, serial, slot });
     } catch (error) {
       void backend.close();
       throw noRoom(error, config.device);

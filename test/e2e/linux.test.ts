@@ -46,7 +46,13 @@ test(
     onTestFinished(() => fs.rmSync(folder, { recursive: true, force: true }));
     const append = image.append.split(' ').filter((word) => !/^(root|console)=/.test(word));
     const words = [
-      ...[`ubd0=root_cow,${image.disk}`, 'umid=debian', `uml_dir=${folder}/run`, 'mem=160M', 'noreboot'],
+      ...[
+        `ubd0=root_cow,${image.disk},ROOT7`,
+        'umid=debian',
+        `uml_dir=${folder}/run`,
+        'mem=160M',
+        'noreboot',
+      ],
       ...['eth0=slirp', 'con0=null', 'ssl0=fd:0,fd:1', `initrd=${image.initrd}`],
       ...['console=ttyS0', 'root=/dev/ubda', 'umlaut.name=uml', ...append],
     ];
@@ -61,7 +67,7 @@ test(
     const session = new ConsoleSession('debian', new StandardConsole(child) as unknown as WebSocket);
     await session.login();
     expect(problems).toBe('');
-    expect(await session.check('hostname; cat /sys/block/vda/serial')).toBe('uml\nubd0');
+    expect(await session.check('hostname; cat /sys/block/vda/serial')).toBe('uml\nROOT7');
 
     await session.check('until ip -4 addr show dev eth0 | grep -q 10.0.2.15; do usleep 100000; done');
     await session.check('ping -c 1 -W 5 10.0.2.2');
@@ -71,8 +77,9 @@ test(
       return [status, stdout];
     };
     fs.writeFileSync(path.join(folder, 'data'), Buffer.alloc(4 * MIB, 'kept '));
-    expect(await say(`config ubd1=${folder}/data_cow,${folder}/data`)).toEqual([0, 'OK \n']);
+    expect(await say(`config ubd1=${folder}/data_cow,${folder}/data,DATA8`)).toEqual([0, 'OK \n']);
     await session.check('until [ -e /dev/vdb ]; do usleep 100000; done');
+    expect(await session.check('cat /sys/block/vdb/serial')).toBe('DATA8');
     expect(await session.check('head -c 9 /dev/vdb; echo over | dd of=/dev/vdb conv=fsync 2>/dev/null')).toBe(
       'kept kept',
     );

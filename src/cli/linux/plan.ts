@@ -52,9 +52,9 @@ export function hostfsShare({ root, append }: Hostfs): ShareConfig {
 /** A COW file that names its own backing file is taken for one, as in UML. */
 export function diskOf(
   device: string,
-  { file, backing, plain, readOnly, synchronous, noDiscard, unlocked }: Omit<Ubd, 'serial'>,
+  { file, backing, serial, plain, readOnly, synchronous, noDiscard, unlocked }: Ubd,
 ): DiskConfig {
-  const settings = { device, readOnly, synchronous, noDiscard };
+  const settings = { device, serial, readOnly, synchronous, noDiscard };
   if (backing !== undefined) return { ...settings, file: backing, cow: file };
   const named = plain ? undefined : backingFileOf(file);
   return named === undefined ? { ...settings, file, unlocked } : { ...settings, file: named, cow: file };

@@ -29,13 +29,14 @@ export async function setUbd(target: Target, rest: string, value: string): Promi
   if (!FLAGS.test(flags)) {
     return refuse("Expected '=' or flag letter (r, s, c, t or d)", ERRNO.EINVAL);
   }
-  const [file = '', backing = ''] = value.split(/[,:]/, 3);
+  const [file = '', backing = '', serial = ''] = value.split(/[,:]/, 3);
   const plain = flags.includes('d');
   if (plain && backing !== '') return refuse("Can't specify both 'd' and a cow file", ERRNO.EINVAL);
   const disk = {
     unit,
     file,
     backing: backing === '' ? undefined : backing,
+    serial: serial === '' ? undefined : serial,
     plain,
     ...ubdFlags(flags),
   };

@@ -17,7 +17,7 @@ import type { EventLog } from '../events.ts';
 import type { MachineLink } from '../instance/machine-link.ts';
 import { DETACH_TIMEOUT_MS } from '../machine-devices.ts';
 import { settingsOf } from './disk-settings.ts';
-import type { Disks } from './disks.ts';
+import type { AttachedFile, Disks } from './disks.ts';
 import { nicConfig } from './nic-row.ts';
 import type { Nics } from './nics.ts';
 import type { PluggedNics } from './plugged-nics.ts';
@@ -54,18 +54,8 @@ export class Devices {
   }
 
   /** A file of the operator's, as `Disks.attachFile`. */
-  attachFile(
-    who: Principal,
-    ref: string,
-    device: string,
-    file: string,
-    backing: string | undefined,
-    readOnly: boolean,
-    ubdFlags = '',
-  ): Promise<Vm> {
-    return this.#attachDisk(who, ref, ubdFlags, (vm) =>
-      this.#deps.disks.attachFile(vm, device, file, backing, readOnly),
-    );
+  attachFile(who: Principal, ref: string, device: string, file: AttachedFile, ubdFlags = ''): Promise<Vm> {
+    return this.#attachDisk(who, ref, ubdFlags, (vm) => this.#deps.disks.attachFile(vm, device, file));
   }
 
   /** Limits and error policy of a disk; a machine that has it follows at once. */

@@ -11,7 +11,7 @@ import {
 import { AppError, systemErrorCode } from '../../contracts/errors.ts';
 import type { DiskConfig } from '../../contracts/machine.ts';
 import type { DiskRow, Store, VmRow } from '../../db/index.ts';
-import { createCow } from '../../storage/index.ts';
+import { backingFileOf, createCow } from '../../storage/index.ts';
 import { findOwned, iso, type Principal, pageOfRows, tenantFilter } from '../access.ts';
 import type { EventLog } from '../events.ts';
 import type { Home } from '../home.ts';
@@ -48,6 +48,16 @@ export interface DiskRecord {
   readonly parentLayerId?: string | undefined;
   readonly originLayerId?: string | undefined;
   readonly settings?: DiskSettings | undefined;
+}
+
+/** A file of the operator's as a disk. */
+export interface AttachedFile {
+  /** The COW file where there is a backing file. */
+  readonly file: string;
+  readonly backing: string | undefined;
+  readonly readOnly: boolean;
+  /** Not to be taken for a COW file. */
+  readonly plain: boolean;
 }
 
 export class Disks {
@@ -155,11 +165,12 @@ export class Disks {
   }
 
   /** Attaches a file of the operator's. `forbidden` unless its path is allowed. With `backing` it is a COW file. */
-  attachFile(vm: VmRow, device: string, file: string, backing: string | undefined, readOnly: boolean): void {
+  attachFile(vm: VmRow, device: string, { file, backing, readOnly, plain }: AttachedFile): void {
     const { store, hostPaths } = this.#deps;
     const path = backing !== undefined && !fs.existsSync(file) ? file : hostPaths.check(file, 'value');
     const below = backing === undefined ? undefined : hostPaths.check(backing, 'value');
     if (below !== undefined && path === file) this.#makeAllowedCow(file, below);
+    if (below === undefined && !plain) requireNoCow(path);
     const sizeBytes = sizeOfFile(below ?? path);
     store.transaction(() => {
       if (store.disks.byPath(path) !== undefined) {
@@ -409,5 +420,15 @@ function sizeOfFile(file: string): number {
   throw new AppError('bad_image', `${file} is ${stat.isFile() ? 'empty' : 'no regular file'}`, {
     field: 'value',
     remedy: 'name a disk image',
+  });
+}
+
+/** A guest that has had the file may have written the header of a COW file itself, with any path: nothing is opened on its word. */
+function requireNoCow(path: string): void {
+  const named = backingFileOf(path);
+  if (named === undefined) return;
+  throw new AppError('invalid_input', `${path} is a COW file over ${named}`, {
+    field: 'value',
+    remedy: 'name that one too, as in ubd1=COW,BACKING; or give the flag d, ubd1d=FILE, for a plain disk',
   });
 }
