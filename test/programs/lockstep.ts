@@ -74,7 +74,11 @@ function follow(reference: ProgramMachine, retired: number, ending: Ending): End
   let last: Ending = EXIT.BUDGET;
   while (reference.retired < retired && last === EXIT.BUDGET)
     last = reference.run(retired - reference.retired);
-  if (ending !== EXIT.BUDGET && last === EXIT.BUDGET) last = reference.run(1);
+  if (ending === EXIT.BUDGET) return last;
+  // It ends in an instruction that does not retire; a repetition comes there in many steps.
+  for (let n = 0; n < UNCOMPARED_MAX && last === EXIT.BUDGET && reference.retired === retired; n++) {
+    last = reference.run(1);
+  }
   return last;
 }
 
