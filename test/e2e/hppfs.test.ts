@@ -20,6 +20,7 @@ const CMDLINE = 'root=/dev/vda ro quiet\n';
 
 const SCRIPT = `
 ln -s /proc/version /tmp/link
+cp /bin/busybox /bin/busybox-secretd
 mkdir /tmp/other && mount -t proc other /tmp/other
 exec 5< /proc/uptime
 say() { echo "<$1>"; shift; "$@" 2>&1; echo "</>"; }
@@ -56,6 +57,7 @@ until [ -z "$step" ]; do
   say all find /proc/sys/kernel -name 'os*'
   say open-before cat <&5
   say pid sh -c 'sleep 1000 & while cat /proc/$!/comm 2>/dev/null | grep -qx -e sh -e exe; do :; done; cat /proc/$!/comm; ls /proc | grep -cx $!; kill $!'
+  say secret sh -c '/bin/busybox-secretd sleep 1000 & while [ -e /proc/$! ] && ! grep -qs secretd /proc/$!/comm; do :; done; ls /proc | grep -cx $!; ls -d /proc/1 /proc/$!; kill $!'
   say program /program /proc/cpuinfo ${CPUINFO.length}
   say copy sh -c 'cp /proc/cpuinfo /tmp/copy; wc -c < /tmp/copy'
   say uname uname -r
@@ -205,16 +207,26 @@ describe.each(['bookworm', 'trixie'] as const)('the kernel of %s', (suite) => {
       expect(replaced('copy')).toBe(`${CPUINFO.length}\n`);
 
       // Changed while it runs: everything is the kernel's again, but for a process that is hidden.
-      host.request({ type: 'proc-files', files: [{ path: 'pid/comm', source: HIDDEN }] });
+      host.request({
+        type: 'proc-files',
+        files: [
+          { path: 'pid/comm', source: HIDDEN },
+          { path: 'comm:busybox-secretd', source: HIDDEN },
+        ],
+      });
       const changed = await run('changed');
       expect(changed('cmdline')).toBe('console=ttyS0 quiet panic=-1\n');
       expect(changed('modules')).toContain('virtio_blk');
       expect(changed('list').split(/\s+/)).toEqual(expect.arrayContaining(['modules', 'bus', 'uptime']));
       expect(changed('pid')).toMatch(GONE);
+      expect(changed('secret')).toMatch(/^0\n/);
+      expect(changed('secret')).toMatch(GONE);
+      expect(changed('secret')).toMatch(/^\/proc\/1$/m);
 
       host.request({ type: 'proc-files', files: [] });
       const plain = await run('plain');
       expect(plain('pid')).toBe('sleep\n1\n');
+      expect(plain('secret')).toMatch(/^1\n\/proc\/1\s+\/proc\/\d+\n$/);
       expect(plain('mounts')).toContain('/proc proc');
       expect(plain('status')).toContain('Name:');
       expect(plain('program')).not.toContain(whole);

@@ -22,7 +22,7 @@ export function registerProc(program: Command, io: Io): void {
   proc
     .command('replace')
     .argument('<vm>')
-    .argument('<path>', 'below /proc; a first part pid stands for every process')
+    .argument('<path>', 'below /proc; a first part pid stands for every process, comm:NAME for a program')
     .option('--text <text>', 'what the guest reads')
     .option('--file <file>', 'a file of the host, which the operator has to allow')
     .option('--socket <socket>', 'a stream socket of the host that is asked each time')

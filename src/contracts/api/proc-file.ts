@@ -22,7 +22,7 @@ const ProcPath = z
   )
   .meta({
     description:
-      'Below /proc; a first part `pid` stands for every process. `mounts` and `net` are meant for all processes',
+      'Below /proc; a first part `pid` stands for every process, `comm:NAME` for those that run a program of that name. `mounts` and `net` are meant for all processes',
   });
 
 const HostPath = z.string().min(1).max(4096);

@@ -3,6 +3,7 @@
  * answers ENOENT for a hidden one. Listings are made entry by entry (struct dir_context, include/linux/fs.h).
  */
 import type { LinuxKernel, SymbolName } from '../kernel.ts';
+import { findProcess } from '../tasks.ts';
 import type { KernelPoint } from '../kernel-points.ts';
 import type { GuestCalls, Moved } from './guest-calls.ts';
 import { nameText, procPath, procPathOfFile } from './names.ts';
@@ -77,7 +78,7 @@ export class ProcHiding {
 
   #refuse(argument: number): Moved {
     const path = procPath(this.#kernel, this.#calls.arguments()[argument]!);
-    return path !== undefined && this.#rules.hides(path) ? this.#calls.return(ENOENT) : false;
+    return path !== undefined && this.#hides(path) ? this.#calls.return(ENOENT) : false;
   }
 
   /** int iterate_dir(struct file *, struct dir_context *) */
@@ -97,6 +98,10 @@ export class ProcHiding {
     const folder = this.#listings.get(context);
     if (folder === undefined) return false;
     const entry = nameText(this.#kernel, name, Number(length & 0xffn));
-    return this.#rules.hides(folder === '' ? entry : `${folder}/${entry}`) ? this.#calls.return(goOn) : false;
+    return this.#hides(folder === '' ? entry : `${folder}/${entry}`) ? this.#calls.return(goOn) : false;
+  }
+
+  #hides(path: string): boolean {
+    return this.#rules.hides(path, (pid) => findProcess(this.#kernel, pid)?.comm);
   }
 }

@@ -3,7 +3,8 @@ import { ProcRules } from './rules.ts';
 
 const content = (): Uint8Array => new Uint8Array(0);
 const found = (rule: string, path: string): boolean =>
-  new ProcRules([{ path: rule, content }]).find(path) !== undefined;
+  new ProcRules([{ path: rule, content }]).find(path, commandOf) !== undefined;
+const commandOf = (pid: number): string | undefined => ({ 17: 'sshd', 18: 'a-very-long-nam' })[pid];
 
 describe('rules for /proc', () => {
   it.each([
@@ -24,6 +25,13 @@ describe('rules for /proc', () => {
     ['net/dev', '17/net/dev', true],
     ['net/dev', '17/task/18/net/dev', true],
     ['status', '17/status', false],
+    ['comm:sshd', '17', true],
+    ['comm:sshd', '17/task/17', false],
+    ['comm:sshd', '18', false],
+    ['comm:sshd', '19', false],
+    ['comm:sshd/status', '17/task/20/status', true],
+    ['comm:a-very-long-name', '18', true],
+    ['comm:sshd', 'comm:sshd', true],
   ])('%s names %s: %s', (rule, path, expected) => expect(found(rule, path)).toBe(expected));
 
   it('the most exact one counts', () => {
@@ -31,7 +39,7 @@ describe('rules for /proc', () => {
       { path: 'pid/status', content: undefined },
       { path: '17/status', content },
     ]);
-    expect(rules.hides('17/status')).toBe(false);
-    expect(rules.hides('18/status')).toBe(true);
+    expect(rules.hides('17/status', commandOf)).toBe(false);
+    expect(rules.hides('18/status', commandOf)).toBe(true);
   });
 });

@@ -4,7 +4,7 @@
 export type ProcContent = () => Uint8Array | Promise<Uint8Array>;
 
 export interface ProcRule {
-  /** Below /proc. A first part `pid` stands for every process, as in UML. */
+  /** Below /proc. A first part `pid` stands for every process, as in UML; `comm:NAME` for those that run a program of that name. */
   readonly path: string;
   /** Undefined: there is no such file. */
   readonly content: ProcContent | undefined;
@@ -13,35 +13,44 @@ export interface ProcRule {
 /** What /proc has links to, by way of `self`. */
 const LINKED = ['mounts', 'net'];
 const NUMBER = /^[1-9]\d*$/;
+const COMMAND = 'comm:';
+/** Of a name, the kernel keeps so much. */
+const COMMAND_LENGTH = COMMAND.length + 15;
+
+/** The name of the program that a process runs. */
+export type CommandOf = (pid: number) => string | undefined;
 
 export class ProcRules {
   readonly #rules: ReadonlyMap<string, ProcRule>;
   readonly hasHidden: boolean;
   readonly hasContents: boolean;
 
+  readonly #hasCommands: boolean;
+
   constructor(rules: readonly ProcRule[]) {
-    this.#rules = new Map(rules.map((rule) => [rule.path, rule]));
+    this.#rules = new Map(rules.map((rule) => [asKept(rule.path), rule]));
+    this.#hasCommands = rules.some(({ path }) => path.startsWith(COMMAND));
     this.hasHidden = rules.some(({ content }) => content === undefined);
     this.hasContents = rules.some(({ content }) => content !== undefined);
   }
 
   /** @param path below the root of a /proc, without links: /proc/net/dev is 123/net/dev */
-  find(path: string): ProcRule | undefined {
-    for (const name of namesOf(path)) {
+  find(path: string, commandOf: CommandOf): ProcRule | undefined {
+    for (const name of namesOf(path, this.#hasCommands ? commandOf : undefined)) {
       const rule = this.#rules.get(name);
       if (rule !== undefined) return rule;
     }
     return undefined;
   }
 
-  hides(path: string): boolean {
-    const rule = this.find(path);
+  hides(path: string, commandOf: CommandOf): boolean {
+    const rule = this.find(path, commandOf);
     return rule !== undefined && rule.content === undefined;
   }
 }
 
 /** What a rule may call a file, the most exact first. */
-function namesOf(path: string): string[] {
+function namesOf(path: string, commandOf: CommandOf | undefined): string[] {
   const [first = '', ...rest] = path.split('/');
   if (!NUMBER.test(first)) return [path];
   const names = [path];
@@ -49,7 +58,15 @@ function namesOf(path: string): string[] {
   const own = isThread ? rest.slice(2) : rest;
   if (isThread && own.length === 0) return names;
   if (isThread) names.push([first, ...own].join('/'));
+  const command = commandOf?.(Number(first));
+  if (command !== undefined) names.push([`${COMMAND}${command}`, ...own].join('/'));
   names.push(['pid', ...own].join('/'));
   if (LINKED.includes(own[0] ?? '')) names.push(own.join('/'));
   return names;
+}
+
+/** A rule's path with the program's name as the kernel keeps it. */
+function asKept(path: string): string {
+  const [first = '', ...rest] = path.split('/');
+  return first.startsWith(COMMAND) ? [first.slice(0, COMMAND_LENGTH), ...rest].join('/') : path;
 }
