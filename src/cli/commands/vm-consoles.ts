@@ -37,9 +37,11 @@ function parseSetting(text: string): { readonly console: string; readonly channe
 function consoleTable(consoles: readonly Console[]): string {
   const rows = consoles.map(({ name, channel, viewers, scrollback_bytes }) => [
     name,
+    // Of the console device, Linux has terminals for eight ports.
+    name.startsWith('con') ? `/dev/virtio-ports/${name}` : `/dev/${name}`,
     channel ?? '',
     String(viewers),
     formatBytes(scrollback_bytes),
   ]);
-  return formatTable(['CONSOLE', 'CHANNEL', 'VIEWERS', 'SCROLLBACK'], rows);
+  return formatTable(['CONSOLE', 'IN THE GUEST', 'CHANNEL', 'VIEWERS', 'SCROLLBACK'], rows);
 }

@@ -10,7 +10,7 @@ import type { UmlCommandLine } from '../../uml/command-line.ts';
 import { type Eth, parseEth } from '../../uml/eth.ts';
 import { HOSTFS_TAG } from '../../uml/hostfs.ts';
 import { readHppfs } from '../../uml/hppfs.ts';
-import { type ConsoleHub, FIRST_SERIAL, type LineName, Lines, lineText } from '../../vmm/index.ts';
+import { type ConsoleHub, consoleOf, FIRST_SERIAL, type LineName, Lines, lineText } from '../../vmm/index.ts';
 import { consoleCountFor } from '../../vmm/instance/lines.ts';
 import type { MachineHost } from '../../vmm/machine-host.ts';
 import type { Io } from '../io.ts';
@@ -114,7 +114,15 @@ export class Foreground implements Target {
 
   /** Joins the lines of the command line. AppErrors as the channels'. */
   async join(): Promise<void> {
-    for (const { name, line } of this.#configured.values()) await this.#lines.join(name, line);
+    for (const { name, line } of this.#configured.values()) {
+      await this.#lines.join(name, line);
+      const console = consoleOf(name);
+      // Its driver of terminals has no more.
+      if (name.driver === 'con' && !console.startsWith('hvc'))
+        this.#options.io.stderr.write(
+          `umlaut: ${console} is no terminal in Linux, but /dev/virtio-ports/${console}\r\n`,
+        );
+    }
   }
 
   close(): void {

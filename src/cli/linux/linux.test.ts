@@ -75,7 +75,7 @@ test('runs on standard input and output until it powers off; its folder goes', a
 
 test('logs what is shown and typed to a descriptor, in records of UML', async () => {
   const log = fs.openSync(path.join(folder, 'log'), 'w');
-  const run = start('tty_log_fd=3', log);
+  const run = start('tty_log_fd=3 con9=null,fd:2', log);
   fs.closeSync(log);
   await prompt(run);
   run.child.stdin!.write('abcq');
@@ -86,6 +86,7 @@ test('logs what is shown and typed to a descriptor, in records of UML', async ()
   expect(records.map(({ tty }) => ttyName(tty)).every((name) => name === 'ttyS0')).toBe(true);
   expect([records[0]?.operation, records.at(-1)?.operation]).toEqual([OPERATION.OPEN, OPERATION.CLOSE]);
   expect([text(DIRECTION.WRITE), text(DIRECTION.READ)]).toEqual(['>abc', 'abcq']);
+  expect(run.stderr).toContain('con9 is no terminal in Linux, but /dev/virtio-ports/con9');
 });
 
 test('answers uml_mconsole, and halts by it', async () => {
