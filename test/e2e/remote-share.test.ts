@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import type { ShareConfig } from '../../src/contracts/machine.ts';
+import { HostPaths } from '../../src/vmm/host-paths.ts';
 import { MachineHost } from '../../src/vmm/machine-host.ts';
 import { RemoteFolders } from '../../src/vmm/remote-folders.ts';
 import { type DebianKernel, debianKernel, initrdWith } from '../support/debian-kernel.ts';
@@ -250,6 +251,11 @@ test(
     process.kill(program, 'SIGSTOP');
     host.input('ttyS1', Buffer.from('go\n'));
     await said('ALIVE AGAIN');
+    // Neither is the daemon held up by whoever would share it.
+    const paths = new HostPaths([folder], 200);
+    await paths.requireAnswer(at('far'), 'path');
+    const refused = { code: 'unreachable', field: 'path' };
+    await expect(paths.requireAnswer(join(mounted, 'never'), 'path')).rejects.toMatchObject(refused);
     host.halt();
     await ended;
     await host.close();

@@ -100,6 +100,7 @@ export class Devices {
   async addShare(who: Principal, ref: string, body: ShareCreate): Promise<Vm> {
     const { vms, supervisor, shares } = this.#deps;
     const { id } = vms.find(who, ref);
+    await shares.requireAnswers([body], () => 'path');
     await supervisor.get(id).exclusive(async () => {
       this.#recordShares(id, () => shares.add(who, id, body));
       const link = this.#link(id);

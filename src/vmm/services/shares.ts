@@ -19,6 +19,15 @@ export class Shares {
     this.#remotes = remotes;
   }
 
+  /** Before `add`. AppError `unreachable` for a folder whose file system does not answer. */
+  async requireAnswers(
+    shares: readonly Pick<ShareCreate, 'path'>[],
+    field = (index: number): string => `shares[${index}].path`,
+  ): Promise<void> {
+    const local = [...shares.entries()].filter(([, { path }]) => !isRemote(path));
+    await Promise.all(local.map(([index, { path }]) => this.#hostPaths.requireAnswer(path, field(index))));
+  }
+
   /** Part of the running transaction. AppErrors: `forbidden`, `not_found`, `conflict`, `quota_exceeded`. */
   add(who: Principal, vmId: string, share: ShareCreate, field = ''): void {
     const path = this.#checkedPath(who, share.path, `${field}path`);
@@ -65,9 +74,11 @@ export class Shares {
   async openOne(row: ShareRow): Promise<ShareConfig> {
     const { vm_id, tag, path, read_only, set_id, uid_map, gid_map } = row;
     const readOnly = read_only === 1;
+    const field = `shares.${tag}.path`;
+    await this.requireAnswers([row], () => field);
     const folder = isRemote(path)
       ? await this.#remotes.mount(vm_id, tag, path, readOnly)
-      : this.#hostPaths.check(path, `shares.${tag}.path`);
+      : this.#hostPaths.check(path, field);
     const [uidMap, gidMap] = [rangesOf(uid_map), rangesOf(gid_map)];
     return { tag, folder, readOnly, uidMap, gidMap, setId: set_id === 1 };
   }

@@ -137,7 +137,8 @@ export class Vms {
   }
 
   async create(who: Principal, body: VmCreate): Promise<Vm> {
-    const { home, store, supervisor, disks, images } = this.#deps;
+    const { home, store, supervisor, disks, images, shares } = this.#deps;
+    await shares.requireAnswers(body.shares);
     const id = newId('vm');
     const record = this.#recordOf(who, id, body);
     this.#requireFreeName(record.tenant, record.name);
@@ -165,7 +166,8 @@ export class Vms {
 
   /** All checks of `create`, and what it would make. */
   async plan(who: Principal, body: VmCreate): Promise<VmPlan> {
-    const { store, disks, admission, images, nics } = this.#deps;
+    const { store, disks, admission, images, nics, shares } = this.#deps;
+    await shares.requireAnswers(body.shares);
     const id = newId('vm');
     const sizeBytes = store.disks.imageLayer(images.find(body.image, 'image').id)?.size_bytes ?? 0;
     try {
