@@ -42,6 +42,7 @@ export const SYMBOLS = [
   'filldir64',
   'fillonedir',
   'finalize_exec',
+  'gate_vma',
   'init_pid_ns',
   'init_task',
   'init_top_pgt',
@@ -85,11 +86,13 @@ export const SYMBOLS = [
   'saved_command_line',
   'seq_read',
   'seq_read_iter',
+  'special_mapping_vmops',
   'tick_cpu_sched',
   'tid_fd_revalidate',
   'tk_core',
   'vm_node_stat',
   'vm_zone_stat',
+  'vsyscall_mode',
 ] as const;
 export type SymbolName = (typeof SYMBOLS)[number];
 

@@ -16,7 +16,9 @@ const SCRIPT = `
 hostname kiwi
 WORD=value sh -c 'sleep 100000; :' 'an argument' &
 until pidof sleep >/dev/null; do :; done
-for file in ${SAME.join(' ')} uptime loadavg meminfo $!/status $!/comm; do echo "<$file>"; cat /proc/$file; echo "</$file>"; done
+mkdir -p '/tmp/a b#c' && mount -t tmpfs -o ro,nosuid,noexec,relatime 'a device' '/tmp/a b#c'
+echo sleeping $(pidof sleep)
+for file in ${SAME.join(' ')} uptime loadavg meminfo mounts $!/mounts $!/maps $(pidof sleep)/maps $!/status $!/comm; do echo "<$file>"; cat /proc/$file; echo "</$file>"; done
 echo secret > /tmp/opened; cat /tmp/opened > /dev/null
 cat /tmp/missing 2>/dev/null; /tmp/nothing 'an argument' 2>/dev/null; sh -c 'exec 9< /tmp/opened'
 nc -w 1 127.0.0.1 77 < /dev/null 2>/dev/null
@@ -77,13 +79,27 @@ describe.each(['bookworm', 'trixie'] as const)('the kernel of %s', (suite) => {
       expect(read(`${pid}/comm`)).toBe('sh\n');
       expect(read(`${pid}/cmdline`)).toBe('sh\0-c\0sleep 100000; :\0an argument\0');
       expect(read(`${pid}/environ`)).toContain('WORD=value\0');
+      // Options of their own file systems have only for the guest.
+      const generic = (text: string): string[] =>
+        text
+          .split('\n')
+          .map((line) => line.replace(/,(size|mode|nr_inodes|inode64|gid|uid|ptmxmode)\b[^ ]*/, ''));
+      for (const file of ['mounts', `${pid}/mounts`])
+        expect(generic(read(file))).toEqual(generic(printed(output, file)));
+      expect(read('mounts')).toContain('a\\040device /tmp/a\\040b#c tmpfs ro,nosuid,noexec,relatime 0 0\n');
+      const sleeping = /sleeping (\d+)/.exec(output)?.[1];
+      for (const file of [`${pid}/maps`, `${sleeping}/maps`]) {
+        expect(printed(output, file)).toContain('[stack]');
+        expect(read(file)).toBe(printed(output, file));
+      }
+      expect(read('2/maps')).toBe('');
       const lines = printed(output, `${pid}/status`).split('\n');
       for (const line of read(`${pid}/status`).trimEnd().split('\n')) expect(lines).toContain(line);
       const stack = host.request({ type: 'stack', pid }) as string;
       expect(stack).toMatch(/^Stack:\n( [0-9a-f]{16}){4}\n/);
       expect(stack).toMatch(/Call Trace:\n \[<[0-9a-f]{16}>\] \? \w+\+0x[0-9a-f]+\/0x[0-9a-f]+\n/);
       expect(stack).toContain('do_wait');
-      for (const file of ['cpuinfo', `${pid}/maps`, 'self/status']) {
+      for (const file of ['cpuinfo', `${pid}/smaps`, 'self/status']) {
         expect(() => read(file)).toThrow(expect.objectContaining({ code: 'unsupported', field: 'file' }));
       }
       for (const file of ['nothing', '999999/status', `${pid}/x`, '../etc/passwd', '']) {
