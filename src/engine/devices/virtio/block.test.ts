@@ -91,10 +91,10 @@ function setup(disk = new MemoryDisk(), options: DriverOptions = {}) {
   }
 
   /** Sends a request; `status` reads its outcome, 0xff while it runs. */
-  function send(type: number, sector: number, data: readonly Buffer[], indirect = false) {
+  function send(type: number, sector: number, data: readonly Buffer[]) {
     const last = driver.writable(1);
     board.bytes[last.gpa] = 0xff;
-    const head = queue.submit([header(type, sector), ...data, last], indirect);
+    const head = queue.submit([header(type, sector), ...data, last]);
     return { head, status: () => board.bytes[last.gpa] };
   }
 
@@ -117,9 +117,16 @@ describe('configuration', () => {
     const { driver } = setup();
     expect(driver.config.read(2, 2)).toBe(0x1042);
     expect(driver.deviceConfig(0, 4)).toBe(DISK_BYTES / 512);
-    expect(driver.deviceConfig(12, 4)).toBe(254);
+    expect(driver.deviceConfig(12, 4)).toBe(256);
     expect(driver.deviceConfig(20, 4)).toBe(512);
     expect(driver.deviceConfig(200, 4)).toBe(0);
+  });
+
+  test('offers no tables of descriptors, and takes none', () => {
+    const { driver, instance, queue, header } = setup();
+    expect(driver.offered()).not.toContain(28);
+    queue.submit([header(TYPE.IN, 0), driver.writable(513)], true);
+    expect(instance.lastFault()).toContain('indirect');
   });
 
   test('a read-only disk says so and offers no discard', () => {
@@ -131,10 +138,10 @@ describe('configuration', () => {
 });
 
 describe('requests', () => {
-  test.each([false, true])('reads into several buffers (indirect: %s)', (indirect) => {
+  test('reads into several buffers', () => {
     const { board, driver, queue, send, counters } = setup();
     const data = [driver.writable(512), driver.writable(100), driver.writable(924)];
-    const { head, status } = send(TYPE.IN, 3, data, indirect);
+    const { head, status } = send(TYPE.IN, 3, data);
     expect(status()).toBe(OK);
     expect(queue.takeUsed()).toEqual([{ id: head, length: 1537 }]);
     expect(board.bytes[data[0].gpa]).toBe(3);

@@ -23,6 +23,8 @@ export interface VirtioModel {
   readonly features: readonly number[];
   /** Largest size of each queue, powers of two. */
   readonly queueSizes: readonly number[];
+  /** Chains may be in tables of their own (virtio 1.2, 2.7.5.3). Default: yes. */
+  readonly indirect?: boolean;
   /** Device-specific configuration space as the guest reads it, little-endian. */
   readonly config: Uint8Array;
   /** The driver has set up everything. */

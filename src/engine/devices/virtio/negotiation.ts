@@ -38,7 +38,7 @@ export class Negotiation {
     vectors: number,
     owner: NegotiationOwner,
   ) {
-    for (const bit of [FEATURE.INDIRECT_DESC, FEATURE.EVENT_IDX, FEATURE.VERSION_1, ...features]) {
+    for (const bit of [FEATURE.EVENT_IDX, FEATURE.VERSION_1, ...features]) {
       this.#offered[bit >> 5] |= 1 << (bit & 31);
     }
     this.queues = queues;

@@ -7,6 +7,7 @@ import { CONFIG, MSIX_BAR_BYTES, Msix, type PciDevice, PciFunction } from '../pc
 import {
   CFG_TYPE,
   COMMON,
+  FEATURE,
   ISR,
   NO_VECTOR,
   NOTIFY_MULTIPLIER,
@@ -51,7 +52,9 @@ export class VirtioPci implements PciDevice, VirtioHost, QueueOwner, Negotiation
     this.#model = create(this);
     const queues = this.#model.queueSizes.map((size, i) => new Virtqueue(i, size, board.memory, this));
     this.#msix = new Msix(queues.length + 1, (address, data) => this.#sendMessage(address, data));
-    this.#negotiation = new Negotiation(this.#model.features, queues, this.#msix.vectors, this);
+    const { features, indirect = true } = this.#model;
+    const offered = indirect ? [FEATURE.INDIRECT_DESC, ...features] : features;
+    this.#negotiation = new Negotiation(offered, queues, this.#msix.vectors, this);
     const structures: IoRegion = {
       name: definition.kind,
       read: (offset, size) => this.#read(offset, size),
