@@ -103,6 +103,20 @@ describe('the tree of a disk', () => {
   });
 });
 
+describe('questions about a disk that a guest writes to', () => {
+  it('have what it has not flushed in their answers', async () => {
+    const api = await startHarness();
+    const vm = await api.runVm('web');
+    const disk = vm.disks[0]!.id;
+    await write(api, 'web', 0, 1);
+    const { kind } = (await api.get(`/v1/disks/${disk}/sharers?offset=0`).expect(200)).body as DiskSharers;
+    expect(kind).toBe('cow');
+    await write(api, 'web', 1, 2);
+    const { layers } = (await api.get(`/v1/disks/${disk}/usage`).expect(200)).body as DiskUsage;
+    expect(layers.at(-1)).toMatchObject({ unique_bytes: 2 * BLOCK });
+  });
+});
+
 describe('a disk', () => {
   it('is put over another image, keeps its content, and only differences', async () => {
     const { api, disk } = await family();

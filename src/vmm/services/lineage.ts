@@ -63,6 +63,7 @@ export class Lineage {
     const { store, disks } = this.#deps;
     const disk = disks.find(who, ref);
     const rows = this.#family(disk.layer_id);
+    await this.#flush(rows);
     const index = new Map(rows.map((row, at) => [row.id, at]));
     const users = Map.groupBy(store.layers.users(rows.map(({ id }) => id)), (user) => user.layer_id);
     // Of an image, all others that are over it see what these do not hide.
@@ -88,7 +89,7 @@ export class Lineage {
   }
 
   /** Who sees the same bytes at an offset as this disk, itself included. */
-  sharers(who: Principal, ref: string, at: number): DiskSharers {
+  async sharers(who: Principal, ref: string, at: number): Promise<DiskSharers> {
     const { store, disks } = this.#deps;
     const disk = disks.find(who, ref);
     if (at >= disk.size_bytes) {
@@ -99,15 +100,40 @@ export class Lineage {
     }
     const offset = at - (at % SECTOR_BYTES);
     const has = (row: LayerRow): boolean => row.parent_id === null || hasSector(this.#file(row), offset);
+    await this.#flush(store.layers.chain(disk.layer_id));
     // INVARIANT: a base has everything.
     const owner = store.layers.chain(disk.layer_id).find(has)!;
     const seeing: LayerRow[] = [];
     for (const next = [owner]; next.length > 0; ) {
       const row = next.pop()!;
       seeing.push(row);
-      next.push(...store.layers.children(row.id).filter((child) => !has(child)));
+      const children = store.layers.children(row.id);
+      await this.#flush(children);
+      next.push(...children.filter((child) => !has(child)));
     }
     return { offset, layer_id: owner.id, kind: owner.kind, users: this.#usersOf(who, seeing).map(userView) };
+  }
+
+  /** What guests have written to these layers and not flushed is in the files, too, when this resolves. */
+  async #flush(rows: readonly LayerRow[]): Promise<void> {
+    const { store, supervisor } = this.#deps;
+    const written = new Set(rows.filter((row) => row.frozen === 0).map(({ id }) => id));
+    const owners = new Set(store.layers.users([...written]).flatMap(({ vm_id }) => vm_id ?? []));
+    await Promise.all(
+      [...owners].map(async (vmId) => {
+        const instance = supervisor.get(vmId);
+        const devices = store.disks
+          .ofVm(vmId)
+          .flatMap(({ layer_id, device }) => (written.has(layer_id) && device !== null ? [device] : []));
+        if (!instance.hasMachine) return;
+        try {
+          await instance.machine().longRequest({ type: 'flush-layers', devices });
+        } catch (error) {
+          // A machine that has ended meanwhile has flushed its disks.
+          if (instance.hasMachine) throw error;
+        }
+      }),
+    );
   }
 
   /** Disks, snapshots, VMs and backups that need an image. */
