@@ -28,6 +28,7 @@ import {
   type DiskCreateInput,
   type DiskExportInput,
   type DiskImportQuery,
+  type DiskResize,
   type DiskSettings,
   type DiskToImage,
   DiskPage,
@@ -167,6 +168,8 @@ export class Client {
   downloadFile = (operation: string): Promise<Response> =>
     this.#transport.download(path`/v1/operations/${operation}/file`);
   deleteFile = (operation: string): Promise<void> => this.#delete(path`/v1/operations/${operation}/file`);
+  resizeDisk = (disk: string, body: DiskResize): Promise<Disk> =>
+    this.#post(Disk, path`/v1/disks/${disk}/resize`, body);
   shrinkDisk = (disk: string): Promise<Operation> => this.#post(Operation, path`/v1/disks/${disk}/shrink`);
   deleteDisk = (disk: string): Promise<void> => this.#delete(path`/v1/disks/${disk}`);
 

@@ -95,6 +95,8 @@ export type MachineRequest =
       readonly limits: DiskLimits;
       readonly onError: DiskErrorPolicy;
     }
+  /** Makes a disk larger; the guest is told. Errors as `GuestDisk.grow`. */
+  | { readonly type: 'grow-disk'; readonly device: string; readonly sizeBytes: number }
   /** A file of the guest's /proc, read from outside: the answer is its bytes. */
   | { readonly type: 'proc'; readonly file: string }
   /** The kernel stack of a process of the guest's, as text. */

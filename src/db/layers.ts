@@ -43,6 +43,7 @@ export class LayerTable {
   readonly #freeze;
   readonly #thaw;
   readonly #setState;
+  readonly #setSize;
   readonly #setMerged;
   readonly #setMtime;
   readonly #move;
@@ -90,6 +91,7 @@ export class LayerTable {
     this.#thaw = db.prepare<[string]>(
       "UPDATE layers SET frozen = 0, state = 'ready', mtime = NULL WHERE id = ?",
     );
+    this.#setSize = db.prepare<[number, string]>('UPDATE layers SET size_bytes = ? WHERE id = ?');
     this.#setState = db.prepare<[string, string]>(
       'UPDATE layers SET state = ?, merged_bytes = 0 WHERE id = ?',
     );
@@ -152,6 +154,9 @@ export class LayerTable {
   }
   setState(id: string, state: LayerRow['state']): void {
     this.#setState.run(state, id);
+  }
+  setSize(id: string, sizeBytes: number): void {
+    this.#setSize.run(sizeBytes, id);
   }
   setMerged(id: string, bytes: number): void {
     this.#setMerged.run(bytes, id);

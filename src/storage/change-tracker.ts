@@ -22,8 +22,8 @@ export interface TrackingAttempt {
 }
 
 export class ChangeTracker {
-  readonly #chunks: number;
-  readonly #bytes: number;
+  #chunks: number;
+  #bytes: number;
   /** By store, oldest first. */
   readonly #bases: Map<string, TrackedBase>;
   /** Bits of backups that are being made. */
@@ -33,6 +33,14 @@ export class ChangeTracker {
     this.#chunks = Math.ceil(sizeBytes / TRACKED_BYTES);
     this.#bytes = Math.ceil(this.#chunks / 8);
     this.#bases = new Map([...bases].filter(([, { bits }]) => bits.length === this.#bytes));
+  }
+
+  /** The disk has another size: the next backup to each store reads all of it. */
+  resized(sizeBytes: number): void {
+    this.#chunks = Math.ceil(sizeBytes / TRACKED_BYTES);
+    this.#bytes = Math.ceil(this.#chunks / 8);
+    this.#bases.clear();
+    this.#attempts.clear();
   }
 
   get bases(): ReadonlyMap<string, TrackedBase> {

@@ -202,6 +202,63 @@ describe('a host disk that is full', () => {
   );
 });
 
+describe('a disk that is made larger', () => {
+  it('has zeros where it is new, keeps the rest, and is as large when it is opened again', async () => {
+    const file = path.join(scratchFolder(), 'raw');
+    fs.writeFileSync(file, pattern(SIZE, 1));
+    const disk = openDisk({ device: 'ubd0', file, readOnly: false });
+    await disk.grow(3 * SIZE);
+    expect(disk.sizeBytes).toBe(3 * SIZE);
+    await disk.write(3 * SIZE - 512, [new Uint8Array(512).fill(7)]);
+    await expect(disk.grow(SIZE)).rejects.toMatchObject({ code: 'invalid_input' });
+    await disk.close();
+    const expected = new Uint8Array(3 * SIZE);
+    expected.set(pattern(SIZE, 1));
+    expected.fill(7, 3 * SIZE - 512);
+    expect(fs.readFileSync(file).equals(expected)).toBe(true);
+    const again = openDisk({ device: 'ubd0', file, readOnly: false });
+    expect(again.sizeBytes).toBe(3 * SIZE);
+    await again.close();
+  });
+
+  it('is read as a whole by the next backup, and is not made larger during one', async () => {
+    const file = path.join(scratchFolder(), 'raw');
+    fs.writeFileSync(file, pattern(SIZE, 1));
+    const disk = openDisk({ device: 'ubd0', file, readOnly: false });
+    disk.tracker.begin('store', 'one').succeed();
+    const begun = disk.tracker.begin('store', 'two');
+    const watcher = { beforeChange: () => undefined, closing: () => Promise.resolve() };
+    disk.watch(watcher);
+    await expect(disk.grow(2 * SIZE)).rejects.toMatchObject({ code: 'locked' });
+    disk.unwatch(watcher);
+    expect(disk.tracker.changedSince('store', 'one')).toBeDefined();
+    await disk.grow(2 * SIZE);
+    begun.succeed();
+    expect(disk.tracker.changedSince('store', 'one')).toBeUndefined();
+    expect(disk.tracker.changedSince('store', 'two')).toBeUndefined();
+    await disk.close();
+  });
+
+  it('is no copy-on-write disk: its header has the size of what is below it', async () => {
+    const folder = scratchFolder();
+    const [file, cow] = [path.join(folder, 'raw'), path.join(folder, 'cow')];
+    fs.writeFileSync(file, pattern(SIZE, 1));
+    const disk = openDisk({ device: 'ubd0', file, cow, readOnly: false });
+    await expect(disk.grow(2 * SIZE)).rejects.toMatchObject({ code: 'unsupported' });
+    expect(disk.sizeBytes).toBe(SIZE);
+    await disk.close();
+  });
+
+  it('stays as it is where the file system cannot hold it', async () => {
+    const file = path.join(smallFileSystem('4m'), 'raw');
+    fs.writeFileSync(file, pattern(SIZE, 1));
+    const disk = openDisk({ device: 'ubd0', file, readOnly: false });
+    await expect(disk.grow(2 ** 62)).rejects.toMatchObject({ code: 'io_error' });
+    expect(disk.sizeBytes).toBe(SIZE);
+    await disk.close();
+  });
+});
+
 it('a synchronous disk flushes every change before it is done', async () => {
   const volume = new FailingVolume();
   const disk = new GuestDisk('ubd0', volume, { readOnly: false, synchronous: true });

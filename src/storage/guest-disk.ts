@@ -8,7 +8,7 @@ import type { DiskStats } from '../contracts/ports.ts';
 import { type BlockBackend, BlockError, type MaybePromise } from '../engine/backends.ts';
 import { ChangeTracker } from './change-tracker.ts';
 import { DiskCounters, type RequestKind } from './disk-counters.ts';
-import { DiskLost } from './errors.ts';
+import { DiskLost, fileError } from './errors.ts';
 import { HeldRequests } from './held-requests.ts';
 import { LayeredVolume } from './layers/layered-volume.ts';
 import { Throttle } from './throttle.ts';
@@ -73,7 +73,7 @@ const LASTING = ['EBADF', 'EINVAL', 'EROFS'];
 
 export class GuestDisk implements BlockBackend {
   readonly device: string;
-  readonly sizeBytes: number;
+  #sizeBytes: number;
   readonly readOnly: boolean;
   readonly noDiscard: boolean;
   readonly #synchronous: boolean;
@@ -109,12 +109,16 @@ export class GuestDisk implements BlockBackend {
     this.#volume = volume;
     this.#keeper = tracking;
     this.tracker = tracking?.tracker ?? new ChangeTracker(volume.sizeBytes);
-    this.sizeBytes = volume.sizeBytes;
+    this.#sizeBytes = volume.sizeBytes;
     this.readOnly = readOnly;
     this.noDiscard = noDiscard;
     this.#synchronous = synchronous;
     this.#throttle = new Throttle(limits);
     this.#policy = onError;
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
   }
 
   /** The layers that the disk is made of. */
@@ -161,6 +165,30 @@ export class GuestDisk implements BlockBackend {
     return this.#change({ kind: 'write-zeroes', offset, length, make });
   }
 
+  /**
+   * Makes the disk larger, within this call; what is new reads as zeros, and is there for good when this resolves. AppErrors:
+   * `invalid_input` when it would get smaller, `locked` while it is backed up, `unsupported` for a copy-on-write file, `disk_full`, `io_error`.
+   */
+  async grow(sizeBytes: number): Promise<void> {
+    this.#checkOpen();
+    if (sizeBytes < this.#sizeBytes) {
+      throw new AppError('invalid_input', `the disk has ${this.#sizeBytes} bytes already`, {
+        field: 'size_bytes',
+        remedy: 'give a larger size: a disk that got smaller would lose its end',
+      });
+    }
+    if (sizeBytes === this.#sizeBytes) return;
+    if (this.#watcher !== undefined) throw backedUp(this.device);
+    try {
+      const durable = this.layers.grow(sizeBytes);
+      this.#sizeBytes = this.#volume.sizeBytes;
+      this.tracker.resized(this.#sizeBytes);
+      await durable;
+    } catch (error) {
+      throw fileError(error, 'size_bytes', `cannot make disk ${this.device} larger`);
+    }
+  }
+
   /** From now on, also for requests that wait. Those held stay so. */
   configure(limits: DiskLimits, onError: DiskErrorPolicy): void {
     this.#throttle.set(limits);
@@ -204,13 +232,8 @@ export class GuestDisk implements BlockBackend {
    * each of them may or may not be in the disk yet. AppError `locked` when there is a watcher already.
    */
   watch(watcher: ChangeWatcher): readonly PendingChange[] {
-    if (this.#watcher !== undefined || this.#closed) {
-      const why = this.#closed ? 'is closed' : 'is being backed up already';
-      throw new AppError('locked', `disk ${this.device} ${why}`, {
-        field: 'disk',
-        remedy: 'wait for the other backup to end, or cancel it',
-      });
-    }
+    if (this.#watcher !== undefined) throw backedUp(this.device);
+    if (this.#closed) throw new AppError('locked', `disk ${this.device} is closed`, { field: 'disk' });
     this.#watcher = watcher;
     return [...this.#inFlight].filter((operation) => operation.isChange && operation.begun);
   }
@@ -319,6 +342,13 @@ export class GuestDisk implements BlockBackend {
       throw new BlockError('EINVAL', `bytes ${offset} to ${offset + length} are not sectors of the disk`);
     }
   }
+}
+
+function backedUp(device: string): AppError {
+  return new AppError('locked', `disk ${device} is being backed up already`, {
+    field: 'disk',
+    remedy: 'wait for the backup to end, or cancel it',
+  });
 }
 
 function isChange(kind: RequestKind): boolean {

@@ -23,6 +23,8 @@ export interface HostFile {
   /** fdatasync. */
   sync(): Promise<void>;
   makeHole(how: 'punch' | 'zero', offset: number, length: number): MaybePromise<HoleResult>;
+  /** What is new are zeros, which take no space. Not durable before `sync`. */
+  setSize(bytes: number): void;
   /** As `fileState`. */
   state(): string;
   close(): void;
@@ -62,6 +64,13 @@ export function hostFile(fd: number): HostFile {
         });
       } catch (error) {
         throw blockError(error, 'fallocate');
+      }
+    },
+    setSize(bytes) {
+      try {
+        fs.ftruncateSync(fd, bytes);
+      } catch (error) {
+        throw blockError(error, 'ftruncate');
       }
     },
     state() {

@@ -6,7 +6,7 @@ import type { HostFile } from './host-file.ts';
 import { type Volume, writeZerosTo } from './volume.ts';
 
 export class RawVolume implements Volume {
-  readonly sizeBytes: number;
+  #sizeBytes: number;
   readonly #file: HostFile;
   readonly #flusher = new Flusher(() => this.#sync());
   #changed = false;
@@ -15,7 +15,19 @@ export class RawVolume implements Volume {
   /** A size that is no multiple of 512 is rounded up: the rest of the last sector reads as zeros. */
   constructor(file: HostFile, fileBytes: number) {
     this.#file = file;
-    this.sizeBytes = Math.ceil(fileBytes / 512) * 512;
+    this.#sizeBytes = Math.ceil(fileBytes / 512) * 512;
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** Makes the file larger, at once; the end is durable when this resolves. Throws or rejects with BlockError. */
+  async grow(sizeBytes: number): Promise<void> {
+    this.#file.setSize(sizeBytes);
+    this.#sizeBytes = sizeBytes;
+    this.#changed = true;
+    await this.#flusher.request();
   }
 
   read(offset: number, into: readonly Uint8Array[], background = false): MaybePromise<void> {

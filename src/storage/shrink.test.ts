@@ -129,6 +129,10 @@ const PLACEMENT = { sizeBytes: 3 << 20, bitmapOffset: 8192, bitmapBytes: 768, da
 
 /** A COW file in memory that keeps its writes and fdatasyncs in order. */
 class Recorder implements HostFile {
+  setSize(): void {
+    throw new Error('nobody makes it larger');
+  }
+
   state(): string {
     return '';
   }

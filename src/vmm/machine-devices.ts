@@ -157,6 +157,16 @@ export class MachineDevices {
     }
   }
 
+  /** Makes a disk larger, and tells the guest. AppErrors: `not_found`, as `GuestDisk.grow`. */
+  async growDisk(device: string, sizeBytes: number): Promise<void> {
+    const disk = this.disk(device);
+    await disk.grow(sizeBytes);
+    const slot = this.#disks.get(device)?.slot;
+    this.#running()
+      .virtio.disks.find((instance) => instance.slot === slot)
+      ?.handle.resized();
+  }
+
   /** As `attachDisk`, for a network card. */
   attachNic({ device, mac }: NicConfig, port: NicPort): void {
     this.#requireFree(device);

@@ -237,6 +237,8 @@ export class MachineHost {
         return this.#backups.cancel(request.backupId);
       case 'disk-settings':
         return this.#devices.disk(request.device).configure(request.limits, request.onError);
+      case 'grow-disk':
+        return this.#devices.growDisk(request.device, request.sizeBytes);
       case 'proc':
         return this.#inspector.proc(request.file);
       case 'proc-files':

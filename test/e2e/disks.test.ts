@@ -70,6 +70,30 @@ test(
 );
 
 test(
+  'a disk becomes larger under a guest that has a file system on it',
+  async () => {
+    const { client } = daemon;
+    await client.createDisk({ name: 'grows', size_bytes: 16 * MIB });
+    const session = await bootWith('grow', ['grows']);
+    await session.check('mke2fs -q /dev/vdb || mkfs.ext2 /dev/vdb', MINUTE_MS);
+    await session.check('mkdir -p /mnt && mount -t ext4 /dev/vdb /mnt || mount -t ext2 /dev/vdb /mnt');
+    await session.check('echo kept > /mnt/small; sync');
+    expect((await client.resizeDisk('grows', { size_bytes: 48 * MIB })).size_bytes).toBe(48 * MIB);
+    await session.check(`until [ $(cat /sys/block/vdb/size) = ${(48 * MIB) / 512} ]; do sleep 0.1; done`);
+    await session.check('dd if=/dev/urandom of=/dev/vdb bs=1M seek=40 count=8 conv=fsync,notrunc');
+    expect(await session.check('cat /mnt/small')).toBe('kept');
+    const { id } = (await client.getVm('grow')).disks[0]!;
+    await expect(client.resizeDisk(id, { size_bytes: 2 ** 40 })).rejects.toMatchObject({
+      code: 'unsupported',
+    });
+    session.close();
+    await client.mconsole('grow', 'halt');
+    expect((await client.getDisk('grows')).size_bytes).toBe(48 * MIB);
+  },
+  10 * MINUTE_MS,
+);
+
+test(
   'a full host disk is an error in the guest, or stops the VM until there is space',
   async () => {
     const { client } = daemon;

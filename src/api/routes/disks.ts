@@ -7,6 +7,7 @@ import {
   DiskImportQuery,
   DiskListQuery,
   DiskPage,
+  DiskResize,
   DiskSettings,
   DiskToImage,
   Operation,
@@ -106,6 +107,20 @@ export const diskRoutes: RouteGroup = (app, { disks, devices, diskWork, transfer
     },
     handler: async (request, reply) =>
       accepted(reply, await transfers.toImage(principalOf(request), request.params.disk, request.body)),
+  });
+
+  app.route({
+    ...address('resizeDisk'),
+    schema: {
+      operationId: 'resizeDisk',
+      tags,
+      summary: 'Make a disk larger, also while a guest has it',
+      params,
+      body: DiskResize,
+      response: { 200: Disk, ...problems },
+    },
+    handler: async (request) =>
+      devices.resizeDisk(principalOf(request), request.params.disk, request.body.size_bytes),
   });
 
   app.route({

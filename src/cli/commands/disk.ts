@@ -63,6 +63,15 @@ function registerChanges(disk: Command, io: Io): void {
       context.print(await context.client.updateDisk(name, diskSettings(options)), diskFields);
     });
   disk
+    .command('resize')
+    .argument('<disk>')
+    .argument('<size>', 'such as 20G', parseBytes)
+    .description('make a disk larger, also while a guest has it; its partitions and file systems are its own')
+    .action(async (name: string, size: number, _options: object, command: Command) => {
+      const context = new CommandContext(command, io);
+      context.print(await context.client.resizeDisk(name, { size_bytes: size }), diskFields);
+    });
+  disk
     .command('attach')
     .argument('<vm>')
     .argument('<disk>')

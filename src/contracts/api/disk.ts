@@ -61,16 +61,21 @@ export const DiskSettings = z.strictObject({
 });
 export type DiskSettings = z.infer<typeof DiskSettings>;
 
+const DiskSize = z
+  .int()
+  .min(DISK_SIZE_MIN_BYTES)
+  .max(DISK_SIZE_MAX_BYTES)
+  .multipleOf(512, 'must be a multiple of 512');
+
+/** Of a disk that is no copy-on-write file, and only to a larger size; also of a running VM, whose guest is told. */
+export const DiskResize = z.strictObject({ size_bytes: DiskSize });
+export type DiskResize = z.infer<typeof DiskResize>;
+
 /** An empty disk of `size_bytes`, or a private copy-on-write disk over `image`. */
 export const DiskCreate = z
   .strictObject({
     name: Name.optional(),
-    size_bytes: z
-      .int()
-      .min(DISK_SIZE_MIN_BYTES)
-      .max(DISK_SIZE_MAX_BYTES)
-      .multipleOf(512, 'must be a multiple of 512')
-      .optional(),
+    size_bytes: DiskSize.optional(),
     image: Ref.optional(),
     read_only: z.boolean().default(false),
     ...DiskSettings.shape,

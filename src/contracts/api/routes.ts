@@ -68,6 +68,7 @@ export const ROUTES = [
   { operationId: 'importDisk', method: 'POST', path: '/v1/disks/import', status: 202 },
   { operationId: 'exportDisk', method: 'POST', path: '/v1/disks/{disk}/export', status: 202 },
   { operationId: 'imageOfDisk', method: 'POST', path: '/v1/disks/{disk}/image', status: 202 },
+  { operationId: 'resizeDisk', method: 'POST', path: '/v1/disks/{disk}/resize', status: 200 },
   { operationId: 'shrinkDisk', method: 'POST', path: '/v1/disks/{disk}/shrink', status: 202 },
   { operationId: 'deleteDisk', method: 'DELETE', path: '/v1/disks/{disk}', status: 204 },
 

@@ -84,6 +84,10 @@ class Recorder implements HostFile {
     return 'done';
   }
 
+  setSize(): void {
+    throw new Error('nobody makes it larger');
+  }
+
   state(): string {
     return '';
   }
@@ -100,6 +104,7 @@ const backing: HostFile = {
   },
   sync: () => Promise.resolve(),
   makeHole: () => 'unsupported',
+  setSize: () => undefined,
   state: () => '',
   close() {},
 };
@@ -226,6 +231,7 @@ describe('a flush that fails', () => {
       write: (offset, from) => file.write(offset, from),
       sync,
       makeHole: () => 'unsupported',
+      setSize: () => undefined,
       state: () => '',
       close() {},
     };

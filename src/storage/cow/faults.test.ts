@@ -48,6 +48,10 @@ class FaultyFile implements HostFile {
     this.bytes.fill(0, offset, offset + length);
     return 'done';
   }
+  setSize(): void {
+    throw new Error('nobody makes it larger');
+  }
+
   state(): string {
     return '';
   }
@@ -68,6 +72,7 @@ const backing: HostFile = {
   },
   sync: () => Promise.resolve(),
   makeHole: () => 'unsupported',
+  setSize: () => undefined,
   state: () => '',
   close() {},
 };

@@ -36,6 +36,7 @@ function memoryFile(content: Buffer, writes: Write[] = []): HostFile {
     },
     sync: () => Promise.resolve(),
     makeHole: () => 'unsupported',
+    setSize: () => undefined,
     state: () => '',
     close: () => undefined,
   };

@@ -84,6 +84,7 @@ class Host {
         write(offset, [new Uint8Array(length)]);
         return 'done';
       },
+      setSize: () => undefined,
       state: () => '',
       close: () => undefined,
     };
@@ -124,6 +125,7 @@ const baseFile = (name: string): HostFile => ({
   },
   sync: () => Promise.resolve(),
   makeHole: () => 'unsupported',
+  setSize: () => undefined,
   state: () => '',
   close: () => undefined,
 });

@@ -9,7 +9,7 @@ import { AppError } from '../../contracts/errors.ts';
 import type { MaybePromise } from '../../engine/backends.ts';
 import type { CowPlacement, CowVolume } from '../cow/volume.ts';
 import type { HostFile } from '../host-file.ts';
-import type { RawVolume } from '../raw-volume.ts';
+import { RawVolume } from '../raw-volume.ts';
 import { totalBytes } from '../vectors.ts';
 import type { DiskBelow, Volume } from '../volume.ts';
 import { LayerStack, type FrozenLayer } from './layer-stack.ts';
@@ -57,7 +57,6 @@ export interface TopMergeOptions {
 }
 
 export class LayeredVolume implements Volume {
-  readonly sizeBytes: number;
   /** What `fileStates` was when the files were found. */
   readonly openedAs: readonly string[];
   #top: TopLayer;
@@ -74,7 +73,20 @@ export class LayeredVolume implements Volume {
     this.openedAs = openedAs;
     this.#top = top;
     this.#stack = stack;
-    this.sizeBytes = top.volume.sizeBytes;
+  }
+
+  get sizeBytes(): number {
+    return this.#top.volume.sizeBytes;
+  }
+
+  /** As `RawVolume.grow`; a copy-on-write file has the size of what is below it: AppError `unsupported`. */
+  grow(sizeBytes: number): Promise<void> {
+    const { volume } = this.#top;
+    if (volume instanceof RawVolume) return volume.grow(sizeBytes);
+    throw new AppError('unsupported', 'a copy-on-write file has the size of what it is over', {
+      field: 'disk',
+      remedy: 'flatten the disk first',
+    });
   }
 
   read(offset: number, into: readonly Uint8Array[], background = false): MaybePromise<void> {

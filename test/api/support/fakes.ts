@@ -208,6 +208,14 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
       case 'memory':
         reply();
         break;
+      case 'grow-disk':
+        this.disk(request.device)
+          .grow(request.sizeBytes)
+          .then(
+            () => reply(),
+            (error: unknown) => fail(toAppError(error).code),
+          );
+        break;
       case 'attach-disk':
         if (this.#farm.refuseDisks === undefined) reply();
         else fail(this.#farm.refuseDisks);

@@ -14,7 +14,7 @@ const FLUSH_FEATURE = 9;
 
 /** A disk in memory that records calls; `hold` makes it finish when the test says so. */
 class MemoryDisk implements BlockBackend {
-  readonly sizeBytes = DISK_BYTES;
+  sizeBytes = DISK_BYTES;
   readonly readOnly: boolean;
   readonly bytes = Uint8Array.from({ length: DISK_BYTES }, (_, i) => (i >> 9) & 0xff);
   readonly calls: string[] = [];
@@ -120,6 +120,19 @@ describe('configuration', () => {
     expect(driver.deviceConfig(12, 4)).toBe(256);
     expect(driver.deviceConfig(20, 4)).toBe(512);
     expect(driver.deviceConfig(200, 4)).toBe(0);
+  });
+
+  test('tells the guest when the disk has become larger', () => {
+    const { disk, driver, instance, send } = setup();
+    const generation = driver.common(21, 1);
+    expect(send(TYPE.IN, DISK_BYTES / 512, [driver.writable(512)]).status()).toBe(IOERR);
+    driver.takeMessages();
+    disk.sizeBytes *= 2;
+    instance.handle.resized();
+    expect(driver.takeMessages()).toEqual([0x40]);
+    expect(driver.deviceConfig(0, 4)).toBe((2 * DISK_BYTES) / 512);
+    expect(driver.common(21, 1)).not.toBe(generation);
+    expect(send(TYPE.IN, DISK_BYTES / 512, [driver.writable(512)]).status()).toBe(OK);
   });
 
   test('offers no tables of descriptors, and takes none', () => {

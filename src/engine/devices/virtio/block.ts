@@ -75,6 +75,8 @@ export interface BlockHandle {
   readonly counters: BlockCounters;
   /** What the backend last failed with. */
   lastError(): unknown;
+  /** The backend has another size: the guest is told. */
+  resized(): void;
 }
 
 /** A request that the backend has not finished. `status` is what the guest gets if it succeeds. */
@@ -126,6 +128,11 @@ class BlockModel implements VirtioModel, BlockHandle {
     return this.#lastError;
   }
 
+  resized(): void {
+    this.#fillCapacity();
+    this.#host.configChanged();
+  }
+
   notify(): void {
     const queue = this.#host.queue(0);
     for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) this.#start(chain);
@@ -146,8 +153,8 @@ class BlockModel implements VirtioModel, BlockHandle {
   }
 
   #fillConfig(): void {
+    this.#fillCapacity();
     const view = new DataView(this.config.buffer);
-    view.setBigUint64(CONFIG.CAPACITY, BigInt(Math.floor(this.#backend.sizeBytes / SECTOR_BYTES)), true);
     view.setUint32(CONFIG.SEG_MAX, SEG_MAX, true);
     view.setUint32(CONFIG.BLK_SIZE, SECTOR_BYTES, true);
     view.setUint8(CONFIG.PHYSICAL_BLOCK_EXP, PHYSICAL_BLOCK_EXP);
@@ -161,6 +168,11 @@ class BlockModel implements VirtioModel, BlockHandle {
     view.setUint32(CONFIG.MAX_WRITE_ZEROES_SECTORS, RANGE_SECTORS_MAX, true);
     view.setUint32(CONFIG.MAX_WRITE_ZEROES_SEG, RANGES_MAX, true);
     view.setUint8(CONFIG.WRITE_ZEROES_MAY_UNMAP, 1);
+  }
+
+  #fillCapacity(): void {
+    const sectors = BigInt(Math.floor(this.#backend.sizeBytes / SECTOR_BYTES));
+    new DataView(this.config.buffer).setBigUint64(CONFIG.CAPACITY, sectors, true);
   }
 
   #start(chain: Chain): void {
