@@ -215,7 +215,14 @@ export interface NicStats {
 
 export type FromMachine =
   | { readonly type: 'reply'; readonly id: number; readonly result: unknown }
-  | { readonly type: 'reply-error'; readonly id: number; readonly code: string; readonly message: string }
+  | {
+      readonly type: 'reply-error';
+      readonly id: number;
+      readonly code: string;
+      readonly message: string;
+      readonly field?: string | undefined;
+      readonly remedy?: string | undefined;
+    }
   /** How far a request is that takes its time. */
   | { readonly type: 'progress'; readonly id: number; readonly done: number; readonly total: number }
   /** The guest is running (boot started). */

@@ -15,13 +15,15 @@ import type {
 import { BootError } from '../engine/boot/errors.ts';
 import { MachineHost, RunStateError } from './machine-host.ts';
 
+type ReplyError = Extract<FromMachine, { readonly type: 'reply-error' }>;
+
 /** What another thread is told of an error. */
-function describe(error: unknown): { code: string; message: string } {
+function describe(error: unknown): Pick<ReplyError, 'code' | 'message' | 'field' | 'remedy'> {
   if (error instanceof RunStateError || error instanceof BootError) {
     return { code: error.code, message: error.message };
   }
-  const known = toAppError(error);
-  return { code: known.code, message: known.message };
+  const { code, message, field, remedy } = toAppError(error);
+  return { code, message, field, remedy };
 }
 
 function takeConsole(host: MachineHost, message: ConsoleMessage): void {

@@ -35,7 +35,12 @@ describe('a guest that runs', () => {
       // Linux would let go of it while it is mounted.
       await session.check('mount /dev/vdb /mnt');
       expect(await say('remove ubd1')).toMatchObject({ err: -16, text: 'Device is currently open' });
-      await expect(daemon.client.detachDisk('web', 'ubd1')).rejects.toMatchObject({ code: 'in_use' });
+      await expect(daemon.client.detachDisk('web', 'ubd1')).rejects.toMatchObject({
+        code: 'in_use',
+        field: 'device',
+        remedy: expect.stringContaining('unmount it there first'),
+      });
+      expect((await say('proc cpuinfo')).text).toContain('use one of cmdline, ');
       await session.check('echo kept > /mnt/file && umount /mnt && [ -e /dev/vdb ]');
       expect((await daemon.client.detachDisk('web', 'ubd1')).disks).toHaveLength(1);
       await session.check(goes('/dev/vdb'));

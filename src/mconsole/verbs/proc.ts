@@ -14,7 +14,8 @@ export const proc: Verb = {
     } catch (error) {
       if (!(error instanceof AppError)) throw error;
       if (error.code === 'not_found') return refuse('Failed to open file');
-      if (error.code === 'unsupported') return refuse(`Read of file failed: ${error.message}`);
+      if (error.code === 'unsupported')
+        return refuse(`Read of file failed: ${error.message}; ${error.remedy ?? ''}`);
       throw error;
     }
   },

@@ -153,7 +153,7 @@ export class MachineLink {
         this.#take(message.id)?.resolve(message.result);
         break;
       case 'reply-error':
-        this.#take(message.id)?.reject(machineError(message.code, message.message));
+        this.#take(message.id)?.reject(machineError(message));
         break;
       case 'progress':
         this.#waiting.get(message.id)?.progress?.(message.done, message.total);
@@ -198,7 +198,7 @@ export class MachineLink {
         this.#takeBackup(message.backupId)?.resolve(message.result);
         break;
       case 'backup-failed':
-        this.#takeBackup(message.backupId)?.reject(machineError(message.code, message.message));
+        this.#takeBackup(message.backupId)?.reject(machineError(message));
         break;
       case 'ended':
         this.#finish(message.end);
@@ -251,9 +251,14 @@ function crash(error: unknown): MachineEnd {
   return { reason: 'error', code: isErrorCode(code) ? code : 'machine_failed', detail };
 }
 
+type MachineProblem = Pick<
+  Extract<FromMachine, { readonly type: 'reply-error' }>,
+  'code' | 'message' | 'field' | 'remedy'
+>;
+
 /** What a machine answers, in the catalogue's codes. */
-function machineError(code: string, message: string): AppError {
-  if (isErrorCode(code)) return new AppError(code, message);
+function machineError({ code, message, field, remedy }: MachineProblem): AppError {
+  if (isErrorCode(code)) return new AppError(code, message, { field, remedy });
   if (code === 'already-stopped') {
     return new AppError('conflict', 'the VM is stopped already', { remedy: 'let it go on with go' });
   }
