@@ -85,9 +85,16 @@ export type MachineRequest =
   | { readonly type: 'power-button' }
   /** The kernel's SysRq handler: a break on ttyS0, then the letter. */
   | { readonly type: 'sysrq'; readonly letter: string }
-  /** Backup of all disks at one moment, while the guest runs on; answered when the moment is taken. `quiesce`: with the guest's help. */
-  | { readonly type: 'backup'; readonly plan: BackupPlan; readonly quiesce: boolean }
-  | { readonly type: 'cancel-backup'; readonly backupId: string }
+  /**
+   * Backup of all disks at one moment, while the guest runs on; answered when the moment is taken. `quiesce`: with the guest's help.
+   * `writer` leads to the task that writes to the store; it is transferred. The backup is canceled by ending that task.
+   */
+  | {
+      readonly type: 'backup';
+      readonly plan: BackupPlan;
+      readonly quiesce: boolean;
+      readonly writer?: MessagePort | undefined;
+    }
   /** Changes a disk's limits and what it does on errors, from now on. Error `not_found`. */
   | {
       readonly type: 'disk-settings';

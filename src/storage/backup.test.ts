@@ -4,7 +4,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { pattern, randomNumbers, scratchFolder, smallFileSystem } from '../../test/support/storage.ts';
 import type { StoreConfig } from '../contracts/backup.ts';
 import { type BackupRun, prepareBackup } from './backup.ts';
-import { runStoreTask } from './backup-store/store-thread.ts';
+import { runStoreTask } from './backup-store/store-task.ts';
 import { openDisk } from './disk.ts';
 import { GuestDisk } from './guest-disk.ts';
 import { hostFile, SYNC_BYTES_MAX } from './host-file.ts';

@@ -13,9 +13,11 @@
  * compresses and writes (backup-store/). Where it is known what has changed since the parent, only that is read.
  */
 import * as path from 'node:path';
+import type { MessagePort } from 'node:worker_threads';
 import type { BackupPlan, BackupSummary, Consistency } from '../contracts/backup.ts';
 import { AppError } from '../contracts/errors.ts';
-import { StoreThread } from './backup-store/store-thread.ts';
+import { StoreTask } from './backup-store/store-task.ts';
+import { type StartedTask, startStoreTask } from './backup-store/store-threads.ts';
 import type { TrackingAttempt } from './change-tracker.ts';
 import { type CopyEvents, DiskCopy, PIECE_BYTES } from './disk-copy.ts';
 import { fileError } from './errors.ts';
@@ -49,32 +51,44 @@ export interface PreparedBackup {
   abandon(): void;
 }
 
-/** Opens the store. AppErrors of the destination. */
-export async function prepareBackup(disks: readonly GuestDisk[], plan: BackupPlan): Promise<PreparedBackup> {
-  const thread = new StoreThread(plan.store, 'write', { head: plan.head });
+/**
+ * Opens the store. AppErrors of the destination.
+ * @param writer to a task `write` on the store; without one it is begun here
+ */
+export async function prepareBackup(
+  disks: readonly GuestDisk[],
+  plan: BackupPlan,
+  writer: MessagePort = beginWriting(plan).port,
+): Promise<PreparedBackup> {
+  const task = new StoreTask<'write'>(writer);
   const ready = new Promise<void>((resolve) => {
-    thread.onMessage(({ type }) => {
+    task.onMessage(({ type }) => {
       if (type === 'ready') resolve();
     });
   });
-  await Promise.race([ready, thread.result]);
+  await Promise.race([ready, task.result]);
   return {
     begin(consistency, onProgress = () => undefined) {
       try {
-        return new Backup(disks, plan, thread, consistency, onProgress);
+        return new Backup(disks, plan, task, consistency, onProgress);
       } catch (error) {
-        thread.cancel();
+        task.cancel();
         throw error;
       }
     },
-    abandon: () => thread.cancel(),
+    abandon: () => task.cancel(),
   };
+}
+
+/** The task that takes a backup's pieces. */
+export function beginWriting({ store, head }: Pick<BackupPlan, 'store' | 'head'>): StartedTask {
+  return startStoreTask({ store, task: 'write', input: { head } });
 }
 
 class Backup implements BackupRun {
   readonly totalBytes: number;
   readonly finished: Promise<BackupSummary>;
-  readonly #thread: StoreThread<'write'>;
+  readonly #task: StoreTask<'write'>;
   readonly #sink: StoreSink;
   readonly #copies: DiskCopy[] = [];
   readonly #attempts: TrackingAttempt[] = [];
@@ -86,16 +100,16 @@ class Backup implements BackupRun {
   constructor(
     disks: readonly GuestDisk[],
     plan: BackupPlan,
-    thread: StoreThread<'write'>,
+    task: StoreTask<'write'>,
     consistency: Consistency,
     onProgress: BackupProgress,
   ) {
-    this.#thread = thread;
+    this.#task = task;
     const events = {
       taken: (bytes: number) => this.#taken(bytes),
       failed: (error: unknown) => this.#fail(error),
     };
-    this.#sink = new StoreSink((message) => thread.post(message), path.dirname(plan.store.indexFile), events);
+    this.#sink = new StoreSink((message) => task.post(message), path.dirname(plan.store.indexFile), events);
     this.#onProgress = onProgress;
     const { parent, storeId, head } = plan;
     const known = disks.map(({ tracker }) =>
@@ -105,10 +119,10 @@ class Backup implements BackupRun {
     const takenAt = Date.now();
     for (const { tracker } of disks) this.#attempts.push(tracker.begin(storeId, head.id));
     this.totalBytes = this.#copies.reduce((sum, copy) => sum + copy.totalBytes, 0);
-    thread.onMessage(({ type }) => {
+    task.onMessage(({ type }) => {
       if (type === 'taken') this.#sink.taken();
     });
-    thread.post({
+    task.post({
       type: 'begin',
       parent,
       disks: disks.map((disk, index) => ({
@@ -155,19 +169,19 @@ class Backup implements BackupRun {
 
   async #run(consistency: Consistency, takenAt: number): Promise<BackupSummary> {
     // The store's thread may fail at any time.
-    this.#thread.result.catch((error: unknown) => this.#fail(error));
+    this.#task.result.catch((error: unknown) => this.#fail(error));
     try {
       await Promise.all(this.#copies.map((copy) => copy.copyAll()));
       await this.#sink.drained();
-      this.#thread.post({ type: 'finish', consistency, takenAt });
-      const summary = await this.#thread.result;
+      this.#task.post({ type: 'finish', consistency, takenAt });
+      const summary = await this.#task.result;
       for (const attempt of this.#attempts) attempt.succeed();
       this.#onProgress(this.totalBytes, this.totalBytes);
       return summary;
     } catch (error) {
       this.#fail(error);
       await Promise.all(this.#copies.map((copy) => copy.idle()));
-      await this.#thread.result.catch(() => undefined);
+      await this.#task.result.catch(() => undefined);
       for (const attempt of this.#attempts) attempt.fail();
       throw fileError(this.#failure ?? error, 'backup', 'the backup failed');
     } finally {
@@ -191,7 +205,7 @@ class Backup implements BackupRun {
     this.#failure = error;
     for (const copy of this.#copies) copy.stop();
     this.#sink.fail(error);
-    this.#thread.cancel();
+    this.#task.cancel();
   }
 }
 

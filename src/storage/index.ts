@@ -1,8 +1,8 @@
 /** Disks of virtual machines: raw files, UML's COW files, online backups, copies. */
-export { type BackupProgress, type BackupRun, prepareBackup } from './backup.ts';
+export { type BackupProgress, type BackupRun, beginWriting, prepareBackup } from './backup.ts';
 export type { FilePlace, FileSystemPlace } from './backup-store/files.ts';
 export { holdStoreFolder } from './backup-store/store-lock.ts';
-export { runStoreTask, type TaskOptions } from './backup-store/store-thread.ts';
+export { runStoreTask, type TaskOptions } from './backup-store/store-task.ts';
 export { StoredFile } from './backup-store/stored-file.ts';
 export type { StoreTaskName, StoreTasks } from './backup-store/tasks.ts';
 export { type ConvertOptions, convertDisk, exportDisk } from './convert.ts';

@@ -3,12 +3,12 @@ import * as path from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { pattern, scratchFolder } from '../../test/support/storage.ts';
-import type { ToStoreWorker } from './backup-store/tasks.ts';
+import type { ToStoreTask } from './backup-store/tasks.ts';
 import { DiskCopy, PIECE_BYTES, type PieceSink } from './disk-copy.ts';
 import { openDisk } from './disk.ts';
 import { StoreSink } from './store-sink.ts';
 
-type PieceMessage = Extract<ToStoreWorker, { type: 'piece' }>;
+type PieceMessage = Extract<ToStoreTask, { type: 'piece' }>;
 
 /** A sink whose thread takes pieces when it is told to. */
 function fixture(folder = scratchFolder()) {

@@ -3,7 +3,7 @@
  * not wait for it: the pieces wait, in memory, and beyond that in a file.
  */
 import type { MaybePromise } from '../engine/backends.ts';
-import type { ToStoreWorker } from './backup-store/tasks.ts';
+import type { ToStoreTask } from './backup-store/tasks.ts';
 import { TRACKED_BYTES as CHUNK_BYTES } from './change-tracker.ts';
 import { PIECE_BYTES, type Piece, type PieceSink } from './disk-copy.ts';
 import { SpillFile } from './spill-file.ts';
@@ -43,7 +43,7 @@ export interface SinkEvents {
 }
 
 export class StoreSink implements PieceSink {
-  readonly #post: (message: ToStoreWorker) => void;
+  readonly #post: (message: ToStoreTask) => void;
   readonly #spill: SpillFile;
   readonly #events: SinkEvents;
   readonly #free = new Map<number, SharedArrayBuffer[]>();
@@ -62,7 +62,7 @@ export class StoreSink implements PieceSink {
   #failure: { readonly error: unknown } | undefined;
 
   /** @param post to the thread @param folder for the file */
-  constructor(post: (message: ToStoreWorker) => void, folder: string, events: SinkEvents) {
+  constructor(post: (message: ToStoreTask) => void, folder: string, events: SinkEvents) {
     this.#post = post;
     this.#spill = new SpillFile(folder);
     this.#events = events;

@@ -227,14 +227,12 @@ export class MachineHost {
       case 'sysrq':
         return this.#sysRq(request.letter);
       case 'backup':
-        return this.#backups.begin(request.plan, request.quiesce);
+        return this.#backups.begin(request.plan, request.quiesce, request.writer);
       case 'freeze-layers':
         return this.#quiescer.hold(request.quiesce, (consistency) => ({
           ...freezeLayers((device) => this.#devices.disk(device), request.layers),
           consistency,
         }));
-      case 'cancel-backup':
-        return this.#backups.cancel(request.backupId);
       case 'disk-settings':
         return this.#devices.disk(request.device).configure(request.limits, request.onError);
       case 'grow-disk':

@@ -25,14 +25,14 @@ export class OnlineBackups {
   }
 
   /** Resolves when the moment is taken; the rest comes as messages. `quiesce`: ask the guest to write out what it has. */
-  async begin(plan: BackupPlan, quiesce: boolean): Promise<void> {
+  async begin(plan: BackupPlan, quiesce: boolean, writer: MessagePort | undefined): Promise<void> {
     const { disks, quiescer } = this.#deps;
     const backupId = plan.head.id;
     this.#preparing++;
     try {
       const all = disks();
       // The store is open before the guest is made to hold still.
-      const prepared = await prepareBackup(all, plan);
+      const prepared = await prepareBackup(all, plan, writer);
       try {
         const run = await quiescer.hold(quiesce, (consistency) =>
           prepared.begin(consistency, (doneBytes, totalBytes) =>
@@ -47,10 +47,6 @@ export class OnlineBackups {
     } finally {
       this.#preparing--;
     }
-  }
-
-  cancel(backupId: string): Promise<void> | undefined {
-    return this.#runs.get(backupId)?.cancel();
   }
 
   async cancelAll(): Promise<void> {

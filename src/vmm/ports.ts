@@ -1,11 +1,12 @@
 /** What the virtual machine manager needs from other parts; `main.ts` connects them, tests put in their own. */
 
+import type { Transferable } from 'node:worker_threads';
 import type { FromMachine, MachineWorkerData, ToMachine } from '../contracts/ports.ts';
 import type { SwitchHandle } from '../switchd/index.ts';
 
 /** A machine's thread, as `worker_threads.Worker` is. */
 export interface MachineWorker {
-  postMessage(message: ToMachine): void;
+  postMessage(message: ToMachine, transfer?: Transferable[]): void;
   terminate(): Promise<unknown>;
   on(event: 'message', listener: (message: FromMachine) => void): unknown;
   on(event: 'error', listener: (error: unknown) => void): unknown;

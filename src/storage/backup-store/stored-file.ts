@@ -1,39 +1,39 @@
-/** The owner's side of a file that a thread reads out of a backup. */
+/** The owner's side of a file that a task reads out of a backup. */
 import type { StoreConfig } from '../../contracts/backup.ts';
 import { AppError } from '../../contracts/errors.ts';
 import type { FileEntry } from '../ext4/file-system.ts';
 import type { FilePlace } from './files.ts';
-import { StoreThread } from './store-thread.ts';
+import { StoreTask } from './store-task.ts';
 
 /** What is read at once. */
 const PIECE_BYTES = 1 << 20;
 
 export class StoredFile {
   readonly entry: FileEntry;
-  readonly #thread: StoreThread<'read-file'>;
+  readonly #task: StoreTask<'read-file'>;
   readonly #pieces: ((bytes: Uint8Array) => void)[];
 
   private constructor(
     entry: FileEntry,
-    thread: StoreThread<'read-file'>,
+    task: StoreTask<'read-file'>,
     pieces: ((bytes: Uint8Array) => void)[],
   ) {
     this.entry = entry;
-    this.#thread = thread;
+    this.#task = task;
     this.#pieces = pieces;
   }
 
   /** `not_found`, `invalid_input`, `unsupported`, `bad_file_system`, `backup_corrupt`, and errors of the destination. */
   static async open(store: StoreConfig, place: FilePlace): Promise<StoredFile> {
-    const thread = new StoreThread(store, 'read-file', place);
+    const task = StoreTask.start(store, 'read-file', place);
     const opened = Promise.withResolvers<FileEntry>();
     const pieces: ((bytes: Uint8Array) => void)[] = [];
-    thread.onMessage((message) => {
+    task.onMessage((message) => {
       if (message.type === 'opened') opened.resolve(message.entry);
       else if (message.type === 'bytes') pieces.shift()?.(message.bytes);
     });
-    const entry = await Promise.race([opened.promise, thread.result.then(ended)]);
-    return new StoredFile(entry, thread, pieces);
+    const entry = await Promise.race([opened.promise, task.result.then(ended)]);
+    return new StoredFile(entry, task, pieces);
   }
 
   /** Bytes from `start` to before `end`, which are within the file; one piece is read ahead. Closes the file at its end. */
@@ -54,14 +54,14 @@ export class StoredFile {
 
   /** Settles when it is, by whomever. */
   get closed(): Promise<void> {
-    return this.#thread.result.then(
+    return this.#task.result.then(
       () => undefined,
       () => undefined,
     );
   }
 
   async close(): Promise<void> {
-    this.#thread.cancel();
+    this.#task.cancel();
     await this.closed;
   }
 
@@ -69,8 +69,8 @@ export class StoredFile {
     const length = Math.min(PIECE_BYTES, end - offset);
     if (length <= 0) return new Uint8Array();
     const answer = new Promise<Uint8Array>((resolve) => this.#pieces.push(resolve));
-    this.#thread.post({ type: 'read', offset, length });
-    return await Promise.race([answer, this.#thread.result.then(ended)]);
+    this.#task.post({ type: 'read', offset, length });
+    return await Promise.race([answer, this.#task.result.then(ended)]);
   }
 }
 

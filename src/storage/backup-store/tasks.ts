@@ -1,4 +1,5 @@
-/** What is done with a store, each in a worker thread of its own: reading, hashing and compressing would hold up others. */
+/** What is done with a store, in threads of its own: reading, hashing and compressing would hold up others. */
+import type { MessagePort } from 'node:worker_threads';
 import type { BackupHead, BackupSummary, Consistency, StoreConfig } from '../../contracts/backup.ts';
 import type { PlainError } from '../../contracts/errors.ts';
 import type { FilePage, FilePlace, FileSystemPlace } from './files.ts';
@@ -43,7 +44,40 @@ export interface StoreTasks {
 }
 export type StoreTaskName = keyof StoreTasks;
 
-/** `workerData`. */
+/**
+ * How a task is done. background: in a thread for itself that leaves the processor to guests; awaited: in one that does not, since
+ * somebody waits; shared: beside others.
+ */
+export type TaskManner = 'background' | 'awaited' | 'shared';
+
+export const MANNERS: Readonly<Record<StoreTaskName, TaskManner>> = {
+  synchronize: 'background',
+  list: 'background',
+  remove: 'background',
+  restore: 'awaited',
+  verify: 'background',
+  'file-systems': 'shared',
+  'list-files': 'shared',
+  'read-file': 'shared',
+  collect: 'background',
+  write: 'background',
+};
+
+/** To a thread, which answers with the id when the task has ended. The port is the task's end of a channel to its owner. */
+export interface StartTask {
+  readonly type: 'start';
+  readonly id: number;
+  readonly job: StoreJob;
+  readonly port: MessagePort;
+}
+
+export type ToStoreThread = StartTask | { readonly type: 'cancel'; readonly id: number };
+
+/** What a thread is started with. */
+export interface StoreThreadData {
+  readonly manner: TaskManner;
+}
+
 export type StoreJob = {
   readonly [K in StoreTaskName]: {
     readonly task: K;
@@ -52,7 +86,7 @@ export type StoreJob = {
   };
 }[StoreTaskName];
 
-export type ToStoreWorker =
+export type ToStoreTask =
   | { readonly type: 'cancel' }
   | { readonly type: 'begin'; readonly disks: readonly SessionDisk[]; readonly parent: string | null }
   /** A piece of a disk; the buffer is the worker's until it is given back. */
@@ -67,7 +101,7 @@ export type ToStoreWorker =
   /** Of an open file. */
   | { readonly type: 'read'; readonly offset: number; readonly length: number };
 
-export type FromStoreWorker =
+export type FromStoreTask =
   | { readonly type: 'ready' }
   | { readonly type: 'progress'; readonly done: number; readonly total: number }
   | { readonly type: 'taken' }

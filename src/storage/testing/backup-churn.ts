@@ -1,7 +1,7 @@
 /** Makes, removes and collects backups in a store until it is killed: `node backup-churn.ts FOLDER`. Says what is done. */
 import { randomBytes } from 'node:crypto';
 import * as path from 'node:path';
-import { runStoreTask } from '../backup-store/store-thread.ts';
+import { runStoreTask } from '../backup-store/store-task.ts';
 import { openDisk } from '../disk.ts';
 import { backUp, storeIn } from './store-kit.ts';
 

@@ -6,7 +6,7 @@ import * as path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { pattern, randomNumbers, scratchFolder } from '../../../test/support/storage.ts';
-import { runStoreTask } from '../backup-store/store-thread.ts';
+import { runStoreTask } from '../backup-store/store-task.ts';
 import { storeIn } from './store-kit.ts';
 
 const PROGRAM = fileURLToPath(new URL('backup-churn.ts', import.meta.url));

@@ -4,7 +4,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { BackupHead, BackupPlan, BackupSummary, StoreConfig } from '../../contracts/backup.ts';
 import { type BackupProgress, type BackupRun, prepareBackup } from '../backup.ts';
-import { runStoreTask } from '../backup-store/store-thread.ts';
+import { runStoreTask } from '../backup-store/store-task.ts';
 import type { GuestDisk } from '../guest-disk.ts';
 
 export const STORE_ID = 'test-store';

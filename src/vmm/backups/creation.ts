@@ -2,9 +2,10 @@
 import type { BackupPlan, BackupSummary } from '../../contracts/backup.ts';
 import type { JobContext, JobPayloads } from '../../contracts/jobs.ts';
 import type { BackupRow } from '../../db/index.ts';
-import { openDisk, prepareBackup } from '../../storage/index.ts';
+import { beginWriting, openDisk, prepareBackup } from '../../storage/index.ts';
 import { notFound } from '../access.ts';
 import type { Instance } from '../instance/instance.ts';
+import type { MachineLink } from '../instance/machine-link.ts';
 import { canceled } from '../operations.ts';
 import type { BackupConfig, BackupDeps } from './deps.ts';
 import { recordDisks } from './records.ts';
@@ -92,24 +93,38 @@ export class BackupCreation {
     signal: AbortSignal,
   ): Promise<BackupSummary> {
     // In the queue: a machine that is just starting or ending is not caught in between.
-    const begun = await instance.exclusive(async () => {
-      if (!instance.hasMachine)
-        return { link: undefined, result: await this.#backUpHalted(backup, plan, progress, signal) };
-      const link = instance.machine();
-      const { finished } = await link.backup(plan, quiesce, progress);
-      return { link, finished };
-    });
-    if (begun.link === undefined) return begun.result;
-    const cancel = (): void => {
-      // If the machine is gone so is its backup.
-      begun.link.request({ type: 'cancel-backup', backupId: backup.id }).catch(() => undefined);
+    const begun = await instance.exclusive(async () =>
+      instance.hasMachine
+        ? this.#beginOnline(instance.machine(), plan, quiesce, progress, signal)
+        : { finished: await this.#backUpHalted(backup, plan, progress, signal) },
+    );
+    return await begun.finished;
+  }
+
+  /** The moment is taken when it resolves; `finished` settles when nothing is written to the store any more. */
+  async #beginOnline(
+    link: MachineLink,
+    plan: BackupPlan,
+    quiesce: boolean,
+    progress: Progress,
+    signal: AbortSignal,
+  ): Promise<{ readonly finished: Promise<BackupSummary> }> {
+    const writing = beginWriting(plan);
+    signal.addEventListener('abort', writing.cancel, { once: true });
+    if (signal.aborted) writing.cancel();
+    const end = async (error: unknown): Promise<never> => {
+      // Also when the machine does not answer, or is gone.
+      writing.cancel();
+      await writing.ended;
+      throw error;
     };
-    signal.addEventListener('abort', cancel, { once: true });
-    if (signal.aborted) cancel();
     try {
-      return await begun.finished;
-    } finally {
-      signal.removeEventListener('abort', cancel);
+      const { finished } = await link.backup(plan, quiesce, writing.port, progress);
+      return {
+        finished: finished.catch(end).finally(() => signal.removeEventListener('abort', writing.cancel)),
+      };
+    } catch (error) {
+      return await end(error);
     }
   }
 

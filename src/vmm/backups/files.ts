@@ -12,7 +12,7 @@ import { type FileEntry, type FilePlace, StoredFile } from '../../storage/index.
 import { cursorSeq, iso, type Principal } from '../access.ts';
 import type { BackupStores } from './stores.ts';
 
-/** Files and lists that a tenant reads at once: each is a thread. */
+/** Files and lists that a tenant reads at once. */
 const READERS_MAX = 4;
 /** What a Date can be: the guest may have written any time. */
 const TIME_MAX = 8.64e15;

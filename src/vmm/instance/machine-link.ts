@@ -1,4 +1,5 @@
 /** The daemon's side of one run of a machine: requests with answers and time limits, and how the run ended. */
+import type { MessagePort, Transferable } from 'node:worker_threads';
 import type { BackupPlan, BackupSummary } from '../../contracts/backup.ts';
 import { AppError, isErrorCode } from '../../contracts/errors.ts';
 import type {
@@ -87,7 +88,11 @@ export class MachineLink {
   }
 
   /** AppErrors: what the machine answers, `machine_failed` when it ends first, `guest_not_responding`. */
-  request(request: MachineRequest, timeoutMs = REQUEST_TIMEOUT_MS): Promise<unknown> {
+  request(
+    request: MachineRequest,
+    timeoutMs = REQUEST_TIMEOUT_MS,
+    transfer: Transferable[] = [],
+  ): Promise<unknown> {
     if (this.#end !== undefined) return Promise.reject(endError(this.#end));
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
@@ -97,7 +102,7 @@ export class MachineLink {
         reject(new AppError('guest_not_responding', detail, { remedy: 'try again, or halt the VM' }));
       }, timeoutMs);
       this.#waiting.set(id, { resolve, reject, progress: undefined, timer });
-      this.#post({ type: 'request', id, request });
+      this.#post({ type: 'request', id, request }, transfer);
     });
   }
 
@@ -116,10 +121,14 @@ export class MachineLink {
     if (this.#end === undefined) this.#post(message);
   }
 
-  /** Begins a backup: its moment is taken when this resolves. `finished` settles when it is durable or gone. */
+  /**
+   * Begins a backup: its moment is taken when this resolves. `finished` settles when it is durable or gone.
+   * @param writer to the task that writes it; closed when the machine has ended
+   */
   async backup(
     plan: BackupPlan,
     quiesce: boolean,
+    writer: MessagePort,
     onProgress: (done: number, total: number) => void,
   ): Promise<BackupWatch> {
     const backupId = plan.head.id;
@@ -128,7 +137,7 @@ export class MachineLink {
     promise.catch(() => undefined);
     this.#backups.set(backupId, { progress: onProgress, resolve, reject });
     try {
-      await this.request({ type: 'backup', plan, quiesce }, BACKUP_BEGIN_TIMEOUT_MS);
+      await this.request({ type: 'backup', plan, quiesce, writer }, BACKUP_BEGIN_TIMEOUT_MS, [writer]);
     } catch (error) {
       this.#backups.delete(backupId);
       throw error;
@@ -142,8 +151,8 @@ export class MachineLink {
     await this.ended;
   }
 
-  #post(message: ToMachine): void {
-    this.#worker.postMessage(message);
+  #post(message: ToMachine, transfer: Transferable[] = []): void {
+    this.#worker.postMessage(message, transfer);
   }
 
   #receive(message: FromMachine): void {

@@ -4,7 +4,6 @@ import { EventEmitter } from 'node:events';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Readable } from 'node:stream';
-import type { BackupPlan } from '../../../src/contracts/backup.ts';
 import { AppError, toAppError } from '../../../src/contracts/errors.ts';
 import type {
   FromMachine,
@@ -32,6 +31,8 @@ import type {
 } from '../../../src/vmm/index.ts';
 import { changeLayers } from '../../../src/vmm/machine-layers.ts';
 
+type BackupRequest = Extract<MachineRequest, { type: 'backup' }>;
+
 /** A machine without a guest: it answers as a machine's thread does and echoes its console. */
 export class FakeMachine extends EventEmitter implements MachineWorker {
   readonly data: MachineWorkerData;
@@ -47,7 +48,7 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
   /** Called when it is let go on, before the answer. */
   onGo: (() => void) | undefined;
   /** Of the backup that goes on. */
-  backup: BackupPlan | undefined;
+  backup: BackupRequest | undefined;
 
   constructor(data: MachineWorkerData, farm: MachineFarm) {
     super();
@@ -177,17 +178,7 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
         break;
       case 'backup':
         reply();
-        this.#backUp(request.plan);
-        break;
-      case 'cancel-backup':
-        reply();
-        this.backup = undefined;
-        this.say({
-          type: 'backup-failed',
-          backupId: request.backupId,
-          code: 'canceled',
-          message: 'canceled',
-        });
+        this.#backUp(request);
         break;
       case 'stats':
         reply({ instructions: 42, wallSeconds: 2, cpuSeconds: 1, disks: [], nics: this.#nicCounters() });
@@ -250,11 +241,18 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
     }
   }
 
-  #backUp(plan: BackupPlan): void {
-    this.backup = plan;
-    const backupId = plan.head.id;
+  #backUp(request: BackupRequest): void {
+    this.backup = request;
+    const backupId = request.plan.head.id;
     if (this.#farm.holdBackups) {
       this.say({ type: 'backup-progress', backupId, doneBytes: 512, totalBytes: 4096 });
+      // The task ends when it is canceled. A port that nobody reads tells nothing.
+      request.writer?.on('message', () => undefined);
+      request.writer?.on('close', () => {
+        if (this.backup !== request) return;
+        this.backup = undefined;
+        this.say({ type: 'backup-failed', backupId, code: 'canceled', message: 'canceled' });
+      });
       return;
     }
     if (this.#farm.failBackups !== undefined) {
@@ -268,7 +266,7 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
   /** Backs the disks up as the machine's thread would. */
   async finishBackup(): Promise<void> {
     if (this.backup === undefined) return;
-    const plan = this.backup;
+    const { plan, writer } = this.backup;
     const backupId = plan.head.id;
     const opened: GuestDisk[] = [];
     const disks = this.data.config.disks.map((config) => {
@@ -278,14 +276,14 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
       opened.push(disk);
       return disk;
     });
+    this.backup = undefined;
     try {
-      const run = (await prepareBackup(disks, plan)).begin('crash');
+      const run = (await prepareBackup(disks, plan, writer)).begin('crash');
       this.say({ type: 'backup-done', backupId, result: await run.finished });
     } catch (error) {
       const { code, message } = toAppError(error);
       this.say({ type: 'backup-failed', backupId, code, message });
     } finally {
-      this.backup = undefined;
       for (const disk of opened) await disk.close();
     }
   }

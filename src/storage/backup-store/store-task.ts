@@ -1,36 +1,45 @@
 /** The owner's side of a task on a store. */
-import { Worker } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
 import type { StoreConfig } from '../../contracts/backup.ts';
 import { AppError } from '../../contracts/errors.ts';
-import type { FromStoreWorker, StoreTaskName, StoreTasks, ToStoreWorker } from './tasks.ts';
-
-const ENTRY = new URL(`./store-worker${import.meta.url.endsWith('.ts') ? '.ts' : '.js'}`, import.meta.url);
+import { startStoreTask } from './store-threads.ts';
+import type { FromStoreTask, StoreJob, StoreTaskName, StoreTasks, ToStoreTask } from './tasks.ts';
 
 export interface TaskOptions {
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((done: number, total: number) => void) | undefined;
 }
 
-/** A thread with one task. */
-export class StoreThread<K extends StoreTaskName> {
-  /** Settles when the thread is gone. Rejects with AppErrors. */
+export class StoreTask<K extends StoreTaskName> {
+  /** Settles when the task has let go of the store. Rejects with AppErrors. */
   readonly result: Promise<StoreTasks[K]['result']>;
-  readonly #worker: Worker;
-  #onMessage: (message: FromStoreWorker) => void = () => undefined;
+  readonly #port: MessagePort;
+  #onMessage: (message: FromStoreTask) => void = () => undefined;
 
-  constructor(store: StoreConfig, task: K, input: StoreTasks[K]['input']) {
-    this.#worker = new Worker(ENTRY, { name: `backup ${task}`, workerData: { task, store, input } });
+  /** @param port to a task of this kind */
+  constructor(port: MessagePort) {
+    this.#port = port;
     this.result = this.#run();
     this.result.catch(() => undefined);
   }
 
+  /** Begins it. */
+  static start<K extends StoreTaskName>(
+    store: StoreConfig,
+    task: K,
+    input: StoreTasks[K]['input'],
+  ): StoreTask<K> {
+    // INVARIANT: the task and its input belong together.
+    return new StoreTask<K>(startStoreTask({ store, task, input } as StoreJob).port);
+  }
+
   /** Messages other than the end. */
-  onMessage(listener: (message: FromStoreWorker) => void): void {
+  onMessage(listener: (message: FromStoreTask) => void): void {
     this.#onMessage = listener;
   }
 
-  post(message: ToStoreWorker): void {
-    this.#worker.postMessage(message);
+  post(message: ToStoreTask): void {
+    this.#port.postMessage(message);
   }
 
   /** Asks it to end. */
@@ -39,21 +48,15 @@ export class StoreThread<K extends StoreTaskName> {
   }
 
   async #run(): Promise<StoreTasks[K]['result']> {
-    let end: Extract<FromStoreWorker, { type: 'done' | 'failed' }> | undefined;
-    let crash: unknown;
-    this.#worker.on('message', (message: FromStoreWorker) => {
+    let end: Extract<FromStoreTask, { type: 'done' | 'failed' }> | undefined;
+    this.#port.on('message', (message: FromStoreTask) => {
       if (message.type === 'done' || message.type === 'failed') end = message;
       else this.#onMessage(message);
     });
-    this.#worker.on('error', (error) => {
-      crash = error;
-    });
-    await new Promise((resolve) => this.#worker.on('exit', resolve));
+    await new Promise<void>((resolve) => this.#port.on('close', resolve));
     if (end?.type === 'failed') throw AppError.fromPlain(end.error);
     if (end !== undefined) return end.result as StoreTasks[K]['result']; // INVARIANT: store-worker.ts answers so.
-    throw new AppError('io_error', `the thread of the backup store ended: ${String(crash)}`, {
-      cause: crash,
-    });
+    throw new AppError('io_error', 'the thread of the backup store has ended');
   }
 }
 
@@ -65,14 +68,14 @@ export async function runStoreTask<K extends StoreTaskName>(
   { signal, onProgress }: TaskOptions = {},
 ): Promise<StoreTasks[K]['result']> {
   if (signal?.aborted) throw new AppError('canceled', 'it was canceled on request');
-  const thread = new StoreThread(store, task, input);
-  const cancel = (): void => thread.cancel();
+  const running = StoreTask.start(store, task, input);
+  const cancel = (): void => running.cancel();
   signal?.addEventListener('abort', cancel, { once: true });
-  thread.onMessage((message) => {
+  running.onMessage((message) => {
     if (message.type === 'progress') onProgress?.(message.done, message.total);
   });
   try {
-    return await thread.result;
+    return await running.result;
   } finally {
     signal?.removeEventListener('abort', cancel);
   }
