@@ -35,6 +35,8 @@ export interface JobPayloads {
     readonly start: boolean;
     /** In place of the disks of the VM `vmId`. */
     readonly over?: boolean | undefined;
+    /** Raw disks, also where they were over an image. */
+    readonly fullCopy?: boolean | undefined;
     /** Without network cards. */
     readonly isolated?: boolean | undefined;
   };

@@ -9,6 +9,7 @@ import type {
   Operation,
   PruneResult,
 } from '../../src/contracts/api/index.ts';
+import { openDisk } from '../../src/storage/index.ts';
 import { requireTool } from '../support/tools.ts';
 import { type Harness, startHarness, tempDir } from './support/harness.ts';
 
@@ -34,7 +35,7 @@ function scribble(api: Harness, vmId: string, text: string): void {
 async function rawVm(api: Harness, name: string): Promise<string> {
   await api.createVm({ name: `${name}-first` });
   await api.operate(`/v1/vms/${name}-first/backups`, { name: `${name}-seed` });
-  await api.operate(`/v1/backups/${name}-seed/restore`, { name });
+  await api.operate(`/v1/backups/${name}-seed/restore`, { name, full_copy: true });
   await api.delete(`/v1/backups/${name}-seed`).expect(204);
   return (await api.vm(name)).id;
 }
@@ -104,6 +105,38 @@ describe('a backup', () => {
     const [disk] = api.farm.of('web').data.config.disks;
     expect(fs.readFileSync(disk!.file, 'utf8')).toContain('good state');
     expect(fs.readdirSync(path.join(api.home, 'vms', vmId))).toEqual([path.basename(disk!.file)]);
+  });
+
+  it('is restored over the image that it was over, with what differs from that, or as a full copy', async () => {
+    const api = await startHarness();
+    const vm = await api.createVm({ name: 'web-1' });
+    const root = vm.disks[0]!;
+    const own = Buffer.alloc(4096, 'own');
+    const disk = openDisk({
+      device: 'ubd0',
+      file: api.library.get(vm.image_id).disk,
+      cow: path.join(api.home, 'vms', vm.id, 'ubd0.cow'),
+      readOnly: false,
+    });
+    await disk.write(8192, [own]);
+    await disk.close();
+    await api.operate('/v1/vms/web-1/backups', { name: 'one' });
+    const layered = await api.operate('/v1/backups/one/restore', { name: 'layered' });
+    expect(layered).toMatchObject({ error: null });
+    await api.operate('/v1/backups/one/restore', { name: 'whole', full_copy: true });
+    const [over] = (await api.vm('layered')).disks;
+    expect(over).toMatchObject({ format: 'cow', image_id: root.image_id, size_bytes: root.size_bytes });
+    expect((await api.vm('whole')).disks).toMatchObject([{ format: 'raw', image_id: null }]);
+    const whole = fs.readFileSync(path.join(api.home, 'vms', (await api.vm('whole')).id, 'ubd0.img'));
+    expect(whole.subarray(8192, 12_288).equals(own)).toBe(true);
+    await api.operate('/v1/vms/layered/start');
+    const content = Buffer.alloc(whole.length);
+    await api.farm.of('layered').disk('ubd0').read(0, [content]);
+    expect(content.equals(whole)).toBe(true);
+    // The image stays while it is needed.
+    await api.operate('/v1/vms/layered/halt');
+    expect(await api.operate('/v1/backups/one/restore', { over: true })).toMatchObject({ error: null });
+    expect((await api.vm('web-1')).disks).toMatchObject([{ format: 'cow', image_id: root.image_id }]);
   });
 
   it('is tested by a boot of a clone without network, which is gone afterwards', async () => {
@@ -189,18 +222,17 @@ describe('schedules', () => {
       last_at: expect.any(String),
     });
     await until(async () => {
-      const open = (await first.get('/v1/operations?status=running')).body.items as Operation[];
-      return open.length === 0 ? true : undefined;
+      const all = (await first.get('/v1/operations?limit=500').expect(200)).body.items as Operation[];
+      return all.some(({ status }) => status === 'pending' || status === 'running') ? undefined : true;
     });
     const before = (await list(first)).map(({ id }) => id);
     expect(before.length).toBeLessThanOrEqual(2);
-    await first.patch('/v1/backup-schedules/often', { enabled: true }).expect(200);
     await first.daemon.close();
 
-    // Its time came while nobody was there.
+    // It was on, and its time came while nobody was there.
     const Database = (await import('better-sqlite3')).default;
     const db = new Database(path.join(first.home, 'db.sqlite'));
-    db.prepare('UPDATE backup_schedules SET next_at = ?').run(Date.now() - 3_600_000);
+    db.prepare('UPDATE backup_schedules SET enabled = 1, next_at = ?').run(Date.now() - 3_600_000);
     db.close();
     const api = await startHarness({ home: first.home });
     await until(async () => ((await list(api)).some(({ id }) => !before.includes(id)) ? true : undefined));
@@ -278,7 +310,9 @@ describe('destinations', () => {
     expect(after.snapshots).toMatchObject([{ device: 'ubd0', disk_id: null, size_bytes: 64 * 1024 }]);
     await api.operate('/v1/backup-destinations/found/rebuild');
     expect(await list(api)).toHaveLength(1);
-    expect(await api.operate('/v1/backups/monday/restore', { name: 'web-again' })).toMatchObject({
+    expect(
+      await api.operate('/v1/backups/monday/restore', { name: 'web-again', full_copy: true }),
+    ).toMatchObject({
       error: null,
     });
     const restored = await api.vm('web-again');
@@ -310,7 +344,9 @@ describe('destinations', () => {
       await api.operate('/v1/vms/web-1/backups', { name: 'two', destination: 'vault' });
       expect(await api.backup('two')).toMatchObject({ kind: 'incremental' });
       expect(await api.operate('/v1/backups/two/verify')).toMatchObject({ error: null });
-      expect(await api.operate('/v1/backups/two/restore', { name: 'web-2' })).toMatchObject({ error: null });
+      expect(await api.operate('/v1/backups/two/restore', { name: 'web-2', full_copy: true })).toMatchObject({
+        error: null,
+      });
       const { id } = await api.vm('web-2');
       expect(fs.readFileSync(path.join(api.home, 'vms', id, 'ubd0.img'), 'utf8')).toContain('seed default');
       await api.delete('/v1/backups/one').expect(204);

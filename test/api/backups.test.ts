@@ -11,7 +11,7 @@ const begun = async (api: Harness, vm: string, body: object = {}) =>
   (await api.post(`/v1/vms/${vm}/backups`, body).expect(202)).body as Operation;
 
 async function until<T>(look: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  for (let tries = 0; tries < 500; tries++) {
+  for (let tries = 0; tries < 6000; tries++) {
     const value = await look();
     if (value !== undefined) return value;
     await new Promise((resolve) => setTimeout(resolve, 10));
@@ -34,7 +34,7 @@ describe('backups', () => {
     expect(restored).toMatchObject({ status: 'succeeded', error: null });
     const copy = await api.vm('web-2');
     expect(restored.resources).toContainEqual({ type: 'vm', id: copy.id });
-    expect(copy).toMatchObject({ state: 'running', disks: [{ device: 'ubd0', format: 'raw' }] });
+    expect(copy).toMatchObject({ state: 'running', disks: [{ device: 'ubd0', format: 'cow' }] });
     expect(copy.nics[0]!.mac).not.toBe(vm.nics[0]!.mac);
     const [disk] = api.farm.of('web-2').data.config.disks;
     expect(fs.readFileSync(disk!.file, 'utf8')).toContain('seed default');
@@ -49,7 +49,7 @@ describe('backups', () => {
     await api.createVm({ name: 'web-1' });
     expect(await api.operate('/v1/vms/web-1/backups')).toMatchObject({ status: 'succeeded' });
     expect(await list(api)).toMatchObject([{ consistency: 'off', kind: 'full' }]);
-    await api.operate(`/v1/backups/${(await list(api))[0]!.id}/restore`, { name: 'web-2' });
+    await api.operate(`/v1/backups/${(await list(api))[0]!.id}/restore`, { name: 'web-2', full_copy: true });
     const content = fs.readFileSync(path.join(api.home, 'vms', (await api.vm('web-2')).id, 'ubd0.img'));
     expect(content.toString()).toContain('seed default');
     expect(content).toHaveLength(64 * 1024);

@@ -74,7 +74,7 @@ test(
     writer.close();
     await client.mconsole('writer', 'halt');
 
-    await daemon.finish(await client.restoreBackup(backup, { name: 'copy' }));
+    await daemon.finish(await client.restoreBackup(backup, { name: 'copy', full_copy: true }));
     await checkFileSystem();
     const copy = await daemon.boot('copy');
     const last = await progress(copy);

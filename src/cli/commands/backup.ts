@@ -21,6 +21,7 @@ interface RestoreOptions {
   readonly name?: string;
   readonly over?: boolean;
   readonly start?: boolean;
+  readonly fullCopy?: boolean;
   readonly wait: boolean;
 }
 interface Waiting {
@@ -64,11 +65,13 @@ function registerRestore(backup: Command, io: Io): void {
     .argument('<backup>')
     .option('--name <name>', 'name of the new VM')
     .option('--over', 'put the disks in place of those of the VM it was taken of, which must be off')
+    .option('--full-copy', 'disks that need no image')
     .option('--start', 'boot it at once')
     .option('--no-wait', 'do not wait for the end')
     .description('make a new VM with the disks of a backup')
-    .action(async (id: string, { wait, ...body }: RestoreOptions, command: Command) => {
+    .action(async (id: string, { wait, fullCopy, ...options }: RestoreOptions, command: Command) => {
       const context = new CommandContext(command, io);
+      const body = { ...options, full_copy: fullCopy };
       const operation = await context.finish(await context.client.restoreBackup(id, body), wait);
       context.print(operation, () => made(operation, 'vm'));
     });

@@ -82,6 +82,10 @@ export const BackupRestore = z.strictObject({
     .boolean()
     .default(false)
     .meta({ description: 'In place of the disks of the VM it was taken of, which must be off' }),
+  full_copy: z.boolean().default(false).meta({
+    description:
+      'Disks that need no image. Otherwise those that were over an image have only what differs from it, if it is still there',
+  }),
   start: z.boolean().default(false),
 });
 export type BackupRestore = z.infer<typeof BackupRestore>;

@@ -4,6 +4,7 @@ import { AppError } from '../../contracts/errors.ts';
 import { BackupTarget } from '../backup-target.ts';
 import { syncFolder } from '../durable.ts';
 import { fileError } from '../errors.ts';
+import { CowTarget } from './cow-target.ts';
 import type { BackupManifest, DiskManifest } from './manifest.ts';
 import { diskChunks } from './reader.ts';
 import type { BackupStore } from './store.ts';
@@ -13,8 +14,10 @@ const WRITES_MAX = 16;
 
 export interface RestoredDisk {
   readonly device: string;
-  /** A new file; it appears complete and durable or not at all. */
+  /** A new file. A raw one appears complete and durable or not at all. */
   readonly file: string;
+  /** The raw file that the disk is to be copy-on-write over, of the same size; undefined: a raw disk. */
+  readonly base?: string | undefined;
 }
 
 export interface TaskControl {
@@ -26,8 +29,15 @@ export function stopIfAborted({ signal }: TaskControl): void {
   if (signal.aborted) throw new AppError('canceled', 'it was canceled on request');
 }
 
+interface Target {
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+  complete(control: TaskControl): Promise<void>;
+  publish(): void;
+  discard(): void | Promise<void>;
+}
+
 /**
- * Makes raw files of the disks that are named, all or none of them. AppErrors: `not_found`, `backup_corrupt`, `already_exists`,
+ * Makes files of the disks that are named, all or none of them. AppErrors: `not_found`, `backup_corrupt`, `already_exists`,
  * `disk_full`, `io_error`, `canceled`.
  */
 export async function restoreDisks(
@@ -38,23 +48,27 @@ export async function restoreDisks(
 ): Promise<void> {
   const wanted = disks.map((disk) => ({ ...disk, from: diskOf(manifest, disk.device) }));
   const total = wanted.reduce((sum, { from }) => sum + from.sizeBytes, 0);
-  const targets: BackupTarget[] = [];
+  const targets: Target[] = [];
   let before = 0;
   try {
-    for (const { file, from } of wanted) {
-      const target = new BackupTarget(file, from.sizeBytes);
+    for (const { file, base, from } of wanted) {
+      const target = openTarget(file, base, from.sizeBytes);
       targets.push(target);
       await fill(store, from, target, control, (done) => control.progress(before + done, total));
-      await target.complete();
+      await target.complete(control);
       before += from.sizeBytes;
     }
     for (const target of targets) target.publish();
     for (const folder of new Set(disks.map(({ file }) => path.dirname(file)))) syncFolder(folder);
   } catch (error) {
-    for (const target of targets) target.discard();
+    for (const target of targets) await target.discard();
     throw fileError(error, 'to', 'the disks cannot be restored');
   }
   control.progress(total, total);
+}
+
+function openTarget(file: string, base: string | undefined, sizeBytes: number): Target {
+  return base === undefined ? new BackupTarget(file, sizeBytes) : new CowTarget(file, base, sizeBytes);
 }
 
 export function diskOf(manifest: BackupManifest, device: string): DiskManifest {
@@ -69,7 +83,7 @@ export function diskOf(manifest: BackupManifest, device: string): DiskManifest {
 async function fill(
   store: BackupStore,
   disk: DiskManifest,
-  target: BackupTarget,
+  target: Target,
   control: TaskControl,
   progress: (done: number) => void,
 ): Promise<void> {

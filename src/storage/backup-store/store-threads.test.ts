@@ -1,4 +1,6 @@
+import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { pattern, scratchFolder } from '../../../test/support/storage.ts';
 import { beginWriting } from '../backup.ts';
@@ -48,6 +50,19 @@ describe('tasks on a store', () => {
     }
     expect(filesOf(store)).toEqual(before);
   });
+
+  it('keep no process alive once they have ended', () => {
+    const module = JSON.stringify(new URL('./store-task.ts', import.meta.url).href);
+    const store = JSON.stringify(storeIn(scratchFolder()));
+    const program = `import { runStoreTask } from ${module}; await runStoreTask(${store}, 'list', {});`;
+    const file = path.join(scratchFolder(), 'program.mjs');
+    fs.writeFileSync(file, program);
+    const { status, signal, stderr } = spawnSync(process.execPath, [file], {
+      // Idle threads are kept for longer.
+      timeout: 50_000,
+    });
+    expect({ status, signal, stderr: stderr.toString() }).toEqual({ status: 0, signal: null, stderr: '' });
+  }, 60_000);
 
   it('end when their owner is gone', async () => {
     const { store } = await storeWithBackup();

@@ -48,9 +48,9 @@ class StoreThread {
     this.manner = manner;
     const name = `backup store, ${manner}`;
     this.#worker = new Worker(ENTRY, { name, workerData: { manner }, env: SHARE_ENV });
-    // A task's port keeps its owner's thread alive, an idle thread does not.
-    this.#worker.unref();
     this.#worker.on('message', (id: number) => this.#ended(id));
+    // After that: who listens keeps it. A task's port keeps its owner's thread alive, an idle thread does not.
+    this.#worker.unref();
     // Owners see their ports close; the cause is for the log.
     this.#worker.on('error', (error) => process.emitWarning(error as Error));
     this.#worker.on('exit', () => {

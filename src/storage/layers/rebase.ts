@@ -108,7 +108,13 @@ async function readPadded(source: Volume, at: number, into: Buffer): Promise<voi
   if (length > 0) await source.read(at, [into.subarray(0, length)], true);
 }
 
-async function writeDifferences(target: Volume, at: number, mine: Buffer, theirs: Buffer): Promise<void> {
+/** Writes those parts of `mine` at `at` that differ from `theirs`, which is what the target has there. */
+export async function writeDifferences(
+  target: Volume,
+  at: number,
+  mine: Buffer,
+  theirs: Buffer,
+): Promise<void> {
   for (let from = 0; from < mine.length; from += SPARSE_UNIT_BYTES) {
     const to = Math.min(from + SPARSE_UNIT_BYTES, mine.length);
     if (mine.compare(theirs, from, to, from, to) === 0) continue;

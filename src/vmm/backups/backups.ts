@@ -30,7 +30,7 @@ import { BackupSchedules } from './schedules.ts';
 
 /** Backups that are made at the same time; further ones wait. */
 const CREATE_CONCURRENCY = 2;
-const RESTORED_FILE = /^[a-z]+\d+\.[0-9a-f]{16}\.img(\.partial)?$/;
+const RESTORED_FILE = /^[a-z]+\d+\.[0-9a-f]{16}\.(img(\.partial)?|cow)$/;
 
 export class Backups {
   readonly destinations: BackupDestinations;
@@ -92,9 +92,19 @@ export class Backups {
     const name = body.name ?? madeUpName();
     const { tenant } = who.role === 'admin' ? backup : who;
     if (store.vms.byName(name).some((vm) => vm.tenant === tenant)) throw nameTaken('VM', name);
-    const { autostart, labels, start } = body;
+    const { autostart, labels, start, full_copy: fullCopy } = body;
     const vmId = newId('vm');
-    const payload = { backupId: backup.id, vmId, tenant, name, memoryBytes, autostart, labels, start };
+    const payload = {
+      backupId: backup.id,
+      vmId,
+      tenant,
+      name,
+      memoryBytes,
+      autostart,
+      labels,
+      start,
+      fullCopy,
+    };
     return this.#operate('backup.restore', tenant, [backup.id, vmId], payload, 2);
   }
 
@@ -303,6 +313,7 @@ export class Backups {
       tenant: vm.tenant,
       name: vm.name,
       start: body.start,
+      fullCopy: body.full_copy,
       over: true,
     };
     // Again after a crash it could undo what the VM has done since.

@@ -2,17 +2,22 @@
 import * as fs from 'node:fs';
 import type { JobContext, JobPayloads } from '../../contracts/jobs.ts';
 import { AppError } from '../../contracts/errors.ts';
-import type { BackupRow, DiskRow, SnapshotRow } from '../../db/index.ts';
+import type { BackupRow, DiskRow, LayerRow, SnapshotRow } from '../../db/index.ts';
 import { copyDisk } from '../../storage/index.ts';
 import { notFound } from '../access.ts';
 import { newId } from '../ids.ts';
+import type { DiskContent } from '../services/disks.ts';
 import { giveSettings } from '../services/saved-settings.ts';
 import type { BackupConfig, BackupDeps } from './deps.ts';
 
-/** A disk file that has been made. */
+const ROOT_DEVICE = 'ubd0';
+
+/** A disk file that is made. */
 interface Made {
   readonly snapshot: SnapshotRow;
   readonly file: string;
+  /** The image's layer that it is over. */
+  readonly base: LayerRow | undefined;
 }
 
 export class BackupRestoration {
@@ -41,9 +46,7 @@ export class BackupRestoration {
     const folder = home.file('vms', vmId);
     fs.rmSync(folder, { recursive: true, force: true });
     fs.mkdirSync(folder, { mode: 0o700 });
-    const made = store.backups
-      .snapshots([backup.id])
-      .map((snapshot) => ({ snapshot, file: `${folder}/${snapshot.device}.img` }));
+    const made = this.#plan(backup, payload, (device) => `${folder}/${device}`);
     try {
       await this.makeFiles(backup, made, context);
       store.transaction(() => {
@@ -70,10 +73,9 @@ export class BackupRestoration {
     const instance = supervisor.get(vmId);
     await instance.exclusive(async () => {
       requireOff(instance.hasMachine);
-      const made = store.backups.snapshots([backup.id]).map((snapshot) => ({
-        snapshot,
-        file: home.file('vms', vmId, `${snapshot.device}.${newId('layer').slice('layer-'.length)}.img`),
-      }));
+      const made = this.#plan(backup, payload, (device) =>
+        home.file('vms', vmId, `${device}.${newId('layer').slice('layer-'.length)}`),
+      );
       try {
         await this.makeFiles(backup, made, context);
       } catch (error) {
@@ -89,13 +91,37 @@ export class BackupRestoration {
     if (payload.start) await instance.start();
   }
 
-  /** Makes raw files of a backup's disks, all of them or none. */
+  /** What is to be made of a backup. @param name a file's, without its extension */
+  #plan(backup: BackupRow, payload: JobPayloads['backup.restore'], name: (device: string) => string): Made[] {
+    return this.#deps.store.backups.snapshots([backup.id]).map((snapshot) => {
+      const base = payload.fullCopy === true ? undefined : this.#baseOf(backup, snapshot);
+      return { snapshot, base, file: `${name(snapshot.device)}.${base === undefined ? 'img' : 'cow'}` };
+    });
+  }
+
+  /** The image's layer that a disk was over: the disk's own if it is still there, else the root disk's was the VM's. */
+  #baseOf(backup: BackupRow, snapshot: SnapshotRow): LayerRow | undefined {
+    const { disks } = this.#deps.store;
+    // Flat copies are made by sharing blocks.
+    if (backup.destination_id === null) return undefined;
+    const disk = snapshot.disk_id === null ? undefined : disks.get(snapshot.disk_id);
+    const root = snapshot.device === ROOT_DEVICE ? backup.image_id : null;
+    const imageId = disk === undefined ? root : disk.image_id;
+    const base = imageId === null ? undefined : disks.imageLayer(imageId);
+    return base?.size_bytes === snapshot.size_bytes ? base : undefined;
+  }
+
+  /** Makes files of a backup's disks, all of them or none. */
   async makeFiles(backup: BackupRow, made: readonly Made[], context: JobContext): Promise<void> {
     const { stores } = this.#deps;
     const onProgress = (done: number, total: number): void =>
       context.progress({ done, total, unit: 'bytes' });
     if (backup.destination_id === null) return await this.#copyBack(made, onProgress, context.signal);
-    const disks = made.map(({ snapshot, file }) => ({ device: snapshot.device, file }));
+    const disks = made.map(({ snapshot, file, base }) => ({
+      device: snapshot.device,
+      file,
+      base: base?.image_id == null ? undefined : this.#deps.disks.imageFile(base.image_id),
+    }));
     const input = { backupId: backup.id, disks };
     await stores.run(backup.destination_id, 'restore', input, { signal: context.signal, onProgress });
   }
@@ -134,7 +160,24 @@ export class BackupRestoration {
     giveSettings(store, vmId, payload.isolated === true ? { cloud_init } : config.settings);
   }
 
-  #insertDisk(tenant: string, vmId: string, { snapshot, file }: Made): void {
+  #content({ snapshot, file, base }: Made): DiskContent {
+    if (base !== undefined && this.#deps.store.disks.imageLayer(base.image_id ?? '') === undefined) {
+      throw new AppError('conflict', 'the image that the disk was restored over has been deleted', {
+        field: 'full_copy',
+        remedy: 'restore again: a full copy is made where the image is gone',
+      });
+    }
+    return {
+      kind: base === undefined ? 'raw' : 'cow',
+      path: this.#deps.home.relative(file),
+      sizeBytes: snapshot.size_bytes,
+      parentLayerId: base?.id,
+      originLayerId: snapshot.layer_id,
+    };
+  }
+
+  #insertDisk(tenant: string, vmId: string, made: Made): void {
+    const { snapshot } = made;
     this.#deps.disks.record({
       id: newId('disk'),
       tenant,
@@ -143,23 +186,19 @@ export class BackupRestoration {
       device: snapshot.device,
       readOnly: snapshot.read_only === 1,
       ownedByVm: true,
-      kind: 'raw',
-      path: this.#deps.home.relative(file),
-      sizeBytes: snapshot.size_bytes,
-      originLayerId: snapshot.layer_id,
+      ...this.#content(made),
     });
   }
 
   #putInPlace(tenant: string, vmId: string, made: Made): void {
-    const { store, disks, home } = this.#deps;
-    const { snapshot, file } = made;
-    const old = store.disks.ofVm(vmId).find((disk) => disk.device === snapshot.device);
+    const { store, disks } = this.#deps;
+    const old = store.disks.ofVm(vmId).find((disk) => disk.device === made.snapshot.device);
     if (old === undefined) {
       this.#insertDisk(tenant, vmId, made);
       return;
     }
     requireOwn(old);
-    disks.replaceContent(old, home.relative(file), snapshot.size_bytes, snapshot.layer_id);
+    disks.replaceContent(old, this.#content(made));
   }
 
   #tell(backup: BackupRow, tenant: string, vmId: string): void {

@@ -33,7 +33,17 @@ export interface DiskDeps {
 }
 
 /** A disk file of the daemon's that is to be written down. */
-export interface DiskRecord {
+/** The file of a disk. */
+export interface DiskContent {
+  readonly kind: 'cow' | 'raw' | 'external';
+  /** As the database has it. */
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly parentLayerId?: string | undefined;
+  readonly originLayerId?: string | undefined;
+}
+
+export interface DiskRecord extends DiskContent {
   readonly id: string;
   readonly tenant: string;
   readonly name: string;
@@ -41,12 +51,6 @@ export interface DiskRecord {
   readonly device: string | null;
   readonly readOnly: boolean;
   readonly ownedByVm: boolean;
-  readonly kind: 'cow' | 'raw' | 'external';
-  /** As the database has it. */
-  readonly path: string;
-  readonly sizeBytes: number;
-  readonly parentLayerId?: string | undefined;
-  readonly originLayerId?: string | undefined;
   readonly settings?: DiskSettings | undefined;
 }
 
@@ -305,23 +309,28 @@ export class Disks {
   }
 
   /**
-   * Gives a disk of ours a raw file that has been made as its content, in the running transaction, with nobody using it. The layer that
+   * Gives a disk of ours a file that has been made as its content, in the running transaction, with nobody using it. The layer that
    * it had is for `onForgotten` to remove, unless others need it.
    */
-  replaceContent(disk: DiskRow, path: string, sizeBytes: number, originLayerId: string): void {
+  replaceContent(disk: DiskRow, content: DiskContent): void {
     const { store } = this.#deps;
     const id = newId('layer');
     store.disks.insertLayer({
       id,
-      kind: 'raw',
-      parent_id: null,
-      origin_id: originLayerId,
+      kind: content.kind,
+      parent_id: content.parentLayerId ?? null,
+      origin_id: content.originLayerId ?? null,
       image_id: null,
-      path,
-      size_bytes: sizeBytes,
+      path: content.path,
+      size_bytes: content.sizeBytes,
       created_at: Date.now(),
     });
     store.disks.setLayer(disk.id, id);
+  }
+
+  /** The raw file of an image's disk. */
+  imageFile(imageId: string): string {
+    return this.#deps.library.get(imageId).disk;
   }
 
   forget(disk: DiskRow): void {
