@@ -254,49 +254,62 @@ export class GuestDisk implements BlockBackend {
   }
 
   #submit(request: Request): MaybePromise<void> {
-    const { kind, offset, length } = request;
+    const { kind, length } = request;
     const since = performance.now();
-    const ended = (): void => this.#counters.end(kind, performance.now() - since);
     this.#counters.begin(kind, length);
     const moves = kind === 'read' || kind === 'write';
     const wait = kind === 'flush' ? undefined : this.#throttle.admit(moves ? length : 0);
-    const operation = { offset, length, isChange: isChange(kind), begun: wait === undefined };
+    if (wait !== undefined) return this.#submitAfter(wait, request, since);
     let done: MaybePromise<void>;
     try {
-      done = wait === undefined ? this.#attempt(request) : this.#attemptAfter(wait, request, operation);
+      done = this.#attempt(request);
     } catch (error) {
-      ended();
+      this.#ended(kind, since);
       throw error;
     }
-    if (done === undefined) return ended();
-    done.then(ended, ended);
-    return this.#track(operation, done);
+    if (done === undefined) return this.#ended(kind, since);
+    return this.#track(inFlight(request, true), this.#timed(kind, since, done));
   }
 
-  async #attemptAfter(wait: Promise<void>, request: Request, operation: { begun: boolean }): Promise<void> {
-    await wait;
-    operation.begun = true;
-    await this.#attempt(request);
+  #submitAfter(wait: Promise<void>, request: Request, since: number): Promise<void> {
+    const operation = inFlight(request, false);
+    const done = wait.then(() => {
+      operation.begun = true;
+      return this.#attempt(request);
+    });
+    return this.#track(operation, this.#timed(request.kind, since, done));
+  }
+
+  #ended(kind: RequestKind, since: number): void {
+    this.#counters.end(kind, performance.now() - since);
+  }
+
+  #timed(kind: RequestKind, since: number, done: Promise<void>): Promise<void> {
+    const ended = (): void => this.#ended(kind, since);
+    done.then(ended, ended);
+    return done;
   }
 
   /** @param tried hears when the request is done or has failed */
-  #attempt(request: Request, tried: () => void = () => undefined): MaybePromise<void> {
+  #attempt(request: Request, tried: () => void = ignore): MaybePromise<void> {
     const { kind, offset, length } = request;
     if (isChange(kind)) this.tracker.mark(offset, length);
     const wait = isChange(kind) ? this.#watcher?.beforeChange(offset, length) : undefined;
-    const failed = (error: unknown): Promise<void> => {
-      try {
-        return this.#failed(request, error);
-      } finally {
-        tried();
-      }
-    };
+    let done: MaybePromise<void>;
     try {
-      const done = wait === undefined ? request.make() : wait.then(() => request.make());
-      if (done === undefined) return tried();
-      return done.then(tried, failed);
+      done = wait === undefined ? request.make() : wait.then(() => request.make());
     } catch (error) {
-      return failed(error);
+      return this.#attemptFailed(request, error, tried);
+    }
+    if (done === undefined) return tried();
+    return done.then(tried, (error: unknown) => this.#attemptFailed(request, error, tried));
+  }
+
+  #attemptFailed(request: Request, error: unknown, tried: () => void): Promise<void> {
+    try {
+      return this.#failed(request, error);
+    } finally {
+      tried();
     }
   }
 
@@ -349,6 +362,12 @@ function backedUp(device: string): AppError {
     field: 'disk',
     remedy: 'wait for the backup to end, or cancel it',
   });
+}
+
+const ignore = (): void => undefined;
+
+function inFlight({ kind, offset, length }: Request, begun: boolean): Omit<InFlight, 'finished'> {
+  return { offset, length, isChange: isChange(kind), begun };
 }
 
 function isChange(kind: RequestKind): boolean {

@@ -1,6 +1,9 @@
 /** Guest physical memory as devices see it: bounds-checked, and coherent with translated code. */
 import { HIGH_RAM, LOW_RAM_MAX, type MemoryMap } from '../layout.ts';
 
+/** Up to this many bytes a loop is faster than making views. */
+const SHORT_BYTES = 32;
+
 /** A guest gave a device an address that is not RAM. */
 export class GuestAddressError extends Error {
   constructor(gpa: number, length: number) {
@@ -71,10 +74,19 @@ export class GuestMemory {
     }
   }
 
-  /** Copies bytes into RAM. Throws GuestAddressError. */
-  write(gpa: number, bytes: Uint8Array): void {
-    this.writable(gpa, bytes.length).set(bytes);
-    this.written(gpa, bytes.length);
+  /** Copies RAM to `into`, or to `length` bytes of it from `at` on. Throws GuestAddressError. */
+  read(gpa: number, into: Uint8Array, at = 0, length = into.length - at): void {
+    const offset = this.#offset(gpa, length);
+    if (length > SHORT_BYTES) into.set(this.#bytes.subarray(offset, offset + length), at);
+    else for (let i = 0; i < length; i++) into[at + i] = this.#bytes[offset + i]!;
+  }
+
+  /** Copies `from`, or `length` bytes of it from `at` on, into RAM. Throws GuestAddressError. */
+  write(gpa: number, from: Uint8Array, at = 0, length = from.length - at): void {
+    const offset = this.#offset(gpa, length);
+    if (length > SHORT_BYTES) this.#bytes.set(from.subarray(at, at + length), offset);
+    else for (let i = 0; i < length; i++) this.#bytes[offset + i] = from[at + i]!;
+    this.written(gpa, length);
   }
 
   readU16(gpa: number): number {

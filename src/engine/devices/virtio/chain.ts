@@ -84,7 +84,7 @@ export class Chain {
       const skip = offset + copied - start;
       if (skip >= this.#lengths[i]) continue;
       const bytes = Math.min(this.#lengths[i] - skip, into.length - copied);
-      into.set(this.#memory.readable(this.#addresses[i] + skip, bytes), copied);
+      this.#memory.read(this.#addresses[i] + skip, into, copied, bytes);
       copied += bytes;
     }
     return copied;
@@ -98,7 +98,7 @@ export class Chain {
       start += this.#lengths[i];
       if (skip < this.#lengths[i]) {
         const bytes = Math.min(this.#lengths[i] - skip, from.length - copied);
-        this.#memory.write(this.#addresses[i] + skip, from.subarray(copied, copied + bytes));
+        this.#memory.write(this.#addresses[i] + skip, from, copied, bytes);
         copied += bytes;
       }
       i++;
