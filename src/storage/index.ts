@@ -1,6 +1,8 @@
 /** Disks of virtual machines: raw files, UML's COW files, online backups, copies. */
 export { type BackupProgress, type BackupRun, beginWriting, prepareBackup } from './backup.ts';
 export type { FilePlace, FileSystemPlace } from './backup-store/files.ts';
+export { openObjects } from './backup-store/destination.ts';
+export { holdRemoteStore } from './backup-store/store-lease.ts';
 export { holdStoreFolder } from './backup-store/store-lock.ts';
 export { runStoreTask, type TaskOptions } from './backup-store/store-task.ts';
 export { StoredFile } from './backup-store/stored-file.ts';

@@ -335,6 +335,13 @@ describe('destinations', () => {
       await add('--config=/etc/passwd').expect(400);
       expect((await add('nowhere:x').expect(502)).body.code).toBe('unreachable');
       await add('vault:umlaut').expect(201);
+      // One daemon at a time: another is refused, and so is another destination of this one.
+      const second = await startHarness();
+      const elsewhere = { name: 'theirs', kind: 'rclone', location: 'vault:umlaut' };
+      const refused = await second.post('/v1/backup-destinations', elsewhere).expect(409);
+      expect(refused.body).toMatchObject({ code: 'in_use', field: 'destination' });
+      await api.post('/v1/backup-destinations', elsewhere).expect(409);
+      expect(fs.readdirSync(path.join(remote, 'umlaut', 'leases'))).toHaveLength(1);
       await api.createVm({ name: 'web-1' });
       expect(await api.operate('/v1/vms/web-1/backups', { name: 'one', destination: 'vault' })).toMatchObject(
         {

@@ -6,7 +6,7 @@ import { threadId } from 'node:worker_threads';
 import { AppError } from '../../contracts/errors.ts';
 import { errnoOf, fileError } from '../errors.ts';
 import { damaged } from './damaged.ts';
-import type { ObjectStore, StoredObject } from './objects.ts';
+import type { ObjectFolder, ObjectStore, StoredObject } from './objects.ts';
 
 const PARTIAL = '.partial';
 
@@ -82,7 +82,7 @@ export class DirectoryObjects implements ObjectStore {
     });
   }
 
-  async list(folder: 'packs' | 'manifests'): Promise<StoredObject[]> {
+  async list(folder: ObjectFolder): Promise<StoredObject[]> {
     const at = path.join(this.#folder, folder);
     const objects: StoredObject[] = [];
     try {

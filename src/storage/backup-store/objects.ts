@@ -5,7 +5,10 @@ export interface StoredObject {
   readonly sizeBytes: number;
 }
 
-/** Names are `packs/…` and `manifests/…`. Failure rejects with AppError. */
+/** `leases`: of remotes alone. */
+export type ObjectFolder = 'packs' | 'manifests' | 'leases';
+
+/** Names are `packs/…` and so on. Failure rejects with AppError. */
 export interface ObjectStore {
   /** Whole and durable when it resolves; nothing of it is listed when it rejects. Replaces an object of the name. */
   put(name: string, bytes: Uint8Array): Promise<void>;
@@ -14,7 +17,7 @@ export interface ObjectStore {
   /** Exactly `length` bytes. `not_found`, `backup_corrupt` when the object is shorter. */
   read(name: string, offset: number, length: number): Promise<Buffer>;
   /** Objects below `folder`, names without it. */
-  list(folder: 'packs' | 'manifests'): Promise<StoredObject[]>;
+  list(folder: ObjectFolder): Promise<StoredObject[]>;
   /** Also of one that is not there. */
   remove(name: string): Promise<void>;
   /** Removes what killed processes left half written. Nobody may be writing. */

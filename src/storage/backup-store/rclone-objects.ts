@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { AppError } from '../../contracts/errors.ts';
 import { damaged } from './damaged.ts';
-import type { ObjectStore, StoredObject } from './objects.ts';
+import type { ObjectFolder, ObjectStore, StoredObject } from './objects.ts';
 
 /** Exit codes of rclone: directory, file not found. */
 const NOT_FOUND = new Set([3, 4]);
@@ -36,7 +36,7 @@ export class RcloneObjects implements ObjectStore {
     return whole.subarray(offset, offset + length);
   }
 
-  async list(folder: 'packs' | 'manifests'): Promise<StoredObject[]> {
+  async list(folder: ObjectFolder): Promise<StoredObject[]> {
     let listing: Buffer;
     try {
       listing = await this.#run(['lsjson', '--files-only', '--no-modtime', this.#at(folder)], {

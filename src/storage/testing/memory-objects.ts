@@ -1,7 +1,7 @@
 /** A store's objects in memory, with a log of what was done, and failures when a test wants them. */
 import { AppError } from '../../contracts/errors.ts';
 import { damaged } from '../backup-store/damaged.ts';
-import type { ObjectStore, StoredObject } from '../backup-store/objects.ts';
+import type { ObjectFolder, ObjectStore, StoredObject } from '../backup-store/objects.ts';
 
 export type ObjectChange =
   | { readonly kind: 'put'; readonly name: string; readonly bytes: Buffer }
@@ -34,7 +34,7 @@ export class MemoryObjects implements ObjectStore {
     return bytes.subarray(offset, offset + length);
   }
 
-  async list(folder: 'packs' | 'manifests'): Promise<StoredObject[]> {
+  async list(folder: ObjectFolder): Promise<StoredObject[]> {
     return [...this.content]
       .filter(([name]) => name.startsWith(`${folder}/`))
       .map(([name, bytes]) => ({ name: name.slice(folder.length + 1), sizeBytes: bytes.length }));

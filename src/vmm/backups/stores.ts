@@ -1,10 +1,12 @@
 /** The stores that backups are in, one per destination: opened once, and then worked on by threads of their own. */
 import * as fs from 'node:fs';
 import type { StoreConfig, StoreLocation } from '../../contracts/backup.ts';
-import { AppError } from '../../contracts/errors.ts';
+import { AppError, toAppError } from '../../contracts/errors.ts';
 import type { DestinationRow, Store } from '../../db/index.ts';
 import {
+  holdRemoteStore,
   holdStoreFolder,
+  openObjects,
   runStoreTask,
   type StoreTaskName,
   type StoreTasks,
@@ -18,7 +20,7 @@ export const LOCAL_DESTINATION = 'dst-local';
 
 interface Opened {
   readonly config: StoreConfig;
-  release(): void;
+  release(): void | Promise<void>;
 }
 
 export class BackupStores {
@@ -74,14 +76,24 @@ export class BackupStores {
   async forget(destinationId: string): Promise<void> {
     const opened = this.#opened.get(destinationId);
     this.#opened.delete(destinationId);
-    (await opened?.catch(() => undefined))?.release();
+    await (await opened?.catch(() => undefined))?.release();
     for (const part of ['', '-wal', '-shm']) {
       fs.rmSync(`${this.#indexFile(destinationId)}${part}`, { force: true });
     }
   }
 
   async close(): Promise<void> {
-    for (const opened of this.#opened.values()) (await opened.catch(() => undefined))?.release();
+    for (const [id, opened] of this.#opened) {
+      try {
+        await (await opened.catch(() => undefined))?.release();
+      } catch (error) {
+        // Others are told by and by that nobody has it.
+        this.#log.warn(
+          { destination: id, error: toAppError(error).message },
+          'a backup store was not given back',
+        );
+      }
+    }
     this.#opened.clear();
   }
 
@@ -97,7 +109,7 @@ export class BackupStores {
     const row = this.#store.destinations.get(destinationId);
     if (row === undefined) throw new AppError('not_found', 'the destination of the backup is gone');
     const location = this.location(row);
-    const release = location.kind === 'directory' ? holdStoreFolder(location.folder) : () => undefined;
+    const release = await this.#hold(destinationId, location);
     const config = { location, indexFile: this.#indexFile(destinationId) };
     try {
       const broken = await runStoreTask(config, 'synchronize', {});
@@ -105,11 +117,25 @@ export class BackupStores {
         this.#log.warn({ destination: row.name, packs: broken }, 'packs of a backup store cannot be read');
       }
     } catch (error) {
-      release();
+      await release();
       throw error;
     }
     this.#littered.add(destinationId);
     return { config, release };
+  }
+
+  /** Takes the place for this daemon; the result lets go of it. */
+  async #hold(destinationId: string, location: StoreLocation): Promise<() => void | Promise<void>> {
+    if (location.kind === 'directory') return holdStoreFolder(location.folder);
+    return await holdRemoteStore(openObjects(location), destinationId, {
+      onLost: () => {
+        this.#log.error(
+          { destination: destinationId },
+          'a remote was out of reach for long: it is opened anew',
+        );
+        this.#opened.delete(destinationId);
+      },
+    });
   }
 
   #indexFile(destinationId: string): string {
