@@ -1,23 +1,26 @@
 /** A store in a folder of the host. */
 import * as fs from 'node:fs';
-import { type FileHandle, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import * as path from 'node:path';
 import { threadId } from 'node:worker_threads';
 import { AppError } from '../../contracts/errors.ts';
 import { errnoOf, fileError } from '../errors.ts';
 import { damaged } from './damaged.ts';
 import type { ObjectFolder, ObjectStore, StoredObject } from './objects.ts';
+import { hostStoreFiles, type StoreFiles } from './store-files.ts';
 
 const PARTIAL = '.partial';
 
 export class DirectoryObjects implements ObjectStore {
   readonly #folder: string;
+  readonly #files: StoreFiles;
   /** The pack that was read last: its neighbours are usually wanted next. */
   #open: { readonly name: string; readonly fd: number } | undefined;
 
   /** Makes the folder when missing. */
-  constructor(folder: string) {
+  constructor(folder: string, files: StoreFiles = hostStoreFiles) {
     this.#folder = folder;
+    this.#files = files;
     try {
       for (const part of ['', 'packs', 'manifests']) {
         fs.mkdirSync(path.join(folder, part), { recursive: true, mode: 0o700 });
@@ -32,17 +35,17 @@ export class DirectoryObjects implements ObjectStore {
     // Its own name: two that write the same object do not disturb each other.
     const draft = `${file}.${process.pid}-${threadId}-${nextDraft++}${PARTIAL}`;
     try {
-      const handle = await open(draft, 'wx', 0o600);
+      const handle = await this.#files.create(draft);
       try {
-        await writeAll(handle, bytes);
-        await handle.datasync();
+        await handle.write(bytes);
+        await handle.sync();
       } finally {
         await handle.close();
       }
-      await rename(draft, file);
-      await syncNames(path.dirname(file));
+      await this.#files.rename(draft, file);
+      await this.#files.syncFolder(path.dirname(file));
     } catch (error) {
-      await rm(draft, { force: true });
+      await this.#files.remove(draft);
       throw fileError(error, 'destination', `cannot write ${file}`);
     }
   }
@@ -100,8 +103,8 @@ export class DirectoryObjects implements ObjectStore {
   async remove(name: string): Promise<void> {
     const file = path.join(this.#folder, name);
     try {
-      await rm(file, { force: true });
-      await syncNames(path.dirname(file));
+      await this.#files.remove(file);
+      await this.#files.syncFolder(path.dirname(file));
     } catch (error) {
       throw fileError(error, 'destination', `cannot remove ${file}`);
     }
@@ -132,23 +135,6 @@ export class DirectoryObjects implements ObjectStore {
 }
 
 let nextDraft = 0;
-
-/** In as few steps as it takes: each waits for its turn of a thread that is busy. */
-async function writeAll(handle: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
-    done += (await handle.write(bytes, done, bytes.length - done, done)).bytesWritten;
-  }
-}
-
-/** As `syncFolder`, without holding up the hashing and compressing of this thread. */
-async function syncNames(folder: string): Promise<void> {
-  const handle = await open(folder, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
 
 function readError(error: unknown, file: string): AppError {
   if (error instanceof AppError) return error;

@@ -6,10 +6,13 @@ import { pattern, randomNumbers, scratchFolder } from '../../../test/support/sto
 import type { BackupSummary } from '../../contracts/backup.ts';
 import { AppError } from '../../contracts/errors.ts';
 import { apply, MemoryObjects } from '../testing/memory-objects.ts';
+import { RecordedFiles } from '../testing/recorded-files.ts';
 import { backupHead } from '../testing/store-kit.ts';
 import { collectGarbage } from './collect.ts';
+import { DirectoryObjects } from './directory-objects.ts';
 import { CHUNK_BYTES, hashChunks } from './format.ts';
 import { manifestName } from './manifest.ts';
+import type { ObjectStore } from './objects.ts';
 import { diskChunks } from './reader.ts';
 import { BackupSession } from './session.ts';
 import { BackupStore } from './store.ts';
@@ -21,10 +24,11 @@ const SIZE = CHUNKS * CHUNK_BYTES - 4096;
 const PACK = 3 * CHUNK_BYTES;
 const CONTROL = { signal: new AbortController().signal, progress: () => undefined };
 
-function openStore(
-  objects = new MemoryObjects(),
+function openStore<O extends ObjectStore = MemoryObjects>(
+  // INVARIANT: what is made here is what O is by default.
+  objects: O = new MemoryObjects() as ObjectStore as O,
   folder = scratchFolder(),
-): { store: BackupStore; objects: MemoryObjects } {
+): { store: BackupStore; objects: O } {
   const config = {
     location: { kind: 'directory', folder } as const,
     indexFile: path.join(folder, 'index.sqlite'),
@@ -299,6 +303,94 @@ describe('a power cut', () => {
     }
     expect(seen).toBeGreaterThan(40);
   });
+});
+
+describe('a store in a folder', () => {
+  function openFolder() {
+    const folder = scratchFolder();
+    const files = new RecordedFiles();
+    const { store } = openStore(new DirectoryObjects(path.join(folder, 'store'), files), folder);
+    return { store, files, root: path.join(folder, 'store') };
+  }
+
+  it('has every backup whole that was reported done, wherever the power is cut between two writes', async () => {
+    const { store, files, root } = openFolder();
+    const expected = new Map<string, Buffer>();
+    let content = diskOf(5);
+    let last: string | undefined;
+    for (let round = 0; round < 6; round++) {
+      const next = changed(content, round);
+      const parent = last === undefined ? undefined : { id: last, changed: next.chunks };
+      if (parent !== undefined) content = next.content;
+      const { id } = await backUp(store, content, parent);
+      expected.set(id, content);
+      files.note(`made ${id}`);
+      if (round % 2 === 1) {
+        files.note(`removing ${last}`);
+        await store.removeManifest(last!);
+        await collectGarbage(store, CONTROL);
+      }
+      last = id;
+    }
+    store.close();
+    const random = randomNumbers(7);
+    let seen = 0;
+    for (let cut = 0; cut <= files.steps.length; cut++) {
+      const left = files.after(cut, () => random(2) === 0);
+      const objects = new Map([...left].map(([file, bytes]) => [path.relative(root, file), bytes]));
+      for (const name of objects.keys()) if (name.endsWith('.partial')) objects.delete(name);
+      const { store: after } = openStore(new MemoryObjects(objects));
+      expect(await after.synchronize()).toEqual([]);
+      const there = await after.backupIds();
+      expect((await verifyBackups(after, there, CONTROL)).damaged).toEqual([]);
+      const promised = new Set<string>();
+      for (const step of files.steps.slice(0, cut)) {
+        const [verb, id] = step.kind === 'note' ? step.text.split(' ') : [];
+        if (verb === 'made') promised.add(id!);
+        if (verb === 'removing') promised.delete(id!);
+      }
+      // A new backup and a collection find what they need, and harm nothing.
+      const { id: another } = await backUp(after, diskOf(9));
+      await collectGarbage(after, CONTROL);
+      expect((await contentOf(after, another)).equals(diskOf(9))).toBe(true);
+      for (const id of promised) {
+        expect((await contentOf(after, id)).equals(expected.get(id)!), `cut ${cut}`).toBe(true);
+        seen++;
+      }
+      after.close();
+    }
+    expect(seen).toBeGreaterThan(100);
+  }, 120_000);
+
+  it('fails a backup whose disk is full at any of its writes, without harm to others', async () => {
+    const { store, files, root } = openFolder();
+    const first = await backUp(store, diskOf(1));
+    const full = Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+    let failures = 0;
+    for (let nth = 0; ; nth++) {
+      let steps = 0;
+      files.before = (step) => {
+        if (step !== 'remove' && steps++ === nth) throw full;
+      };
+      const made = await backUp(store, diskOf(2)).catch((error: unknown) => {
+        expect(error).toMatchObject({ code: 'disk_full' });
+        failures++;
+      });
+      files.before = () => undefined;
+      const names = fs.readdirSync(root, { recursive: true, encoding: 'utf8' });
+      expect(names.filter((name) => name.endsWith('.partial'))).toEqual([]);
+      // What has no name in the index yet is garbage, not a part of the next.
+      await store.synchronize();
+      expect((await contentOf(store, first.id)).equals(diskOf(1))).toBe(true);
+      if (made !== undefined) {
+        expect((await contentOf(store, made.id)).equals(diskOf(2))).toBe(true);
+        break;
+      }
+      await collectGarbage(store, CONTROL);
+    }
+    expect(failures).toBeGreaterThan(20);
+    store.close();
+  }, 120_000);
 });
 
 describe('hostile stores', () => {
