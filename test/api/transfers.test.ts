@@ -1,6 +1,7 @@
 /** Disks over the API as files. */
 import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
+import * as http from 'node:http';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { Operation } from '../../src/contracts/api/index.ts';
@@ -8,6 +9,7 @@ import { runCli } from '../../src/cli/program.ts';
 import { convertDisk } from '../../src/storage/index.ts';
 import { pattern } from '../support/storage.ts';
 import { requireTool } from '../support/tools.ts';
+import { until } from '../support/mconsole-client.ts';
 import { type Harness, startHarness, tempDir } from './support/harness.ts';
 
 const MIB = 1024 * 1024;
@@ -189,6 +191,55 @@ describe('a disk', () => {
     await api.get('/v1/disks/x').expect(404);
     expect(fs.readdirSync(path.join(api.home, 'transfers'))).toEqual([]);
     expect(fs.readdirSync(path.join(api.home, 'disks'))).toHaveLength(1);
+  });
+
+  it('whose upload is cut off leaves nothing', async () => {
+    const { api } = await withDisk();
+    const transfers = path.join(api.home, 'transfers');
+    const request = http.request(`${api.daemon.url}/v1/disks/import?name=x`, {
+      method: 'POST',
+      headers: {
+        authorization: `Bearer ${api.token}`,
+        'content-type': 'application/octet-stream',
+        'content-length': 10 * MIB,
+      },
+    });
+    request.on('error', () => undefined);
+    request.write(Buffer.alloc(MIB, 1));
+    await until(() => fs.readdirSync(transfers).length === 1 || undefined, 'the upload');
+    request.destroy();
+    await until(() => fs.readdirSync(transfers).length === 0 || undefined, 'the end of the upload');
+    await api.get('/v1/disks/x').expect(404);
+    expect(fs.readdirSync(path.join(api.home, 'disks'))).toHaveLength(1);
+  });
+
+  it('whose export or upload was killed leaves nothing after the next start: no file, and no snapshot', async () => {
+    const first = await startHarness();
+    await first.runVm('web');
+    const { name } = (await first.vm('web')).disks[0]!;
+    const { id } = await first.operate(`/v1/disks/${name}/export`);
+    // What it had when it was killed; and what is of the same name or nearly, and not its.
+    const snapshot = `export-${id.slice('op-'.length)}`;
+    for (const one of [snapshot, 'export-feed', 'mine'])
+      await first.post('/v1/vms/web/snapshots', { name: one }).expect(201);
+    await first.daemon.close();
+    const transfers = path.join(first.home, 'transfers');
+    for (const [folder, file] of [
+      ['op-00000000000000aa', 'data.qcow2.partial'],
+      ['up-00000000000000bb', 'disk'],
+    ] as const) {
+      fs.mkdirSync(path.join(transfers, folder));
+      fs.writeFileSync(path.join(transfers, folder, file), 'half');
+    }
+    const api = await startHarness({ home: first.home });
+    const names = async (): Promise<string[]> =>
+      ((await api.get('/v1/vms/web/snapshots').expect(200)).body.items as { name: string }[]).map(
+        (one) => one.name,
+      );
+    await expect.poll(names, { timeout: 20_000 }).toEqual(expect.not.arrayContaining([snapshot]));
+    expect((await names()).sort()).toEqual(['export-feed', 'mine']);
+    // The one that was complete can still be fetched.
+    expect(fs.readdirSync(transfers)).toEqual([id]);
   });
 
   it('goes and comes by the command line, sparse', async () => {
