@@ -14,6 +14,7 @@ import { Addresses } from './services/addresses.ts';
 import { Consoles } from './services/consoles.ts';
 import { Devices } from './services/devices.ts';
 import { CloudInits } from './services/cloud-init.ts';
+import { DiskResizes } from './services/disk-resizes.ts';
 import { DiskWork } from './services/disk-work.ts';
 import { Disks } from './services/disks.ts';
 import { Forwards } from './services/forwards.ts';
@@ -69,6 +70,7 @@ export interface Services {
   readonly firewalls: Firewalls;
   readonly forwards: Forwards;
   readonly disks: Disks;
+  readonly diskResizes: DiskResizes;
   readonly diskWork: DiskWork;
   readonly transfers: Transfers;
   readonly supervisor: Supervisor;
@@ -196,6 +198,7 @@ export class Manager {
       firewalls,
       forwards: new Forwards({ store, events, fabric, networks, log }),
       disks,
+      diskResizes: new DiskResizes({ store, events, disks, supervisor }),
       diskWork: new DiskWork({ events, operations, disks, supervisor }),
       transfers: new Transfers({ store, home, library, operations, disks, images, supervisor, snapshots }),
       supervisor,

@@ -21,7 +21,7 @@ import { accepted } from './operations.ts';
 const tags = ['disks'];
 const params = z.object({ disk: Ref });
 
-export const diskRoutes: RouteGroup = (app, { disks, devices, diskWork, transfers }) => {
+export const diskRoutes: RouteGroup = (app, { disks, devices, diskResizes, diskWork, transfers }) => {
   app.route({
     ...address('listDisks'),
     schema: {
@@ -120,7 +120,7 @@ export const diskRoutes: RouteGroup = (app, { disks, devices, diskWork, transfer
       response: { 200: Disk, ...problems },
     },
     handler: async (request) =>
-      devices.resizeDisk(principalOf(request), request.params.disk, request.body.size_bytes),
+      diskResizes.resize(principalOf(request), request.params.disk, request.body.size_bytes),
   });
 
   app.route({

@@ -75,28 +75,6 @@ export class Devices {
     return disks.get(who, id);
   }
 
-  /**
-   * Makes a disk larger; a guest that has it is told. AppErrors: `unsupported` for copy-on-write disks and the operator's files,
-   * `invalid_input` for a smaller size, `in_use`, `locked`, `io_error`.
-   */
-  async resizeDisk(who: Principal, ref: string, sizeBytes: number): Promise<Disk> {
-    const { disks, supervisor } = this.#deps;
-    const { id, vm_id } = disks.find(who, ref);
-    const resize = async (): Promise<void> => {
-      const disk = disks.find(who, id);
-      const { device } = disk;
-      const link = vm_id === null ? undefined : this.#link(vm_id);
-      if (link === undefined || device === null || disk.vm_id !== vm_id) await disks.grow(disk, sizeBytes);
-      else {
-        disks.requireGrowing(disk, sizeBytes);
-        await link.request({ type: 'grow-disk', device, sizeBytes });
-      }
-      disks.setSize(disk, sizeBytes);
-    };
-    await (vm_id === null ? resize() : supervisor.get(vm_id).exclusive(resize));
-    return disks.get(who, id);
-  }
-
   async attachNic(who: Principal, ref: string, body: AttachNic): Promise<Vm> {
     const { vms, supervisor, store, plugged } = this.#deps;
     const { id } = vms.find(who, ref);

@@ -11,7 +11,7 @@ import {
 import { AppError, systemErrorCode } from '../../contracts/errors.ts';
 import type { DiskConfig } from '../../contracts/machine.ts';
 import type { DiskRow, Store, VmRow } from '../../db/index.ts';
-import { backingFileOf, createCow, openDisk } from '../../storage/index.ts';
+import { backingFileOf, createCow } from '../../storage/index.ts';
 import { findOwned, iso, type Principal, pageOfRows, tenantFilter } from '../access.ts';
 import type { EventLog } from '../events.ts';
 import type { Home } from '../home.ts';
@@ -135,52 +135,6 @@ export class Disks {
       });
     });
     return { ...disk, ...settings };
-  }
-
-  /** Only a raw file of ours has a size of its own, and it never gets smaller. */
-  requireGrowing(disk: DiskRow, sizeBytes: number): void {
-    if (disk.layer_kind === 'external') {
-      throw new AppError('unsupported', "the disk is a file of the operator's own", {
-        field: 'disk',
-        remedy: 'make the file larger with truncate while no VM has it',
-      });
-    }
-    if (disk.layer_kind === 'cow') {
-      throw new AppError('unsupported', 'a copy-on-write disk has the size of what it is over', {
-        field: 'disk',
-        remedy: `make it a disk of its own with \`umlaut disk flatten ${disk.name}\`, or, when it is only over snapshots, delete these`,
-      });
-    }
-    if (sizeBytes < disk.size_bytes) {
-      throw new AppError('invalid_input', `the disk has ${disk.size_bytes} bytes already`, {
-        field: 'size_bytes',
-        remedy: 'give a larger size: a disk that got smaller would lose its end',
-      });
-    }
-  }
-
-  /** Makes the file of a disk that no machine has larger; `setSize` then writes that down. As `requireGrowing`, `in_use`. */
-  async grow(disk: DiskRow, sizeBytes: number): Promise<void> {
-    this.requireGrowing(disk, sizeBytes);
-    const opened = openDisk({ ...this.config(disk), readOnly: false });
-    try {
-      await opened.grow(sizeBytes);
-    } finally {
-      await opened.close();
-    }
-  }
-
-  setSize(disk: DiskRow, sizeBytes: number): void {
-    const { store, events } = this.#deps;
-    store.transaction(() => {
-      store.layers.setSize(disk.layer_id, sizeBytes);
-      events.append({
-        type: 'disk.updated',
-        tenant: disk.tenant,
-        resource: { type: 'disk', id: disk.id },
-        data: { name: disk.name, size_bytes: sizeBytes },
-      });
-    });
   }
 
   /** `in_use` while it is attached. The file goes last: without its record it is only garbage. */
