@@ -39,8 +39,6 @@ async function family(): Promise<{ readonly api: Harness; readonly cli: Cli; rea
   await write(0);
   expect(await cli('snapshot', 'create', 'web', 'one')).toMatchObject({ status: 0, out: 'one\n' });
   await write(1);
-  // Which layer has a block is asked of the file.
-  await api.farm.of('web').disk('ubd0').flush();
   expect(await cli('snapshot', 'clone', 'web', 'one', '--name', 'copy')).toMatchObject({ status: 0 });
   return { api, cli, disk: vm.disks[0]!.id };
 }
@@ -116,4 +114,17 @@ describe('the command line', () => {
     expect(pending.out).toMatch(/^operation op-\S+\n$/);
     await api.ended(`/v1/operations/${pending.out.trim().slice('operation '.length)}`);
   });
+});
+
+it('makes a disk larger, and tells how where it cannot', async () => {
+  const { cli, disk } = await family();
+  await cli('disk', 'create', 'data', '--size', '1M');
+  expect(await cli('disk', 'resize', 'data', '4M')).toMatchObject({
+    status: 0,
+    out: expect.stringMatching(/size +4M$/m),
+  });
+  expect(await cli('disk', 'resize', 'data', '2M')).toMatchObject({ status: 2 });
+  const refused = await cli('disk', 'resize', disk, '1T');
+  expect(refused.status).not.toBe(0);
+  expect(refused.error).toContain('umlaut disk flatten');
 });
