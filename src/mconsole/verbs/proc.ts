@@ -14,8 +14,10 @@ export const proc: Verb = {
     } catch (error) {
       if (!(error instanceof AppError)) throw error;
       if (error.code === 'not_found') return refuse('Failed to open file');
-      if (error.code === 'unsupported')
-        return refuse(`Read of file failed: ${error.message}; ${error.remedy ?? ''}`);
+      if (error.code === 'unsupported') {
+        const remedy = error.remedy === undefined ? '' : `; ${error.remedy}`;
+        return refuse(`Read of file failed: ${error.message}${remedy}`);
+      }
       throw error;
     }
   },
