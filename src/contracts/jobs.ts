@@ -37,6 +37,8 @@ export interface JobPayloads {
     readonly over?: boolean | undefined;
     /** Raw disks, also where they were over an image. */
     readonly fullCopy?: boolean | undefined;
+    /** Whose kernel it boots, if not that of the backup's VM. */
+    readonly imageId?: string | undefined;
     /** Without network cards. */
     readonly isolated?: boolean | undefined;
   };

@@ -182,6 +182,7 @@ export class Manager {
       disks,
       nics,
       vms,
+      images,
       supervisor,
       stores,
       log,

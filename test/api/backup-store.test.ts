@@ -32,8 +32,8 @@ function scribble(api: Harness, vmId: string, text: string): void {
 }
 
 /** A VM whose disk is a raw file. */
-async function rawVm(api: Harness, name: string): Promise<string> {
-  await api.createVm({ name: `${name}-first` });
+async function rawVm(api: Harness, name: string, image = 'default'): Promise<string> {
+  await api.createVm({ name: `${name}-first`, image });
   await api.operate(`/v1/vms/${name}-first/backups`, { name: `${name}-seed` });
   await api.operate(`/v1/backups/${name}-seed/restore`, { name, full_copy: true });
   await api.delete(`/v1/backups/${name}-seed`).expect(204);
@@ -318,6 +318,29 @@ describe('destinations', () => {
     const restored = await api.vm('web-again');
     const content = fs.readFileSync(path.join(api.home, 'vms', restored.id, 'ubd0.img'), 'utf8');
     expect(content).toContain('precious');
+  });
+
+  it('are restored with another image where theirs is not there', async () => {
+    const folder = tempDir();
+    const first = await startHarness({ allowPaths: [folder] });
+    const destination = { kind: 'directory', location: folder };
+    await first.post('/v1/backup-destinations', { ...destination, name: 'offsite' }).expect(201);
+    await first.operate('/v1/images/build', { name: 'theirs' });
+    scribble(first, await rawVm(first, 'web', 'theirs'), 'precious');
+    await first.operate('/v1/vms/web/backups', { name: 'monday', destination: 'offsite' });
+    await first.daemon.close();
+
+    const api = await startHarness({ allowPaths: [folder] });
+    await api.post('/v1/backup-destinations', { ...destination, name: 'found' }).expect(201);
+    await api.operate('/v1/backup-destinations/found/rebuild');
+    const refused = await api.post('/v1/backups/monday/restore', { name: 'again' }).expect(409);
+    expect(refused.body.remedy).toContain('`image`');
+    await api.post('/v1/backups/monday/restore', { over: true, image: 'default' }).expect(400);
+    await api.post('/v1/backups/monday/restore', { name: 'again', image: 'none' }).expect(404);
+    await api.operate('/v1/backups/monday/restore', { name: 'again', image: 'default' });
+    const { id, image_id: image } = await api.vm('again');
+    expect(image).toEqual((await api.get('/v1/images/default')).body.id);
+    expect(fs.readFileSync(path.join(api.home, 'vms', id, 'ubd0.img'), 'utf8')).toContain('precious');
   });
 
   it('are remotes of rclone', async () => {

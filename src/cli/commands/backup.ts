@@ -22,6 +22,7 @@ interface RestoreOptions {
   readonly over?: boolean;
   readonly start?: boolean;
   readonly fullCopy?: boolean;
+  readonly image?: string;
   readonly wait: boolean;
 }
 interface Waiting {
@@ -66,6 +67,7 @@ function registerRestore(backup: Command, io: Io): void {
     .option('--name <name>', 'name of the new VM')
     .option('--over', 'put the disks in place of those of the VM it was taken of, which must be off')
     .option('--full-copy', 'disks that need no image')
+    .option('--image <image>', 'whose kernel it boots (default: that of the VM it was taken of)')
     .option('--start', 'boot it at once')
     .option('--no-wait', 'do not wait for the end')
     .description('make a new VM with the disks of a backup')

@@ -86,6 +86,9 @@ export const BackupRestore = z.strictObject({
     description:
       'Disks that need no image. Otherwise those that were over an image have only what differs from it, if it is still there',
   }),
+  image: Ref.optional().meta({
+    description: 'Whose kernel the new VM boots; that of the VM it was taken of when missing',
+  }),
   start: z.boolean().default(false),
 });
 export type BackupRestore = z.infer<typeof BackupRestore>;

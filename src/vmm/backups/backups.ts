@@ -82,13 +82,14 @@ export class Backups {
     return this.#create(vm, { ...body, destinationId, scheduleId: null });
   }
 
+  /** @param body `image`: where the backup's own is gone, as on another machine, any whose kernel boots its disks */
   restore(who: Principal, ref: string, body: BackupRestore): Promise<Operation> {
     const backup = this.#available(who, ref);
     if (body.over) return this.#restoreOver(who, backup, body);
     const { admission, store } = this.#deps;
     const memoryBytes = body.memory_bytes ?? backup.memory_bytes;
     admission.checkBounds(memoryBytes);
-    if (store.images.get(backup.image_id) === undefined) throw imageGone(backup);
+    const imageId = this.#imageToBoot(backup, body.image);
     const name = body.name ?? madeUpName();
     const { tenant } = who.role === 'admin' ? backup : who;
     if (store.vms.byName(name).some((vm) => vm.tenant === tenant)) throw nameTaken('VM', name);
@@ -104,6 +105,7 @@ export class Backups {
       labels,
       start,
       fullCopy,
+      imageId,
     };
     return this.#operate('backup.restore', tenant, [backup.id, vmId], payload, 2);
   }
@@ -304,6 +306,12 @@ export class Backups {
 
   #restoreOver(who: Principal, backup: BackupRow, body: BackupRestore): Promise<Operation> {
     const { store, vms, supervisor } = this.#deps;
+    if (body.image !== undefined) {
+      throw new AppError('invalid_input', 'the VM keeps its image when its disks are replaced', {
+        field: 'image',
+        remedy: 'leave it out, or restore to a new VM',
+      });
+    }
     const vm = vms.find(who, backup.vm_id);
     requireOff(supervisor.get(vm.id).hasMachine);
     for (const disk of store.disks.ofVm(vm.id)) requireOwn(disk);
@@ -318,6 +326,13 @@ export class Backups {
     };
     // Again after a crash it could undo what the VM has done since.
     return this.#operate('backup.restore', vm.tenant, [backup.id, vm.id], payload, 1);
+  }
+
+  #imageToBoot(backup: BackupRow, ref: string | undefined): string {
+    const { images, store } = this.#deps;
+    if (ref !== undefined) return images.find(ref, 'image').id;
+    if (store.images.get(backup.image_id) === undefined) throw imageGone(backup);
+    return backup.image_id;
   }
 
   #available(who: Principal, ref: string): BackupRow {
@@ -376,6 +391,7 @@ function typeOf(id: string): 'backup' | 'vm' | 'backup-destination' {
 function imageGone(backup: BackupRow): AppError {
   return new AppError('conflict', `the image ${backup.image_id} of the backup is not there`, {
     field: 'backup',
-    remedy: 'import the image that the VM was made from: its kernel is needed to boot',
+    remedy:
+      'import the image that the VM was made from, or restore with `image`: one whose kernel boots its disks',
   });
 }

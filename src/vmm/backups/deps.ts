@@ -9,6 +9,7 @@ import type { Disks } from '../services/disks.ts';
 import type { Nics, SavedNics } from '../services/nics.ts';
 import type { SavedSettings } from '../services/saved-settings.ts';
 import type { Supervisor } from '../services/supervisor.ts';
+import type { Images } from '../services/images.ts';
 import type { Vms } from '../services/vms.ts';
 import type { BackupStores } from './stores.ts';
 
@@ -23,6 +24,7 @@ export interface BackupDeps {
   readonly disks: Disks;
   readonly nics: Nics;
   readonly vms: Vms;
+  readonly images: Images;
   readonly supervisor: Supervisor;
   readonly stores: BackupStores;
   readonly log: Log;

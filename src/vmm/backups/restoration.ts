@@ -148,7 +148,7 @@ export class BackupRestoration {
       id: vmId,
       tenant,
       name: payload.name,
-      imageId: backup.image_id,
+      imageId: payload.imageId ?? backup.image_id,
       memoryBytes: payload.memoryBytes ?? backup.memory_bytes,
       append: backup.append,
       autostart: payload.autostart ?? 'last-state',
