@@ -108,14 +108,12 @@ describe.each(['bookworm', 'trixie'] as const)('the generic kernel of %s', (suit
       fs.mkdirSync(join(folder, 'shared'));
       fs.writeFileSync(join(folder, 'shared/hello'), 'from the host\n');
       const share = { tag: 'src', folder: join(folder, 'shared'), readOnly: false };
-      host.request({ type: 'attach-share', share });
+      await host.request({ type: 'attach-share', share });
       const options = 'trans=virtio,version=9p2000.L';
       await run(`until mount -t 9p -o ${options} src /mnt 2>/dev/null; do usleep 50000; done`);
       expect(await run('cat /mnt/hello; echo from the guest > /mnt/answer')).toBe('from the host');
       expect(fs.readFileSync(join(folder, 'shared/answer'), 'utf8')).toBe('from the guest\n');
-      expect(() => host.request({ type: 'attach-share', share })).toThrow(
-        expect.objectContaining({ code: 'conflict' }),
-      );
+      await expect(host.request({ type: 'attach-share', share })).rejects.toMatchObject({ code: 'conflict' });
       // Linux waits for the mount to go before it lets go of the share.
       const detached = host.request({ type: 'detach', device: 'share:src' });
       await run('umount /mnt');
