@@ -91,17 +91,22 @@ export class ShareProcess implements FileShare {
 
   #take({ id, payload }: Frame): void {
     if (id === FRAME.OPEN) {
-      if (payload.length === 0) this.#opening.resolve();
-      // INVARIANT: share-main.ts writes nothing else.
-      else
-        this.#opening.reject(
-          AppError.fromPlain(JSON.parse(Buffer.from(payload).toString('utf8')) as PlainError),
-        );
+      this.#takeOpened(payload);
       return;
     }
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
     pending?.respond(payload);
+  }
+
+  #takeOpened(answer: Uint8Array): void {
+    if (answer.length === 0) {
+      this.#opening.resolve();
+      return;
+    }
+    // INVARIANT: share-main.ts writes nothing else.
+    const problem = JSON.parse(Buffer.from(answer).toString('utf8')) as PlainError;
+    this.#opening.reject(AppError.fromPlain(problem));
   }
 
   async #inTime(tag: string): Promise<void> {

@@ -113,6 +113,11 @@ export function findProcess(kernel: LinuxKernel, pid: number): Task | undefined 
   return undefined;
 }
 
+/** Names of programs by the ids of processes that run them; undefined where there is no such process. */
+export function commandIn(kernel: LinuxKernel): (pid: number) => string | undefined {
+  return (pid) => findProcess(kernel, pid)?.comm;
+}
+
 /** What the CPU runs now. */
 export function currentTask(kernel: LinuxKernel): Task {
   const address = kernel.has('pcpu_hot')

@@ -114,7 +114,7 @@ export class DaemonTarget implements Target {
   }
 
   async addHostfs(root: string, append: boolean): Promise<void> {
-    if (append) throw foregroundOnly("shares of the daemon's have no setting append");
+    if (append) throw foregroundOnly("shares of the daemon's have no setting append", 'hostfs');
     const share = ShareCreate.parse({ tag: HOSTFS_TAG, path: root });
     await this.#services.devices.addShare(this.#who, this.#vmId, share);
   }
@@ -166,9 +166,9 @@ export class DaemonTarget implements Target {
   }
 }
 
-function foregroundOnly(text: string): AppError {
+function foregroundOnly(text: string, field = 'device'): AppError {
   return new AppError('unsupported', text, {
-    field: 'device',
+    field,
     remedy: 'leave it out; `umlaut linux` has it',
   });
 }

@@ -3,7 +3,7 @@
  * answers ENOENT for a hidden one. Listings are made entry by entry (struct dir_context, include/linux/fs.h).
  */
 import type { LinuxKernel, SymbolName } from '../kernel.ts';
-import { findProcess } from '../tasks.ts';
+import { commandIn } from '../tasks.ts';
 import type { KernelPoint } from '../kernel-points.ts';
 import type { GuestCalls, Moved } from './guest-calls.ts';
 import { nameText, procPath, procPathOfFile } from './names.ts';
@@ -102,6 +102,6 @@ export class ProcHiding {
   }
 
   #hides(path: string): boolean {
-    return this.#rules.hides(path, (pid) => findProcess(this.#kernel, pid)?.comm);
+    return this.#rules.hides(path, commandIn(this.#kernel));
   }
 }

@@ -4,7 +4,7 @@
  * and an address that is none is EFAULT, as ever.
  */
 import type { LinuxKernel, SymbolName } from '../kernel.ts';
-import { findProcess } from '../tasks.ts';
+import { commandIn } from '../tasks.ts';
 import type { KernelPoint } from '../kernel-points.ts';
 import type { GuestCalls, Moved } from './guest-calls.ts';
 import { procPathOfFile } from './names.ts';
@@ -131,8 +131,7 @@ export class ProcReads {
 
   #serve(read: Read): Moved {
     const path = procPathOfFile(this.#kernel, read.file);
-    const rule =
-      path === undefined ? undefined : this.#rules.find(path, (pid) => findProcess(this.#kernel, pid)?.comm);
+    const rule = path === undefined ? undefined : this.#rules.find(path, commandIn(this.#kernel));
     if (path === undefined || rule === undefined) return false;
     // As of an entry of /proc that is gone while it is open.
     if (rule.content === undefined) return this.#calls.return(EIO);

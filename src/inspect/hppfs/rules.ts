@@ -24,7 +24,6 @@ export class ProcRules {
   readonly #rules: ReadonlyMap<string, ProcRule>;
   readonly hasHidden: boolean;
   readonly hasContents: boolean;
-
   readonly #hasCommands: boolean;
 
   constructor(rules: readonly ProcRule[]) {

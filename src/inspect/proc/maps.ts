@@ -15,6 +15,8 @@ const PERMISSIONS = [
   [4n, 'x'],
 ] as const;
 const VM_MAYSHARE = 0x80n;
+/** Of vsyscall_mode (arch/x86/entry/vsyscall). */
+const VSYSCALL_NONE = 2;
 const PAGE_SHIFT = 12n;
 const MINOR_BITS = 20;
 
@@ -69,13 +71,15 @@ function walk(kernel: LinuxKernel, entry: bigint, depth: number, areas: bigint[]
   }
 }
 
+const permissionsOf = (flags: bigint): string =>
+  PERMISSIONS.map(([bit, letter]) => ((flags & bit) === 0n ? '-' : letter)).join('');
+
 const hex = (value: bigint | number, digits: number): string => value.toString(16).padStart(digits, '0');
 
 function lineOf(kernel: LinuxKernel, mm: bigint, root: Place, area: bigint): string {
   const get = (field: string): bigint => kernel.u64('vm_area_struct', field, area);
   const [start, end, flags, file] = ['vm_start', 'vm_end', 'vm_flags', 'vm_file'].map(get);
-  const permissions = PERMISSIONS.map(([bit, letter]) => ((flags! & bit) === 0n ? '-' : letter)).join('');
-  const head = `${hex(start!, 8)}-${hex(end!, 8)} ${permissions}${(flags! & VM_MAYSHARE) === 0n ? 'p' : 's'}`;
+  const head = `${hex(start!, 8)}-${hex(end!, 8)} ${permissionsOf(flags!)}${(flags! & VM_MAYSHARE) === 0n ? 'p' : 's'}`;
   if (file === 0n) return complete(`${head} 00000000 00:00 0 `, specialName(kernel, mm, area));
   const inode = kernel.u64('file', 'f_inode', file!);
   const device = kernel.u32('super_block', 's_dev', kernel.u64('inode', 'i_sb', inode));
@@ -107,17 +111,14 @@ function specialName(kernel: LinuxKernel, mm: bigint, area: bigint): string | un
   return `[anon:${kernel.memory.text(kernel.field('anon_vma_name', 'name', named), NAME_MAX)}]`;
 }
 
-/** The page of vsyscalls, which is in every process, unless the kernel is told to have none (arch/x86/entry/vsyscall). */
+/** The page of vsyscalls, which is in every process, unless the kernel is told to have none. */
 function gateLine(kernel: LinuxKernel): string {
-  const VSYSCALL_NONE = 2;
   if (!kernel.has('vsyscall_mode') || kernel.memory.u32(kernel.symbol('vsyscall_mode')) === VSYSCALL_NONE)
     return '';
   const gate = kernel.symbol('gate_vma');
   const get = (field: string): bigint => kernel.u64('vm_area_struct', field, gate);
-  const flags = get('vm_flags');
-  const permissions = PERMISSIONS.map(([bit, letter]) => ((flags & bit) === 0n ? '-' : letter)).join('');
   return complete(
-    `${hex(get('vm_start'), 8)}-${hex(get('vm_end'), 8)} ${permissions}p 00000000 00:00 0 `,
+    `${hex(get('vm_start'), 8)}-${hex(get('vm_end'), 8)} ${permissionsOf(get('vm_flags'))}p 00000000 00:00 0 `,
     '[vsyscall]',
   );
 }

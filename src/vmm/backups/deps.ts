@@ -6,10 +6,10 @@ import type { HostPaths } from '../host-paths.ts';
 import type { Operations } from '../operations.ts';
 import type { Log } from '../ports.ts';
 import type { Disks } from '../services/disks.ts';
+import type { Images } from '../services/images.ts';
 import type { Nics, SavedNics } from '../services/nics.ts';
 import type { SavedSettings } from '../services/saved-settings.ts';
 import type { Supervisor } from '../services/supervisor.ts';
-import type { Images } from '../services/images.ts';
 import type { Vms } from '../services/vms.ts';
 import type { BackupStores } from './stores.ts';
 

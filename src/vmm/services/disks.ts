@@ -32,7 +32,6 @@ export interface DiskDeps {
   readonly hostPaths: HostPaths;
 }
 
-/** A disk file of the daemon's that is to be written down. */
 /** The file of a disk. */
 export interface DiskContent {
   readonly kind: 'cow' | 'raw' | 'external';
@@ -43,6 +42,7 @@ export interface DiskContent {
   readonly originLayerId?: string | undefined;
 }
 
+/** A disk file of the daemon's that is to be written down. */
 export interface DiskRecord extends DiskContent {
   readonly id: string;
   readonly tenant: string;
