@@ -22,7 +22,8 @@ interface Served {
   readonly folder: UmidFolder;
   /** As UML, one command at a time. */
   readonly queue: SerialQueue;
-  closed: boolean;
+  /** Cleared when the VM ends: a socket that is still coming up then goes as soon as it is there. */
+  wanted: boolean;
   /** Once it is open. */
   handle: SocketHandle | undefined;
 }
@@ -55,7 +56,8 @@ export class VmSockets {
   async close(): Promise<void> {
     this.#unsubscribe();
     for (const vmId of [...this.#served.keys()]) this.#shut(vmId);
-    await Promise.all(this.#settling);
+    // What was still coming up is taken down once it is there.
+    while (this.#settling.size > 0) await Promise.all(this.#settling);
     await this.#server.close();
   }
 
@@ -72,10 +74,14 @@ export class VmSockets {
 
   /** A VM without its socket runs all the same: what goes wrong is logged. */
   #serve(vmId: string): void {
-    if (this.#served.has(vmId)) return;
+    const present = this.#served.get(vmId);
+    if (present !== undefined) {
+      present.wanted = true;
+      return;
+    }
     try {
       const folder = this.#claim(vmId);
-      const served: Served = { folder, queue: new SerialQueue(), closed: false, handle: undefined };
+      const served: Served = { folder, queue: new SerialQueue(), wanted: true, handle: undefined };
       this.#served.set(vmId, served);
       this.#track(this.#open(vmId, served));
     } catch (error) {
@@ -105,11 +111,11 @@ export class VmSockets {
       );
       this.#log.info({ vm: vmId }, `mconsole (version 2) initialized on ${socket}`);
       this.#notify(vmId, NOTIFY.SOCKET, notifyText(socket));
-      if (served.closed) await served.handle.close();
     } catch (error) {
       this.#failed(vmId, error);
-      this.#shut(vmId);
+      served.wanted = false;
     }
+    if (!served.wanted) this.#remove(vmId, served);
   }
 
   async #answer(vmId: string, text: string): Promise<SocketAnswer> {
@@ -125,9 +131,18 @@ export class VmSockets {
   #shut(vmId: string): void {
     const served = this.#served.get(vmId);
     if (served === undefined) return;
+    served.wanted = false;
+    // While it comes up it makes files in the folder, on a thread of its own: what opens it removes it then.
+    if (served.handle !== undefined) this.#remove(vmId, served);
+  }
+
+  #remove(vmId: string, served: Served): void {
     this.#served.delete(vmId);
-    served.closed = true;
-    releaseUmid(served.folder);
+    try {
+      releaseUmid(served.folder);
+    } catch (error) {
+      this.#log.warn({ vm: vmId, err: error }, `${served.folder.dir} could not be removed`);
+    }
     if (served.handle !== undefined) this.#track(served.handle.close());
   }
 
