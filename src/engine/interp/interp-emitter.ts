@@ -64,7 +64,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
   }
   protected override faultIfZero(): void {
     this.w.op('i32.eqz');
-    this.w.brIf(this.#frame.fault);
+    this.w.brIf(this.#frame.fault, 'unlikely');
   }
 
   /** Pushes a register operand's state offset (i32). */
@@ -144,7 +144,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
   commit(leave = true): void {
     const { w } = this;
     w.get(this.#frame.slow);
-    w.if();
+    w.if(undefined, 'unlikely');
     this.call('commitWrite');
     if (leave) this.leaveIfWritten();
     w.end();
@@ -152,7 +152,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
 
   protected override leaveIfWritten(): void {
     this.state(STATE.CODE_WRITTEN, 'i32');
-    this.w.brIf(this.#frame.complete);
+    this.w.brIf(this.#frame.complete, 'unlikely');
   }
 
   /** Pushes page + a 16-bit field of the record. */
@@ -196,14 +196,14 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.tee(result);
     w.i32(2);
     w.op('i32.eq');
-    w.brIf(this.#frame.fault);
+    w.brIf(this.#frame.fault, 'unlikely');
     after?.();
     w.get(result);
     w.if();
     this.#leaveWith(result);
     w.end();
     this.state(STATE.CODE_WRITTEN, 'i32');
-    w.brIf(this.#frame.complete);
+    w.brIf(this.#frame.complete, 'unlikely');
   }
 
   /** Leaves the block by the code 1, 3 or 4 in a local. */
@@ -229,7 +229,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
   }
 
   faultIf(): void {
-    this.w.brIf(this.#frame.fault);
+    this.w.brIf(this.#frame.fault, 'unlikely');
   }
 
   fault(vector: number, error: number): void {
@@ -247,14 +247,14 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.get(this.#frame.pc);
     w.memory('i32.load', UOP.LINK);
     w.tee(link);
-    w.if();
+    w.if(undefined, 'likely');
     w.get(this.#frame.icount);
     this.state(STATE.ICOUNT_LIMIT, 'i64');
     w.op('i64.lt_s');
-    w.if();
+    w.if(undefined, 'likely');
     this.#heat(link);
     w.op('i32.eqz');
-    w.if();
+    w.if(undefined, 'likely');
     w.get(link);
     w.set(this.#frame.pc);
     w.br(this.#frame.dispatch);
@@ -457,7 +457,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
       w.op('i64.ge_s');
     });
     this.state(STATE.INTR_PENDING, 'i32');
-    w.if();
+    w.if(undefined, 'unlikely');
     this.#exitIf(EXIT.INTERRUPT, () => {
       this.state(STATE.RFLAGS, 'i64');
       w.i64(0x200n);
@@ -471,7 +471,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.end();
     this.#findBlock();
     this.#heat(this.#frame.pc);
-    w.if();
+    w.if(undefined, 'unlikely');
     this.#exitWith(EXIT.HOT);
     w.end();
     this.state(STATE.RIP, 'i64');
@@ -503,7 +503,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     this.state(STATE.MODE, 'i32');
     w.op('i32.eq');
     w.op('i32.and');
-    w.if('i32');
+    w.if('i32', 'likely');
     w.get(slot);
     w.memory('i32.load', JUMP_CACHE.BASE + JUMP_CACHE.UOP);
     w.tee(this.#frame.pc);
@@ -512,7 +512,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.i32(0);
     w.end();
     w.op('i32.eqz');
-    w.if();
+    w.if(undefined, 'unlikely');
     this.call('findBlock');
     w.tee(this.#frame.pc);
     w.op('i32.eqz');
@@ -527,7 +527,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
 
   #exitIf(reason: number, condition: Push): void {
     condition();
-    this.w.if();
+    this.w.if(undefined, 'unlikely');
     this.#exitWith(reason);
     this.w.end();
   }

@@ -261,7 +261,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   shieldNext(): void {
     const { w } = this;
     super.state(STATE.INTR_PENDING, 'i32');
-    w.if();
+    w.if(undefined, 'unlikely');
     super.setState(STATE.EXIT_REASON, 'i32', () => w.i32(EXIT.BUDGET));
     this.#leaveAt(this.#instruction.next, this.#done + 1, RESULT.LEAVE);
     w.end();
@@ -271,7 +271,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   /** Leaves the region behind an instruction that stored to translated code. */
   protected override leaveIfWritten(): void {
     super.state(STATE.CODE_WRITTEN, 'i32');
-    this.w.if();
+    this.w.if(undefined, 'unlikely');
     super.setState(STATE.CODE_WRITTEN, 'i32', () => this.w.i32(0));
     this.#leaveAt(this.#instruction.next, this.#done + 1, RESULT.LOOKUP);
     this.w.end();
@@ -288,7 +288,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   }
 
   faultIf(): void {
-    this.w.if();
+    this.w.if(undefined, 'unlikely');
     this.#leaveForFault();
     this.w.end();
   }
@@ -307,7 +307,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   commit(leave = true): void {
     const { w } = this;
     w.get(this.#frame.slow);
-    w.if();
+    w.if(undefined, 'unlikely');
     super.call('commitWrite');
     if (leave) this.leaveIfWritten();
     w.end();

@@ -5,7 +5,7 @@
 import { BLOCK, CPU, JUMP_CACHE, PLACEMENT, STATE, TLB, UOP } from '../layout.ts';
 import { uopDefinitions, uopNumber } from '../uops/index.ts';
 import { type CoreFunction, declareScratch, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
-import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
+import { FunctionWriter, type Hint, type Label } from '../wasm/function-writer.ts';
 import { pageOf } from './code-reader.ts';
 import type { CodeNode, FlowGraph, RegionNode } from './flow-graph.ts';
 import { type FlagState, KIND_BITS, sameKind } from './flag-state.ts';
@@ -159,7 +159,7 @@ class RegionCompiler implements ControlSink {
     w.get(page);
     w.op('i64.ne');
     w.op('i32.or');
-    w.if();
+    w.if(undefined, 'unlikely');
     w.i32(placement.record);
     w.call(coreFunction('checkPlacement'));
     w.op('i32.eqz');
@@ -256,7 +256,7 @@ class RegionCompiler implements ControlSink {
     this.#stateField(STATE.ICOUNT_LIMIT, 'i64');
     w.op('i64.lt_s');
     w.op('i32.and');
-    w.if();
+    w.if(undefined, 'likely');
     pushJumpCacheSlot(w, rip);
     w.tee(slot);
     w.memory('i64.load', JUMP_CACHE.BASE + JUMP_CACHE.RIP);
@@ -267,14 +267,14 @@ class RegionCompiler implements ControlSink {
     this.#stateField(STATE.MODE, 'i32');
     w.op('i32.eq');
     w.op('i32.and');
-    w.if();
+    w.if(undefined, 'likely');
     w.get(slot);
     w.memory('i32.load', JUMP_CACHE.BASE + JUMP_CACHE.UOP);
     w.tee(uop);
     w.memory('i32.load16_u', UOP.OP);
     w.i32(uopNumber('region'));
     w.op('i32.eq');
-    w.if();
+    w.if(undefined, 'likely');
     this.#storeState(STATE.PAGE, () => {
       w.get(rip);
       w.get(rip);
@@ -456,7 +456,7 @@ class RegionCompiler implements ControlSink {
     w.get(this.#frame.icount);
     this.#stateField(STATE.ICOUNT_LIMIT, 'i64');
     w.op('i64.ge_s');
-    w.if();
+    w.if(undefined, 'unlikely');
     then();
     w.end();
   }
@@ -481,9 +481,16 @@ class RegionCompiler implements ControlSink {
     w.set(condition);
     this.#e.count(block.instructions.length);
     w.get(condition);
-    w.if();
+    w.if(undefined, this.#branchHint(block));
     this.#aside(() => this.#goTo(block, this.#target()));
     w.end();
+  }
+
+  /** Whether a branch is taken is known where only one of its ways was warm enough to be in the region. */
+  #branchHint(block: CodeNode): Hint | undefined {
+    const taken = block.targets.has(this.#target());
+    if (taken === block.targets.has(block.instructions.at(-1)!.next)) return undefined;
+    return taken ? 'likely' : 'unlikely';
   }
 
   jumpIndirect(): void {
@@ -531,7 +538,7 @@ class RegionCompiler implements ControlSink {
         w.get(target);
         this.#e.place(candidate);
         w.op('i64.eq');
-        w.if();
+        w.if(undefined, candidate === candidates.at(-1) ? 'likely' : undefined);
         this.#aside(() => this.#goTo(block, candidate));
         w.end();
       }

@@ -35,7 +35,7 @@ function checkTarget(e: Emitter, target: number): void {
   e.w.op('i64.shr_s');
   e.w.get(target);
   e.w.op('i64.ne');
-  e.w.if();
+  e.w.if(undefined, 'unlikely');
   e.fault(GENERAL_PROTECTION, 0);
   e.w.end();
 }

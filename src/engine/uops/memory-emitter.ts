@@ -148,7 +148,7 @@ export abstract class MemoryEmitter implements Scratch {
     const { w } = this;
     const pointer = this.i32[5];
     this.#pushHit(size, tag);
-    w.if('i32');
+    w.if('i32', 'likely');
     this.#pushHitPointer(size);
     w.else();
     slow(this.i64[8]);
@@ -202,7 +202,7 @@ export abstract class MemoryEmitter implements Scratch {
     const { w } = this;
     const pointer = this.i32[5];
     this.#pushHit(width / 8, TLB.WRITE_TAG);
-    w.if();
+    w.if(undefined, 'likely');
     this.#pushHitPointer(width / 8);
     value();
     w.memory(STORES[width]);

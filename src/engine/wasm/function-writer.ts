@@ -5,11 +5,21 @@ import { LANE_OPCODES, MEMORY_OPCODES, OPCODES, VALUE_TYPES, type ValueType } fr
 /** A branch target: the nesting depth at which its block was opened. */
 export type Label = number;
 
+/** Whether a condition is mostly true: the compiler moves what is unlikely out of the way. */
+export type Hint = 'likely' | 'unlikely';
+
+/** The hint of a branch, by its position behind the function's locals. */
+export interface BranchHint {
+  readonly position: number;
+  readonly hint: Hint;
+}
+
 export class FunctionWriter {
   readonly body = new ByteBuffer();
   readonly params: readonly ValueType[];
   readonly results: readonly ValueType[];
   readonly #locals: ValueType[] = [];
+  readonly #hints: BranchHint[] = [];
   #depth = 0;
 
   constructor(params: readonly ValueType[], results: readonly ValueType[]) {
@@ -99,6 +109,10 @@ export class FunctionWriter {
     this.body.u32(local);
   }
 
+  #hint(hint: Hint | undefined): void {
+    if (hint !== undefined) this.#hints.push({ position: this.body.length, hint });
+  }
+
   #open(code: number, result: ValueType | undefined): Label {
     this.body.u8(code);
     this.body.u8(result === undefined ? 0x40 : VALUE_TYPES[result]);
@@ -112,7 +126,8 @@ export class FunctionWriter {
     return this.#open(0x03, result);
   }
   /** Pops the i32 condition. */
-  if(result?: ValueType): Label {
+  if(result?: ValueType, hint?: Hint): Label {
+    this.#hint(hint);
     return this.#open(0x04, result);
   }
   else(): void {
@@ -126,7 +141,8 @@ export class FunctionWriter {
     this.body.u8(0x0c);
     this.body.u32(this.#depth - label);
   }
-  brIf(label: Label): void {
+  brIf(label: Label, hint?: Hint): void {
+    this.#hint(hint);
     this.body.u8(0x0d);
     this.body.u32(this.#depth - label);
   }
@@ -157,8 +173,8 @@ export class FunctionWriter {
     this.body.u8(0);
   }
 
-  /** The code section's entry for this function, without its size. */
-  code(): Uint8Array {
+  /** The declaration of the locals. */
+  #declaration(): ByteBuffer {
     const out = new ByteBuffer();
     const runs: { type: ValueType; count: number }[] = [];
     for (const type of this.#locals) {
@@ -171,8 +187,20 @@ export class FunctionWriter {
       out.u32(run.count);
       out.u8(VALUE_TYPES[run.type]);
     }
+    return out;
+  }
+
+  /** The code section's entry for this function, without its size. */
+  code(): Uint8Array {
+    const out = this.#declaration();
     out.append(this.body.view());
     out.u8(0x0b);
     return out.view();
+  }
+
+  /** Hints, in the order of their branches; positions are from the beginning of `code`. */
+  hints(): BranchHint[] {
+    const { length } = this.#declaration();
+    return this.#hints.map(({ position, hint }) => ({ position: length + position, hint }));
   }
 }

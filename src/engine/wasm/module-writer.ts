@@ -75,6 +75,7 @@ export class ModuleWriter {
         body.u32(this.#imports.length + index);
       });
     });
+    this.#writeHints(out);
     this.#section(out, 10, (body) => {
       body.u32(this.#functions.length);
       for (const { writer } of this.#functions) {
@@ -84,6 +85,27 @@ export class ModuleWriter {
       }
     });
     return out.view().slice();
+  }
+
+  /** The branch hinting proposal's custom section, which stands before the code. */
+  #writeHints(out: ByteBuffer): void {
+    const hinted = this.#functions
+      .map(({ writer }, n) => ({ index: this.#imports.length + n, hints: writer.hints() }))
+      .filter(({ hints }) => hints.length > 0);
+    if (hinted.length === 0) return;
+    this.#section(out, 0, (body) => {
+      body.name('metadata.code.branch_hint');
+      body.u32(hinted.length);
+      for (const { index, hints } of hinted) {
+        body.u32(index);
+        body.u32(hints.length);
+        for (const { position, hint } of hints) {
+          body.u32(position);
+          body.u32(1);
+          body.u8(hint === 'likely' ? 1 : 0);
+        }
+      }
+    });
   }
 
   #writeTypes(body: ByteBuffer): void {
