@@ -8,7 +8,7 @@ import {
   Backup,
   type BackupCreateInput,
   BackupDestination,
-  type BackupDestinationCreate,
+  type BackupDestinationCreateInput,
   BackupDestinationPage,
   type BackupFile,
   BackupFilePage,
@@ -260,7 +260,7 @@ export class Client {
     this.#post(Vm, path`/v1/vms/${vm}/snapshots/${snapshot}/clone`, body);
   listBackupDestinations = (query: Query = {}): Promise<BackupDestination[]> =>
     this.#all(BackupDestinationPage, '/v1/backup-destinations', query);
-  createBackupDestination = (body: BackupDestinationCreate): Promise<BackupDestination> =>
+  createBackupDestination = (body: BackupDestinationCreateInput): Promise<BackupDestination> =>
     this.#post(BackupDestination, '/v1/backup-destinations', body);
   deleteBackupDestination = (destination: string): Promise<void> =>
     this.#delete(path`/v1/backup-destinations/${destination}`);

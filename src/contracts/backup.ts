@@ -7,8 +7,16 @@ export type StoreLocation =
   /** A path of a remote that rclone knows, such as `offsite:umlaut`. */
   | { readonly kind: 'rclone'; readonly remote: string };
 
+/** What shows that a remote is held by this daemon: an object of this name that has this token. */
+export interface LeaseClaim {
+  readonly name: string;
+  readonly token: string;
+}
+
 export interface StoreConfig {
   readonly location: StoreLocation;
+  /** Of remotes. */
+  readonly lease?: LeaseClaim | undefined;
   /** The cache of the store's index, on a disk of this host. */
   readonly indexFile: string;
 }
@@ -73,6 +81,6 @@ export interface BackupPlan {
   readonly head: BackupHead;
   /** Ids of the disks by their device names. */
   readonly diskIds: Readonly<Record<string, string>>;
-  /** The backup in the same store to go on from, if there is one. */
+  /** The backup in the same store to go on from, if there is one and it can be read. */
   readonly parent: string | null;
 }

@@ -10,7 +10,15 @@ import { GuestDisk } from './guest-disk.ts';
 import { hostFile, SYNC_BYTES_MAX } from './host-file.ts';
 import { RawVolume } from './raw-volume.ts';
 import { copyDisk } from './restore.ts';
-import { backUp, backupPlan, beginBackup, contentOf, filesOf, storeIn } from './testing/store-kit.ts';
+import {
+  backUp,
+  backupPlan,
+  beginBackup,
+  contentOf,
+  filesOf,
+  storeFolder,
+  storeIn,
+} from './testing/store-kit.ts';
 
 const SIZE = 8 << 20;
 const CHUNK = 64 * 1024;
@@ -282,6 +290,22 @@ describe('an incremental backup', () => {
     expect(tracked.kind).toBe('incremental');
     expect(fs.existsSync(config.tracking)).toBe(false);
     await killed.close();
+  });
+
+  it('reads everything when the one before it is gone from the store, or damaged there', async () => {
+    const { disk, model, store } = fixture();
+    const first = await backUp([disk], store);
+    await runStoreTask(store, 'remove', { backupIds: [first.id] });
+    await runStoreTask(store, 'collect', {});
+    const second = await backUp([disk], store, first.id);
+    expect(second).toMatchObject({ kind: 'full', parent: null, disks: [{ scannedBytes: SIZE }] });
+    expect((await contentOf(store, second.id, 'ubd0')).equals(model)).toBe(true);
+    fs.writeFileSync(path.join(storeFolder(store), 'manifests', `${second.id}.json`), 'no manifest');
+    const third = await backUp([disk], store, second.id);
+    expect(third).toMatchObject({ kind: 'full', parent: null });
+    expect((await contentOf(store, third.id, 'ubd0')).equals(model)).toBe(true);
+    const fourth = await backUp([disk], store, third.id);
+    expect(fourth).toMatchObject({ kind: 'incremental', parent: third.id });
   });
 
   it('of a disk that is only read leaves its tracking to the next', async () => {

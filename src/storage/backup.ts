@@ -61,16 +61,17 @@ export async function prepareBackup(
   writer: MessagePort = beginWriting(plan).port,
 ): Promise<PreparedBackup> {
   const task = new StoreTask<'write'>(writer);
-  const ready = new Promise<void>((resolve) => {
-    task.onMessage(({ type }) => {
-      if (type === 'ready') resolve();
+  const ready = new Promise<string | null>((resolve) => {
+    task.onMessage((message) => {
+      if (message.type === 'ready') resolve(message.parent);
     });
   });
-  await Promise.race([ready, task.result]);
+  // A task that ends here has failed.
+  const parent = await Promise.race([ready, task.result.then(() => null)]);
   return {
     begin(consistency, onProgress = () => undefined) {
       try {
-        return new Backup(disks, plan, task, consistency, onProgress);
+        return new Backup(disks, { ...plan, parent }, task, consistency, onProgress);
       } catch (error) {
         task.cancel();
         throw error;
@@ -81,8 +82,8 @@ export async function prepareBackup(
 }
 
 /** The task that takes a backup's pieces. */
-export function beginWriting({ store, head }: Pick<BackupPlan, 'store' | 'head'>): StartedTask {
-  return startStoreTask({ store, task: 'write', input: { head } });
+export function beginWriting({ store, head, parent }: BackupPlan): StartedTask {
+  return startStoreTask({ store, task: 'write', input: { head, parent } });
 }
 
 class Backup implements BackupRun {
@@ -124,7 +125,6 @@ class Backup implements BackupRun {
     });
     task.post({
       type: 'begin',
-      parent,
       disks: disks.map((disk, index) => ({
         device: disk.stats.device,
         diskId: plan.diskIds[disk.stats.device] ?? '',

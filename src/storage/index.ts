@@ -2,7 +2,7 @@
 export { type BackupProgress, type BackupRun, beginWriting, prepareBackup } from './backup.ts';
 export type { FilePlace, FileSystemPlace } from './backup-store/files.ts';
 export { openObjects } from './backup-store/destination.ts';
-export { holdRemoteStore } from './backup-store/store-lease.ts';
+export { type HeldStore, holdRemoteStore, isLost } from './backup-store/store-lease.ts';
 export { holdStoreFolder } from './backup-store/store-lock.ts';
 export { runStoreTask, type TaskOptions } from './backup-store/store-task.ts';
 export { StoredFile } from './backup-store/stored-file.ts';

@@ -387,5 +387,57 @@ describe('destinations', () => {
     } finally {
       delete process.env.RCLONE_CONFIG;
     }
-  });
+  }, 120_000);
+
+  it('that are remotes are taken over from daemons that are gone, and never shared with those that are not', async () => {
+    requireTool('rclone', 'rclone');
+    const folder = tempDir();
+    const leases = path.join(folder, 'remote', 'leases');
+    fs.writeFileSync(path.join(folder, 'rclone.conf'), `[vault]\ntype = alias\nremote = ${folder}\n`);
+    process.env.RCLONE_CONFIG = path.join(folder, 'rclone.conf');
+    try {
+      const request = { name: 'vault', kind: 'rclone', location: 'vault:remote' };
+      const first = await startHarness();
+      await first.post('/v1/backup-destinations', request).expect(201);
+      await first.createVm({ name: 'web-1' });
+      await first.operate('/v1/vms/web-1/backups', { name: 'one', destination: 'vault' });
+      const [held] = fs.readdirSync(leases);
+      const lease = JSON.parse(fs.readFileSync(path.join(leases, held!), 'utf8'));
+      expect(lease).toMatchObject({ pid: process.pid, started: expect.stringMatching(/^\d+$/) });
+      const second = await startHarness();
+      const { body } = await second.post('/v1/backup-destinations', request).expect(409);
+      expect(body).toMatchObject({ code: 'in_use', remedy: expect.stringContaining('--take-over') });
+      const elsewhere = { ...request, kind: 'directory', location: folder, take_over: true };
+      await second.post('/v1/backup-destinations', elsewhere).expect(400);
+      await second.post('/v1/backup-destinations', { ...request, take_over: true }).expect(201);
+      // The first one's next backup is not made, and nothing of the second's is touched.
+      expect(
+        await first.operate('/v1/vms/web-1/backups', { name: 'two', destination: 'vault' }),
+      ).toMatchObject({
+        status: 'failed',
+        error: { code: 'interrupted', field: 'destination' },
+      });
+      await second.operate('/v1/backup-destinations/vault/rebuild');
+      expect((await list(second)).map(({ name }) => name)).toEqual(['one']);
+      expect(await second.operate('/v1/backups/one/verify')).toMatchObject({ error: null });
+      await second.delete('/v1/backups/one').expect(204);
+      await second.delete('/v1/backup-destinations/vault').expect(204);
+      // It is free: the first one has it again.
+      await first.operate('/v1/vms/web-1/backups', { name: 'three', destination: 'vault' });
+      expect(await first.backup('three')).toMatchObject({ kind: 'full' });
+      expect(await first.operate('/v1/backups/three/verify')).toMatchObject({ error: null });
+      await first.daemon.close();
+      // As a daemon leaves it that was killed, whose database is lost: no process has that start.
+      fs.writeFileSync(
+        path.join(leases, held!),
+        JSON.stringify({ ...lease, started: '1', renewedAt: Date.now() }),
+      );
+      const third = await startHarness();
+      await third.post('/v1/backup-destinations', request).expect(201);
+      await third.operate('/v1/backup-destinations/vault/rebuild');
+      expect((await list(third)).map(({ name }) => name)).toEqual(['three']);
+    } finally {
+      delete process.env.RCLONE_CONFIG;
+    }
+  }, 120_000);
 });

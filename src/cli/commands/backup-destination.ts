@@ -1,9 +1,18 @@
 /** `umlaut backup destination …` and `umlaut backup rebuild` */
 import type { Command } from 'commander';
-import type { BackupDestination, Operation } from '../../contracts/api/index.ts';
+import type {
+  BackupDestination,
+  BackupDestinationCreateInput,
+  Operation,
+} from '../../contracts/api/index.ts';
+import { AppError } from '../../contracts/errors.ts';
 import { CommandContext } from '../context.ts';
 import { formatAge, formatTable } from '../format.ts';
 import type { Io } from '../io.ts';
+
+interface Adding {
+  readonly takeOver?: true;
+}
 
 interface Waiting {
   readonly wait: boolean;
@@ -15,11 +24,14 @@ export function registerDestinations(backup: Command, io: Io): void {
     .command('add')
     .argument('<name>')
     .argument('<location>', 'a folder of the daemon’s host, or REMOTE:PATH of rclone')
+    .option(
+      '--take-over',
+      'a remote of a daemon that is gone for good; if it still runs, backups are destroyed',
+    )
     .description('add a folder (below one that --allow-path names) or a remote')
-    .action(async (name: string, location: string, _options: object, command: Command) => {
+    .action(async (name: string, location: string, options: Adding, command: Command) => {
       const context = new CommandContext(command, io);
-      const kind = location.startsWith('/') ? 'directory' : 'rclone';
-      const made = await context.client.createBackupDestination({ name, kind, location });
+      const made = await context.client.createBackupDestination(creationOf(name, location, options));
       context.print(made, () => `${made.name}\n`);
     });
   destination
@@ -39,6 +51,15 @@ export function registerDestinations(backup: Command, io: Io): void {
       context.print({ deleted: name }, () => `${name} deleted\n`);
     });
   registerWork(destination, backup, io);
+}
+
+function creationOf(name: string, location: string, { takeOver }: Adding): BackupDestinationCreateInput {
+  if (!location.startsWith('/')) return { name, kind: 'rclone', location, take_over: takeOver };
+  if (takeOver === undefined) return { name, kind: 'directory', location };
+  throw new AppError('invalid_input', 'the lock of a folder ends with the daemon that has it', {
+    field: '--take-over',
+    remedy: 'leave --take-over out; it is for remotes',
+  });
 }
 
 function registerWork(destination: Command, backup: Command, io: Io): void {

@@ -211,9 +211,14 @@ export const BackupDestinationCreate = z.discriminatedUnion('kind', [
         /^[A-Za-z0-9_][A-Za-z0-9_. +@-]*:/,
         'write it as REMOTE:PATH, with a remote of `rclone listremotes`',
       ),
+    take_over: z.boolean().default(false).meta({
+      description:
+        'Also from another daemon, which must be gone for good: if it still runs, backups are destroyed',
+    }),
   }),
 ]);
 export type BackupDestinationCreate = z.infer<typeof BackupDestinationCreate>;
+export type BackupDestinationCreateInput = z.input<typeof BackupDestinationCreate>;
 
 const Cron = z
   .string()

@@ -10,7 +10,8 @@
  */
 import * as fs from 'node:fs';
 import Database from 'better-sqlite3';
-import type { PackEntry } from './pack.ts';
+import { AppError } from '../../contracts/errors.ts';
+import type { Pack, PackEntry } from './pack.ts';
 
 const SCHEMA = `
 CREATE TABLE IF NOT EXISTS packs (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, bytes INTEGER NOT NULL) STRICT;
@@ -112,12 +113,13 @@ export class ChunkIndex {
     });
   }
 
-  /** A live chunk is in another pack from now on. */
-  moveChunks(from: number, name: string, bytes: number, entries: readonly PackEntry[]): boolean {
+  /** What is alive of a pack is in another one from now on. False when a session relies on it. `interrupted` as requireSession. */
+  moveChunks(from: number, collection: number, { name, bytes, entries }: Pack): boolean {
     return this.#immediate(() => {
+      this.requireSession(collection);
       if (this.#isPinned(from)) return false;
       this.#dropPack(from);
-      const id = this.#packId(name) ?? Number(this.#insertPack.run(name, bytes).lastInsertRowid);
+      const id = this.#packId(name) ?? Number(this.#insertPack.run(name, bytes.length).lastInsertRowid);
       for (const { hash, offset, storedBytes, rawBytes } of entries) {
         this.#insertChunk.run(hash, id, offset, storedBytes, rawBytes);
       }
@@ -125,9 +127,10 @@ export class ChunkIndex {
     });
   }
 
-  /** Forgets a pack unless a session relies on it. From then on its object may be removed. */
-  condemn(pack: number): boolean {
+  /** Forgets a pack unless a session relies on it. From then on its object may be removed. `interrupted` as requireSession. */
+  condemn(pack: number, collection: number): boolean {
     return this.#immediate(() => {
+      this.requireSession(collection);
       if (this.#isPinned(pack)) return false;
       this.#dropPack(pack);
       return true;
@@ -168,6 +171,15 @@ export class ChunkIndex {
     return Number(
       this.#db.prepare('INSERT INTO sessions (kind, ended) VALUES (?, 0)').run(kind).lastInsertRowid,
     );
+  }
+
+  /** `interrupted` when the store was opened anew since the session was begun: its pins are gone. */
+  requireSession(session: number): void {
+    if (this.#db.prepare('SELECT 1 FROM sessions WHERE id = ?').get(session) !== undefined) return;
+    throw new AppError('interrupted', 'the store of backups was opened anew meanwhile', {
+      field: 'destination',
+      remedy: 'try again',
+    });
   }
 
   /** Its manifest is durable, or will never be. */
@@ -231,7 +243,7 @@ export class ChunkIndex {
       .run(name, value);
   }
 
-  /** What sessions of an earlier process pinned. */
+  /** What was pinned before the store was opened. */
   dropSessions(): void {
     this.#db.exec('DELETE FROM pins; DELETE FROM sessions;');
   }

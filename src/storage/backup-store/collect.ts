@@ -30,7 +30,7 @@ export async function collectGarbage(store: BackupStore, control: TaskControl): 
   const session = store.index.beginSession('collection');
   try {
     await markLive(store, control);
-    return await sweep(store, control);
+    return await sweep(store, session, control);
   } finally {
     store.index.endCollection(session);
   }
@@ -77,12 +77,13 @@ async function markBackup(store: BackupStore, manifest: BackupManifest, control:
   }
 }
 
-async function sweep(store: BackupStore, control: TaskControl): Promise<CollectResult> {
+async function sweep(store: BackupStore, session: number, control: TaskControl): Promise<CollectResult> {
   const packs = store.index.packUse();
   const result = { removedPacks: 0, rewrittenPacks: 0, freedBytes: 0, keptBytes: 0 };
   for (const [at, pack] of packs.entries()) {
     stopIfAborted(control);
-    const newBytes = await collectPack(store, pack);
+    await store.confirmHeld(session, { lately: true });
+    const newBytes = await collectPack(store, session, pack);
     result.keptBytes += newBytes;
     result.freedBytes += pack.bytes - newBytes;
     if (newBytes === 0) result.removedPacks++;
@@ -93,17 +94,17 @@ async function sweep(store: BackupStore, control: TaskControl): Promise<CollectR
 }
 
 /** What is left of the pack's bytes. */
-async function collectPack(store: BackupStore, pack: PackUse): Promise<number> {
+async function collectPack(store: BackupStore, session: number, pack: PackUse): Promise<number> {
   if (pack.liveBytes === 0) {
-    if (!store.index.condemn(pack.id)) return pack.bytes;
+    if (!store.index.condemn(pack.id, session)) return pack.bytes;
     await store.objects.remove(`packs/${pack.name}`);
     return 0;
   }
   const wasteful = pack.liveBytes < pack.bytes * KEEP_SHARE && pack.bytes <= 2 * PACK_BYTES;
-  return wasteful ? await rewrite(store, pack) : pack.bytes;
+  return wasteful ? await rewrite(store, session, pack) : pack.bytes;
 }
 
-async function rewrite(store: BackupStore, pack: PackUse): Promise<number> {
+async function rewrite(store: BackupStore, session: number, pack: PackUse): Promise<number> {
   const builder = new PackBuilder();
   try {
     for (const { hash } of store.index.chunksOfPack(pack.id)) {
@@ -118,7 +119,7 @@ async function rewrite(store: BackupStore, pack: PackUse): Promise<number> {
   const made = builder.take();
   if (made === undefined) return pack.bytes;
   await store.objects.put(`packs/${made.name}`, made.bytes);
-  if (!store.index.moveChunks(pack.id, made.name, made.bytes.length, made.entries)) {
+  if (!store.index.moveChunks(pack.id, session, made)) {
     // A backup has begun to rely on the old pack.
     await store.objects.remove(`packs/${made.name}`);
     return pack.bytes;

@@ -21,7 +21,6 @@ export async function doTask(job: StoreJob, channel: TaskChannel): Promise<void>
   let store: BackupStore | undefined;
   try {
     store = new BackupStore(job.store);
-    channel.post({ type: 'ready' });
     channel.post({ type: 'done', result: await run(store, job, channel) });
   } catch (error) {
     channel.post({ type: 'failed', error: fileError(error, 'backup', 'the backup store').toPlain() });
@@ -46,12 +45,17 @@ async function content(store: BackupStore): Promise<StoreContent> {
 }
 
 /** Takes the messages of a backup one after the other. */
-async function write(session: BackupSession, channel: TaskChannel): Promise<BackupSummary> {
+async function write(
+  session: BackupSession,
+  parent: string | null,
+  channel: TaskChannel,
+): Promise<BackupSummary> {
   const hasher = new PieceHasher();
   try {
+    channel.post({ type: 'ready', parent: await session.goOnFrom(parent) });
     for await (const { message, hashes } of arrivals(channel, hasher)) {
       if (message.type === 'begin') {
-        await session.begin(message.disks, message.parent);
+        session.begin(message.disks);
       } else if (message.type === 'piece') {
         const bytes = new Uint8Array(message.buffer, 0, message.length);
         await session.add(message.disk, message.offset, bytes, await hashes);
@@ -120,7 +124,7 @@ function run(store: BackupStore, job: StoreJob, channel: TaskChannel): Promise<u
     case 'collect':
       return collectGarbage(store, channel);
     case 'write':
-      return write(new BackupSession(store, job.input.head), channel);
+      return write(new BackupSession(store, job.input.head), job.input.parent, channel);
   }
 }
 

@@ -14,6 +14,7 @@ import {
   PACK_BYTES,
 } from './format.ts';
 import type { BackedUpDisk, BackupHead, BackupSummary } from '../../contracts/backup.ts';
+import { AppError } from '../../contracts/errors.ts';
 import type { ChunkPlace } from './chunk-index.ts';
 import { damaged } from './damaged.ts';
 import {
@@ -60,15 +61,30 @@ export class BackupSession {
     this.#id = store.index.beginSession('backup');
   }
 
-  /** Before the first chunk. `parent` is the id of the backup that incremental disks go on from. */
-  async begin(disks: readonly SessionDisk[], parent: string | null): Promise<void> {
-    if (parent !== null) this.#parent = await this.#store.readManifest(parent);
+  /**
+   * Before anything else: the backup whose content incremental disks go on from. Null when it cannot be read; then
+   * none of them is incremental.
+   */
+  async goOnFrom(parent: string | null): Promise<string | null> {
+    if (parent === null) return null;
+    try {
+      this.#parent = await this.#store.readManifest(parent);
+      return parent;
+    } catch (error) {
+      // Somebody has removed it from the store, or damaged it.
+      if (error instanceof AppError && /^(not_found|backup_corrupt)$/.test(error.code)) return null;
+      throw error;
+    }
+  }
+
+  /** Before the first chunk. */
+  begin(disks: readonly SessionDisk[]): void {
     for (const disk of disks) {
       const before = disk.incremental
         ? this.#parent?.disks.find((one) => one.device === disk.device)
         : undefined;
       if (disk.incremental && (before === undefined || before.sizeBytes !== disk.sizeBytes)) {
-        throw damaged(`backup ${parent} has no ${disk.device} of this size`);
+        throw damaged(`backup ${this.#parent?.id} has no ${disk.device} of this size`);
       }
       this.#disks.push(new DiskMap(disk, before));
     }
@@ -102,8 +118,21 @@ export class BackupSession {
       parent: this.#parent?.id ?? null,
       disks: this.#disks.map((map) => ({ ...map.summary, map: map.names })),
     };
-    await this.#store.objects.put(manifestName(this.#head.id), manifestText(this.#head, whole));
+    await this.#commit(manifestText(this.#head, whole));
     return { ...this.#head, ...whole, disks: this.#disks.map((map) => map.summary) };
+  }
+
+  /** A manifest names what others may have taken for garbage, if the store was theirs before it got there. */
+  async #commit(text: Buffer): Promise<void> {
+    const name = manifestName(this.#head.id);
+    await this.#store.confirmHeld(this.#id);
+    await this.#store.objects.put(name, text);
+    try {
+      await this.#store.confirmHeld(this.#id);
+    } catch (error) {
+      await this.#store.objects.remove(name);
+      throw error;
+    }
   }
 
   /** Always, after `finish` or instead of it. */

@@ -3,7 +3,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { pattern, randomNumbers, scratchFolder } from '../../../test/support/storage.ts';
-import type { BackupSummary } from '../../contracts/backup.ts';
+import type { BackupSummary, LeaseClaim } from '../../contracts/backup.ts';
 import { AppError } from '../../contracts/errors.ts';
 import { apply, MemoryObjects } from '../testing/memory-objects.ts';
 import { RecordedFiles } from '../testing/recorded-files.ts';
@@ -16,6 +16,7 @@ import type { ObjectStore } from './objects.ts';
 import { diskChunks } from './reader.ts';
 import { BackupSession } from './session.ts';
 import { BackupStore } from './store.ts';
+import { holdRemoteStore } from './store-lease.ts';
 import { verifyBackups } from './verify.ts';
 
 const CHUNKS = 40;
@@ -28,9 +29,11 @@ function openStore<O extends ObjectStore = MemoryObjects>(
   // INVARIANT: what is made here is what O is by default.
   objects: O = new MemoryObjects() as ObjectStore as O,
   folder = scratchFolder(),
+  lease?: LeaseClaim,
 ): { store: BackupStore; objects: O } {
   const config = {
     location: { kind: 'directory', folder } as const,
+    lease,
     indexFile: path.join(folder, 'index.sqlite'),
   };
   return { store: new BackupStore(config, objects), objects };
@@ -57,7 +60,8 @@ async function backUp(store: BackupStore, content: Buffer, parent?: Parent): Pro
       readOnly: false,
       incremental,
     };
-    await session.begin([disk], parent?.id ?? null);
+    await session.goOnFrom(parent?.id ?? null);
+    session.begin([disk]);
     const chunks =
       parent?.changed ?? Array.from({ length: Math.ceil(content.length / CHUNK_BYTES) }, (_, i) => i);
     for (const chunk of chunks) {
@@ -227,6 +231,74 @@ describe('collection of garbage', () => {
     for (const [id, content] of backups) expect((await contentOf(store, id)).equals(content)).toBe(true);
     await collectGarbage(store, CONTROL);
     for (const [id, content] of backups) expect((await contentOf(store, id)).equals(content)).toBe(true);
+  });
+});
+
+describe('a remote that is lost to another daemon', () => {
+  const lost = { code: 'interrupted' };
+
+  async function openHeld() {
+    const objects = new MemoryObjects();
+    const { claim } = await holdRemoteStore(objects, 'one', { onLost: () => undefined });
+    const folder = scratchFolder();
+    /** As each task has it. */
+    const open = (): BackupStore => openStore(objects, folder, claim).store;
+    return { objects, open, store: open() };
+  }
+
+  const takeAway = (objects: MemoryObjects): void => void objects.content.delete('leases/one.json');
+
+  it('gets no manifest of a backup that was under way', async () => {
+    const { objects, store } = await openHeld();
+    const kept = await backUp(store, diskOf(1));
+    objects.before = ({ name }) => {
+      if (name.startsWith('packs/')) takeAway(objects);
+    };
+    await expect(backUp(store, diskOf(2))).rejects.toMatchObject(lost);
+    expect(await store.backupIds()).toEqual([kept.id]);
+  });
+
+  it('keeps no manifest that got there too late', async () => {
+    const { objects, store } = await openHeld();
+    objects.before = ({ kind, name }) => {
+      if (kind === 'put' && name.startsWith('manifests/')) takeAway(objects);
+    };
+    await expect(backUp(store, diskOf(1))).rejects.toMatchObject(lost);
+    expect(objects.log.some(({ change: { name } }) => name.startsWith('manifests/'))).toBe(true);
+    expect(await store.backupIds()).toEqual([]);
+  });
+
+  it('has none of its packs and manifests removed', async () => {
+    const { objects, open, store } = await openHeld();
+    const { id } = await backUp(store, diskOf(1));
+    takeAway(objects);
+    await expect(open().removeManifest(id)).rejects.toMatchObject(lost);
+    expect(await store.backupIds()).toEqual([id]);
+    objects.content.delete(manifestName(id));
+    const before = new Set(objects.content.keys());
+    await expect(collectGarbage(open(), CONTROL)).rejects.toMatchObject(lost);
+    expect(before.size).toBeGreaterThan(8);
+    expect(new Set(objects.content.keys())).toEqual(before);
+  });
+
+  it('and is opened anew ends what had been begun before', async () => {
+    const { objects, store } = openStore();
+    await backUp(store, diskOf(1));
+    objects.before = async ({ kind, name }) => {
+      if (kind === 'put' && name.startsWith('manifests/')) await store.synchronize();
+    };
+    await expect(backUp(store, diskOf(2))).rejects.toMatchObject(lost);
+    objects.before = () => undefined;
+    const [id] = await store.backupIds();
+    expect((await contentOf(store, id!)).equals(diskOf(1))).toBe(true);
+    // Packs of the second are garbage; a collection that goes on while the store is opened anew takes none away.
+    objects.before = async ({ kind }) => {
+      if (kind === 'remove') await store.synchronize();
+    };
+    await expect(collectGarbage(store, CONTROL)).rejects.toMatchObject(lost);
+    expect(
+      objects.log.filter(({ change }) => change.kind === 'remove' && change.name.startsWith('packs/')),
+    ).toHaveLength(1);
   });
 });
 

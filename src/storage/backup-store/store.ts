@@ -8,17 +8,20 @@ import { BACKUP_ID, MAP_BLOCK_BYTES, PACK_NAME } from './format.ts';
 import { type BackupManifest, MANIFEST_BYTES_MAX, manifestName, parseManifest } from './manifest.ts';
 import type { ObjectStore } from './objects.ts';
 import { readPackIndex, unpackChunk } from './pack.ts';
+import { StoreLease } from './store-lease.ts';
 
 const MANIFEST_FILE = /^(.+)\.json$/;
 
 export class BackupStore {
   readonly objects: ObjectStore;
   readonly index: ChunkIndex;
+  readonly #lease: StoreLease | undefined;
 
   /** AppErrors of the destination. @param objects of the location */
   constructor(config: StoreConfig, objects: ObjectStore = openObjects(config.location)) {
     this.objects = objects;
     this.index = new ChunkIndex(config.indexFile);
+    this.#lease = config.lease === undefined ? undefined : new StoreLease(objects, config.lease);
   }
 
   close(): void {
@@ -54,6 +57,15 @@ export class BackupStore {
       }
     }
     return broken;
+  }
+
+  /**
+   * Nobody else has had the store since `session` was begun, so what it relies on is there. Rejects with `interrupted` when that is
+   * not certain. @param lately what was seen in the last minute is believed
+   */
+  async confirmHeld(session: number, { lately = false } = {}): Promise<void> {
+    this.index.requireSession(session);
+    await (lately ? this.#lease?.confirmLately() : this.#lease?.confirm());
   }
 
   /** A chunk by its hash, verified. `backup_corrupt` when it is not there or not what it was. */
@@ -97,6 +109,7 @@ export class BackupStore {
 
   /** The backup is gone; its chunks stay until garbage is collected. */
   async removeManifest(backupId: string): Promise<void> {
+    await this.#lease?.confirmLately();
     await this.objects.remove(manifestName(backupId));
   }
 }

@@ -39,8 +39,11 @@ export interface StoreTasks {
   /** Opens a file, and gives out what is asked for by messages until it is canceled. */
   'read-file': { readonly input: FilePlace; readonly result: null };
   collect: { readonly input: Record<never, never>; readonly result: CollectResult };
-  /** Takes chunks by messages. */
-  write: { readonly input: { readonly head: BackupHead }; readonly result: BackupSummary };
+  /** Takes chunks by messages. `parent`: the backup to go on from, if it can be read. */
+  write: {
+    readonly input: { readonly head: BackupHead; readonly parent: string | null };
+    readonly result: BackupSummary;
+  };
 }
 export type StoreTaskName = keyof StoreTasks;
 
@@ -88,7 +91,7 @@ export type StoreJob = {
 
 export type ToStoreTask =
   | { readonly type: 'cancel' }
-  | { readonly type: 'begin'; readonly disks: readonly SessionDisk[]; readonly parent: string | null }
+  | { readonly type: 'begin'; readonly disks: readonly SessionDisk[] }
   /** A piece of a disk; the buffer is the worker's until it is given back. */
   | {
       readonly type: 'piece';
@@ -102,7 +105,8 @@ export type ToStoreTask =
   | { readonly type: 'read'; readonly offset: number; readonly length: number };
 
 export type FromStoreTask =
-  | { readonly type: 'ready' }
+  /** A store can be written to. `parent`: the backup that is gone on from. */
+  | { readonly type: 'ready'; readonly parent: string | null }
   | { readonly type: 'progress'; readonly done: number; readonly total: number }
   | { readonly type: 'taken' }
   | { readonly type: 'opened'; readonly entry: FileEntry }

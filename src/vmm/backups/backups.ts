@@ -162,7 +162,7 @@ export class Backups {
       const cleanup = this.#creation
         .abandon(backupId)
         .catch((error: unknown) => {
-          // It stays hidden, and the next start tries again.
+          // It stays hidden, and the sweep tries again.
           log.error(
             { backup: backupId, error: toAppError(error).message },
             'a half backup could not be removed',
@@ -175,6 +175,28 @@ export class Backups {
 
   /** At start, before the jobs: what a killed process left of work that nobody goes on with. */
   async recover(): Promise<void> {
+    await this.#removeHalves();
+    await this.#checks.recover();
+    this.#removeLeftovers();
+  }
+
+  /** Retention and garbage, now and then. */
+  async sweep(): Promise<void> {
+    const { stores, log } = this.#deps;
+    await this.#removeHalves();
+    await this.#removal.pruneAll();
+    for (const id of stores.takeLittered()) {
+      try {
+        await stores.run(id, 'collect', {});
+      } catch (error) {
+        stores.littered(id);
+        log.warn({ destination: id, error: toAppError(error).message }, 'garbage could not be collected');
+      }
+    }
+  }
+
+  /** What could not be removed when it was to be, for its destination was out of reach or the daemon was killed. */
+  async #removeHalves(): Promise<void> {
     const { store, operations, log } = this.#deps;
     const given = async (what: string, id: string, work: () => Promise<void>): Promise<void> => {
       try {
@@ -189,22 +211,6 @@ export class Backups {
     }
     for (const backup of store.backups.inState('deleting')) {
       await given('a deleted backup', backup.id, () => this.#removal.remove(backup));
-    }
-    await this.#checks.recover();
-    this.#removeLeftovers();
-  }
-
-  /** Retention and garbage, now and then. */
-  async sweep(): Promise<void> {
-    const { stores, log } = this.#deps;
-    await this.#removal.pruneAll();
-    for (const id of stores.takeLittered()) {
-      try {
-        await stores.run(id, 'collect', {});
-      } catch (error) {
-        stores.littered(id);
-        log.warn({ destination: id, error: toAppError(error).message }, 'garbage could not be collected');
-      }
     }
   }
 

@@ -31,7 +31,8 @@ export class BackupCreation {
       const quiesce = payload.quiesce !== false;
       this.#publish(backup, await this.#backUp(instance, backup, plan, quiesce, progress, context.signal));
     } catch (error) {
-      await this.abandon(backup.id);
+      // Where that fails too it is done later; why the backup failed is worth more.
+      await this.abandon(backup.id).catch(() => undefined);
       throw error;
     }
   }

@@ -42,14 +42,15 @@ export class BackupDestinations {
   }
 
   /** Opens it too: a place that cannot be used is none. AppErrors: `forbidden`, `in_use`, `unreachable`, `tool_missing`. */
-  async create({ name, kind, location }: BackupDestinationCreate): Promise<BackupDestination> {
+  async create(request: BackupDestinationCreate): Promise<BackupDestination> {
+    const { name, kind, location } = request;
     const { store, stores, events, hostPaths } = this.#deps;
     if (store.destinations.byName(name) !== undefined) throw nameTaken('backup destination', name);
     const place = kind === 'directory' ? hostPaths.check(location, 'location') : location;
     const id = newId('dst');
     store.destinations.insert({ id, name, kind, location: place, created_at: Date.now() });
     try {
-      await stores.config(id);
+      await stores.config(id, { takeOver: request.kind === 'rclone' && request.take_over });
     } catch (error) {
       store.destinations.remove(id);
       throw error;

@@ -4,8 +4,10 @@ import type { StoreConfig, StoreLocation } from '../../contracts/backup.ts';
 import { AppError, toAppError } from '../../contracts/errors.ts';
 import type { DestinationRow, Store } from '../../db/index.ts';
 import {
+  type HeldStore,
   holdRemoteStore,
   holdStoreFolder,
+  isLost,
   openObjects,
   runStoreTask,
   type StoreTaskName,
@@ -20,8 +22,11 @@ export const LOCAL_DESTINATION = 'dst-local';
 
 interface Opened {
   readonly config: StoreConfig;
-  release(): void | Promise<void>;
+  readonly held: Held;
 }
+
+/** A store that is this daemon's: a folder by a lock, a remote by a lease. */
+type Held = Partial<Omit<HeldStore, 'release'>> & { release(): void | Promise<void> };
 
 export class BackupStores {
   readonly #store: Store;
@@ -37,11 +42,14 @@ export class BackupStores {
     this.#log = log;
   }
 
-  /** How a thread opens it; the first time its index is brought up to date. AppErrors of the destination. */
-  async config(destinationId: string): Promise<StoreConfig> {
+  /**
+   * How a thread opens it; the first time its index is brought up to date. AppErrors of the destination.
+   * @param takeOver also from another daemon
+   */
+  async config(destinationId: string, { takeOver = false } = {}): Promise<StoreConfig> {
     const known = this.#opened.get(destinationId);
     if (known !== undefined) return (await known).config;
-    const opening = this.#open(destinationId);
+    const opening = this.#open(destinationId, takeOver);
     this.#opened.set(destinationId, opening);
     try {
       return (await opening).config;
@@ -52,13 +60,21 @@ export class BackupStores {
     }
   }
 
+  /** Opens it anew, once, when it is found lost. */
   async run<K extends StoreTaskName>(
     destinationId: string,
     task: K,
     input: StoreTasks[K]['input'],
     options: TaskOptions = {},
   ): Promise<StoreTasks[K]['result']> {
-    return await runStoreTask(await this.config(destinationId), task, input, options);
+    const config = await this.config(destinationId);
+    try {
+      return await runStoreTask(config, task, input, options);
+    } catch (error) {
+      if (!isLost(error)) throw error;
+      await this.#letGo(destinationId, config);
+      return await runStoreTask(await this.config(destinationId), task, input, options);
+    }
   }
 
   littered(destinationId: string): void {
@@ -76,7 +92,7 @@ export class BackupStores {
   async forget(destinationId: string): Promise<void> {
     const opened = this.#opened.get(destinationId);
     this.#opened.delete(destinationId);
-    await (await opened?.catch(() => undefined))?.release();
+    await (await opened?.catch(() => undefined))?.held.release();
     for (const part of ['', '-wal', '-shm']) {
       fs.rmSync(`${this.#indexFile(destinationId)}${part}`, { force: true });
     }
@@ -85,7 +101,7 @@ export class BackupStores {
   async close(): Promise<void> {
     for (const [id, opened] of this.#opened) {
       try {
-        await (await opened.catch(() => undefined))?.release();
+        await (await opened.catch(() => undefined))?.held.release();
       } catch (error) {
         // Others are told by and by that nobody has it.
         this.#log.warn(
@@ -105,37 +121,42 @@ export class BackupStores {
     };
   }
 
-  async #open(destinationId: string): Promise<Opened> {
+  async #open(destinationId: string, takeOver: boolean): Promise<Opened> {
     const row = this.#store.destinations.get(destinationId);
     if (row === undefined) throw new AppError('not_found', 'the destination of the backup is gone');
     const location = this.location(row);
-    const release = await this.#hold(destinationId, location);
-    const config = { location, indexFile: this.#indexFile(destinationId) };
+    const held = await this.#hold(destinationId, location, takeOver);
+    const config = { location, lease: held.claim, indexFile: this.#indexFile(destinationId) };
     try {
       const broken = await runStoreTask(config, 'synchronize', {});
       if (broken.length > 0) {
         this.#log.warn({ destination: row.name, packs: broken }, 'packs of a backup store cannot be read');
       }
     } catch (error) {
-      await release();
+      await held.release();
       throw error;
     }
     this.#littered.add(destinationId);
-    return { config, release };
+    return { config, held };
   }
 
-  /** Takes the place for this daemon; the result lets go of it. */
-  async #hold(destinationId: string, location: StoreLocation): Promise<() => void | Promise<void>> {
-    if (location.kind === 'directory') return holdStoreFolder(location.folder);
-    return await holdRemoteStore(openObjects(location), destinationId, {
-      onLost: () => {
-        this.#log.error(
-          { destination: destinationId },
-          'a remote was out of reach for long: it is opened anew',
-        );
-        this.#opened.delete(destinationId);
-      },
-    });
+  /** Takes the place for this daemon. */
+  async #hold(destinationId: string, location: StoreLocation, takeOver: boolean): Promise<Held> {
+    if (location.kind === 'directory') return { release: holdStoreFolder(location.folder) };
+    const onLost = (): void => {
+      this.#log.error({ destination: destinationId }, 'a remote is no longer held: it is opened anew');
+      this.#opened.delete(destinationId);
+    };
+    return await holdRemoteStore(openObjects(location), destinationId, { onLost, takeOver });
+  }
+
+  /** What was opened as `config` is of no use any more; another may have been opened since. */
+  async #letGo(destinationId: string, config: StoreConfig): Promise<void> {
+    const known = this.#opened.get(destinationId);
+    const opened = await known?.catch(() => undefined);
+    if (opened?.config !== config || this.#opened.get(destinationId) !== known) return;
+    opened.held.abandon?.();
+    this.#opened.delete(destinationId);
   }
 
   #indexFile(destinationId: string): string {

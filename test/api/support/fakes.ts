@@ -115,7 +115,7 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
   crash(message: string): void {
     this.#ended = true;
     this.emit('error', new Error(message));
-    queueMicrotask(() => this.emit('exit', 1));
+    void this.#closeDisks().then(() => this.emit('exit', 1));
   }
 
   postMessage(message: ToMachine): void {
@@ -268,23 +268,14 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
     if (this.backup === undefined) return;
     const { plan, writer } = this.backup;
     const backupId = plan.head.id;
-    const opened: GuestDisk[] = [];
-    const disks = this.data.config.disks.map((config) => {
-      const known = this.#disks.get(config.device);
-      if (known !== undefined) return known;
-      const disk = openDisk(config);
-      opened.push(disk);
-      return disk;
-    });
     this.backup = undefined;
     try {
+      const disks = this.data.config.disks.map(({ device }) => this.disk(device));
       const run = (await prepareBackup(disks, plan, writer)).begin('crash');
       this.say({ type: 'backup-done', backupId, result: await run.finished });
     } catch (error) {
       const { code, message } = toAppError(error);
       this.say({ type: 'backup-failed', backupId, code, message });
-    } finally {
-      for (const disk of opened) await disk.close();
     }
   }
 }
