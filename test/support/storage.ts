@@ -13,6 +13,14 @@ export function scratchFolder(): string {
   return folder;
 }
 
+/** As scratchFolder, in memory where the host has that: nothing there has to outlive a power cut. */
+export function memoryFolder(): string {
+  if (!fs.existsSync('/dev/shm')) return scratchFolder();
+  const folder = fs.mkdtempSync('/dev/shm/umlaut-test-');
+  onTestFinished(() => fs.rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
 /** xorshift32: the same numbers in every run. `random(n)` is below n. */
 export function randomNumbers(seed: number): (below: number) => number {
   let state = seed;

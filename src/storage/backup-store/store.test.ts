@@ -2,19 +2,18 @@ import { hash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { pattern, randomNumbers, scratchFolder } from '../../../test/support/storage.ts';
+import { memoryFolder, pattern, randomNumbers, scratchFolder } from '../../../test/support/storage.ts';
 import type { BackupSummary, LeaseClaim } from '../../contracts/backup.ts';
 import { AppError } from '../../contracts/errors.ts';
+import { cutBackups } from '../testing/backup-story.ts';
 import { apply, MemoryObjects } from '../testing/memory-objects.ts';
 import { RecordedFiles } from '../testing/recorded-files.ts';
-import { backupHead } from '../testing/store-kit.ts';
+import { type Parent, readBackup, writeBackup } from '../testing/stored-backups.ts';
 import { collectGarbage } from './collect.ts';
 import { DirectoryObjects } from './directory-objects.ts';
-import { CHUNK_BYTES, hashChunks } from './format.ts';
+import { CHUNK_BYTES } from './format.ts';
 import { manifestName } from './manifest.ts';
 import type { ObjectStore } from './objects.ts';
-import { diskChunks } from './reader.ts';
-import { BackupSession } from './session.ts';
 import { BackupStore } from './store.ts';
 import { holdRemoteStore } from './store-lease.ts';
 import { verifyBackups } from './verify.ts';
@@ -43,44 +42,8 @@ function diskOf(seed: number): Buffer {
   return Buffer.from(pattern(SIZE, seed));
 }
 
-interface Parent {
-  readonly id: string;
-  /** Numbers of the chunks that have changed since. */
-  readonly changed: readonly number[];
-}
-
-async function backUp(store: BackupStore, content: Buffer, parent?: Parent): Promise<BackupSummary> {
-  const session = new BackupSession(store, backupHead(), PACK);
-  try {
-    const incremental = parent !== undefined;
-    const disk = {
-      device: 'ubd0',
-      diskId: 'disk-1',
-      sizeBytes: content.length,
-      readOnly: false,
-      incremental,
-    };
-    await session.goOnFrom(parent?.id ?? null);
-    session.begin([disk]);
-    const chunks =
-      parent?.changed ?? Array.from({ length: Math.ceil(content.length / CHUNK_BYTES) }, (_, i) => i);
-    for (const chunk of chunks) {
-      const at = chunk * CHUNK_BYTES;
-      const bytes = content.subarray(at, Math.min(at + CHUNK_BYTES, content.length));
-      await session.add(0, at, bytes, hashChunks(bytes));
-    }
-    return await session.finish({ consistency: 'crash', takenAt: Date.now() });
-  } finally {
-    await session.close();
-  }
-}
-
-async function contentOf(store: BackupStore, id: string): Promise<Buffer> {
-  const [disk] = (await store.readManifest(id)).disks;
-  const content = Buffer.alloc(disk!.sizeBytes);
-  for await (const chunk of diskChunks(store, disk!)) (await chunk.read()).copy(content, chunk.offset);
-  return content;
-}
+const backUp = (store: BackupStore, content: Buffer, parent?: Parent): Promise<BackupSummary> =>
+  writeBackup(store, content, PACK, parent);
 
 /** A disk that changes from backup to backup. */
 function changed(before: Buffer, seed: number): { content: Buffer; chunks: number[] } {
@@ -109,10 +72,10 @@ describe('a store', () => {
       parent = (await backUp(store, content, { id: parent, changed: next.chunks })).id;
       kept.push([parent, content]);
     }
-    for (const [id, expected] of kept) expect((await contentOf(store, id)).equals(expected)).toBe(true);
+    for (const [id, expected] of kept) expect((await readBackup(store, id)).equals(expected)).toBe(true);
     const { store: again } = openStore(objects);
     expect(await again.synchronize()).toEqual([]);
-    for (const [id, expected] of kept) expect((await contentOf(again, id)).equals(expected)).toBe(true);
+    for (const [id, expected] of kept) expect((await readBackup(again, id)).equals(expected)).toBe(true);
     expect(
       await verifyBackups(
         again,
@@ -130,12 +93,12 @@ describe('a store', () => {
     const broken = Buffer.from(bytes);
     broken[100]! ^= 1;
     objects.content.set(name, broken);
-    await expect(contentOf(store, id)).rejects.toMatchObject({ code: 'backup_corrupt' });
+    await expect(readBackup(store, id)).rejects.toMatchObject({ code: 'backup_corrupt' });
     const result = await verifyBackups(store, [id], CONTROL);
     expect(result.damagedBackups).toEqual([id]);
     expect(result.damaged[0]).toMatchObject({ backupId: id, device: 'ubd0' });
     await backUp(store, content);
-    expect((await contentOf(store, id)).equals(content)).toBe(true);
+    expect((await readBackup(store, id)).equals(content)).toBe(true);
     expect((await verifyBackups(store, [id], CONTROL)).damaged).toEqual([]);
   });
 
@@ -154,7 +117,7 @@ describe('a store', () => {
       expect(await store.backupIds()).toEqual([]);
       objects.before = () => undefined;
       const { id } = await backUp(store, content);
-      expect((await contentOf(store, id)).equals(content)).toBe(true);
+      expect((await readBackup(store, id)).equals(content)).toBe(true);
       store.close();
     }
   });
@@ -175,7 +138,7 @@ describe('collection of garbage', () => {
     expect([...objects.content.keys()].filter((name) => name.startsWith('packs/')).length).toBeLessThan(
       before,
     );
-    expect((await contentOf(store, two.id)).equals(second)).toBe(true);
+    expect((await readBackup(store, two.id)).equals(second)).toBe(true);
     await store.removeManifest(two.id);
     await collectGarbage(store, CONTROL);
     expect([...objects.content.keys()]).toEqual([]);
@@ -228,9 +191,9 @@ describe('collection of garbage', () => {
     stop = true;
     await collector;
     expect(new Set(await store.backupIds())).toEqual(new Set(backups.keys()));
-    for (const [id, content] of backups) expect((await contentOf(store, id)).equals(content)).toBe(true);
+    for (const [id, content] of backups) expect((await readBackup(store, id)).equals(content)).toBe(true);
     await collectGarbage(store, CONTROL);
-    for (const [id, content] of backups) expect((await contentOf(store, id)).equals(content)).toBe(true);
+    for (const [id, content] of backups) expect((await readBackup(store, id)).equals(content)).toBe(true);
   });
 });
 
@@ -290,7 +253,7 @@ describe('a remote that is lost to another daemon', () => {
     await expect(backUp(store, diskOf(2))).rejects.toMatchObject(lost);
     objects.before = () => undefined;
     const [id] = await store.backupIds();
-    expect((await contentOf(store, id!)).equals(diskOf(1))).toBe(true);
+    expect((await readBackup(store, id!)).equals(diskOf(1))).toBe(true);
     // Packs of the second are garbage; a collection that goes on while the store is opened anew takes none away.
     objects.before = async ({ kind }) => {
       if (kind === 'remove') await store.synchronize();
@@ -368,7 +331,7 @@ describe('a power cut', () => {
       expect(await after.synchronize()).toEqual([]);
       expect(new Set(await after.backupIds())).toEqual(promised);
       for (const id of promised) {
-        expect((await contentOf(after, id)).equals(expected.get(id)!)).toBe(true);
+        expect((await readBackup(after, id)).equals(expected.get(id)!)).toBe(true);
         seen++;
       }
       after.close();
@@ -386,52 +349,13 @@ describe('a store in a folder', () => {
   }
 
   it('has every backup whole that was reported done, wherever the power is cut between two writes', async () => {
-    const { store, files, root } = openFolder();
-    const expected = new Map<string, Buffer>();
-    let content = diskOf(5);
-    let last: string | undefined;
-    for (let round = 0; round < 6; round++) {
-      const next = changed(content, round);
-      const parent = last === undefined ? undefined : { id: last, changed: next.chunks };
-      if (parent !== undefined) content = next.content;
-      const { id } = await backUp(store, content, parent);
-      expected.set(id, content);
-      files.note(`made ${id}`);
-      if (round % 2 === 1) {
-        files.note(`removing ${last}`);
-        await store.removeManifest(last!);
-        await collectGarbage(store, CONTROL);
-      }
-      last = id;
-    }
-    store.close();
     const random = randomNumbers(7);
-    let seen = 0;
-    for (let cut = 0; cut <= files.steps.length; cut++) {
-      const left = files.after(cut, () => random(2) === 0);
-      const objects = new Map([...left].map(([file, bytes]) => [path.relative(root, file), bytes]));
-      for (const name of objects.keys()) if (name.endsWith('.partial')) objects.delete(name);
-      const { store: after } = openStore(new MemoryObjects(objects));
-      expect(await after.synchronize()).toEqual([]);
-      const there = await after.backupIds();
-      expect((await verifyBackups(after, there, CONTROL)).damaged).toEqual([]);
-      const promised = new Set<string>();
-      for (const step of files.steps.slice(0, cut)) {
-        const [verb, id] = step.kind === 'note' ? step.text.split(' ') : [];
-        if (verb === 'made') promised.add(id!);
-        if (verb === 'removing') promised.delete(id!);
-      }
-      // A new backup and a collection find what they need, and harm nothing.
-      const { id: another } = await backUp(after, diskOf(9));
-      await collectGarbage(after, CONTROL);
-      expect((await contentOf(after, another)).equals(diskOf(9))).toBe(true);
-      for (const id of promised) {
-        expect((await contentOf(after, id)).equals(expected.get(id)!), `cut ${cut}`).toBe(true);
-        seen++;
-      }
-      after.close();
-    }
-    expect(seen).toBeGreaterThan(100);
+    const keeps = [() => random(2) === 0, () => random(2) === 0];
+    const cuts = await cutBackups(
+      { folder: scratchFolder(), scratch: memoryFolder(), rounds: 16, keeps },
+      random,
+    );
+    expect(cuts).toBeGreaterThan(300);
   }, 120_000);
 
   it('fails a backup whose disk is full at any of its writes, without harm to others', async () => {
@@ -453,9 +377,9 @@ describe('a store in a folder', () => {
       expect(names.filter((name) => name.endsWith('.partial'))).toEqual([]);
       // What has no name in the index yet is garbage, not a part of the next.
       await store.synchronize();
-      expect((await contentOf(store, first.id)).equals(diskOf(1))).toBe(true);
+      expect((await readBackup(store, first.id)).equals(diskOf(1))).toBe(true);
       if (made !== undefined) {
-        expect((await contentOf(store, made.id)).equals(diskOf(2))).toBe(true);
+        expect((await readBackup(store, made.id)).equals(diskOf(2))).toBe(true);
         break;
       }
       await collectGarbage(store, CONTROL);
@@ -503,10 +427,10 @@ describe('hostile stores', () => {
     const block = (disk!.map as string[])[0]!;
     const data = (await store.readMapBlock(block)).subarray(0, 32).toString('hex');
     objects.content.set(name, sign({ ...manifest, disks: [{ ...disk, map: [data] }] }));
-    await expect(contentOf(store, id)).rejects.toMatchObject({ code: 'backup_corrupt' });
+    await expect(readBackup(store, id)).rejects.toMatchObject({ code: 'backup_corrupt' });
     // A disk that is shorter than its map says.
     objects.content.set(name, sign({ ...manifest, disks: [{ ...disk, sizeBytes: CHUNK_BYTES }] }));
-    await expect(contentOf(store, id)).rejects.toMatchObject({ code: 'backup_corrupt' });
+    await expect(readBackup(store, id)).rejects.toMatchObject({ code: 'backup_corrupt' });
   });
 
   it('with packs of any bytes are told apart, and never believed', async () => {
@@ -527,7 +451,7 @@ describe('hostile stores', () => {
       hostile.set(name, how === 2 ? broken.subarray(0, at) : broken);
       const { store: opened } = openStore(new MemoryObjects(hostile));
       await opened.synchronize();
-      const result = await contentOf(opened, id).catch((error: unknown) => error);
+      const result = await readBackup(opened, id).catch((error: unknown) => error);
       if (Buffer.isBuffer(result)) expect(result.equals(content)).toBe(true);
       else expect(result).toMatchObject({ code: 'backup_corrupt' });
       opened.close();

@@ -69,34 +69,43 @@ export class RecordedFiles implements StoreFiles {
   /** The files after a cut behind `cut` steps. @param chance of one thing that was not made durable */
   after(cut: number, chance: () => boolean): Map<string, Buffer> {
     const steps = this.steps.slice(0, cut);
+    const folders = coveredBy(steps, (step) => (step.kind === 'folder-synced' ? step.folder : undefined));
+    const inodes = coveredBy(steps, (step) => (step.kind === 'synced' ? step.inode : undefined));
     const names = new Map<string, number>();
     const moved = new Map<string, number>();
+    const contents = new Map<number, Buffer>();
     for (const [at, step] of steps.entries()) {
+      if (step.kind === 'write') {
+        const durable = (inodes.get(step.inode) ?? 0) > at;
+        contents.set(step.inode, durable ? step.bytes : partOf(step.bytes, chance));
+      }
       if (step.kind === 'create') moved.set(step.file, step.inode);
       if (step.kind === 'rename') moved.set(step.to, moved.get(step.file)!);
       const named = step.kind === 'create' || step.kind === 'rename' || step.kind === 'remove';
       if (!named) continue;
-      const folder = path.dirname(step.file);
-      const durable = steps.some(
-        (one) => one.kind === 'folder-synced' && one.folder === folder && one.covers > at,
-      );
+      const durable = (folders.get(path.dirname(step.file)) ?? 0) > at;
       if (!durable && !chance()) continue;
       if (step.kind === 'create') names.set(step.file, step.inode);
       else names.delete(step.file);
       if (step.kind === 'rename') names.set(step.to, moved.get(step.to)!);
     }
-    return new Map([...names].map(([file, inode]) => [file, contentAfter(steps, inode, chance)]));
+    return new Map([...names].map(([file, inode]) => [file, contents.get(inode) ?? Buffer.alloc(0)]));
   }
 }
 
-/** Whole if it was synced; else as much of it as chance has it. */
-function contentAfter(steps: readonly Step[], inode: number, chance: () => boolean): Buffer {
-  const written = steps.findIndex((step) => step.kind === 'write' && step.inode === inode);
-  const step = steps[written];
-  if (step?.kind !== 'write') return Buffer.alloc(0);
-  const synced = steps.some((one) => one.kind === 'synced' && one.inode === inode && one.covers > written);
-  if (synced) return step.bytes;
-  return chance()
-    ? step.bytes.subarray(0, step.bytes.length >> 1)
-    : Buffer.alloc(chance() ? step.bytes.length : 0);
+/** Up to which step what is named so has been made durable. */
+function coveredBy<K>(steps: readonly Step[], nameOf: (step: Step) => K | undefined): Map<K, number> {
+  const covered = new Map<K, number>();
+  for (const step of steps) {
+    const name = nameOf(step);
+    if (name !== undefined && 'covers' in step)
+      covered.set(name, Math.max(covered.get(name) ?? 0, step.covers));
+  }
+  return covered;
+}
+
+/** All of it, half of it, or as many zeros. */
+function partOf(bytes: Buffer, chance: () => boolean): Buffer {
+  if (!chance()) return Buffer.alloc(chance() ? bytes.length : 0);
+  return chance() ? bytes : bytes.subarray(0, bytes.length >> 1);
 }
