@@ -127,4 +127,13 @@ it('makes a disk larger, and tells how where it cannot', async () => {
   const refused = await cli('disk', 'resize', disk, '1T');
   expect(refused.status).not.toBe(0);
   expect(refused.error).toContain('umlaut disk flatten');
+  // Not flattened for what would be refused.
+  expect(await cli('disk', 'resize', disk, '512', '--flatten')).not.toMatchObject({ status: 0 });
+  expect((await cli('disk', 'tree', disk)).out).toContain('cow');
+  expect((await cli('disk', 'resize', disk, '1G', '--flatten')).error).toContain('halt');
+  await cli('vm', 'halt', 'web');
+  const grown = await cli('disk', 'resize', disk, '1G', '--flatten');
+  expect(grown).toMatchObject({ status: 0, out: expect.stringMatching(/size +1G$/m) });
+  expect((await cli('disk', 'tree', disk)).out).toMatch(/^raw layer-\S+ .*\n$/);
+  expect(await cli('disk', 'resize', disk, '2G', '--flatten')).toMatchObject({ status: 0 });
 });

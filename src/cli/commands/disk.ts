@@ -55,6 +55,10 @@ interface AttachOptions {
   readonly readOnly?: boolean;
 }
 
+interface ResizeOptions {
+  readonly flatten?: true;
+}
+
 function registerChanges(disk: Command, io: Io): void {
   addDiskSettings(disk.command('set').argument('<disk>'), 'the disk')
     .description('change its limits and what errors do, also while a VM runs with it')
@@ -66,10 +70,17 @@ function registerChanges(disk: Command, io: Io): void {
     .command('resize')
     .argument('<disk>')
     .argument('<size>', 'such as 20G', parseBytes)
+    .option('--flatten', 'make a copy-on-write disk independent first, while its VM is halted')
     .description('make a disk larger, also while a guest has it; its partitions and file systems are its own')
-    .action(async (name: string, size: number, _options: object, command: Command) => {
+    .action(async (name: string, size: number, { flatten }: ResizeOptions, command: Command) => {
       const context = new CommandContext(command, io);
-      context.print(await context.client.resizeDisk(name, { size_bytes: size }), diskFields);
+      const { client } = context;
+      if (flatten === true) {
+        const { format, size_bytes } = await client.getDisk(name);
+        // What is refused anyway is not flattened for it.
+        if (format === 'cow' && size > size_bytes) await context.finish(await client.flattenDisk(name), true);
+      }
+      context.print(await client.resizeDisk(name, { size_bytes: size }), diskFields);
     });
   disk
     .command('attach')

@@ -79,7 +79,7 @@ function requireResizable(disk: DiskRow): void {
   if (disk.layer_kind === 'cow') {
     throw new AppError('unsupported', 'a copy-on-write disk has the size of what it is over', {
       field: 'disk',
-      remedy: `make it a disk of its own with \`umlaut disk flatten ${disk.name}\`, or, when it is only over snapshots, delete these`,
+      remedy: `make it a disk of its own with \`umlaut disk flatten ${disk.name}\` (or \`umlaut disk resize --flatten\`) while its VM is halted, or, when it is only over snapshots, delete these`,
     });
   }
 }
