@@ -8,6 +8,9 @@ import { cloneFile, lockFile } from './libc.ts';
 import { dataRuns } from './sparse.ts';
 
 const fsync = promisify(fs.fsync);
+const fdatasync = promisify(fs.fdatasync);
+/** So much is made durable while more is written. */
+const AHEAD_BYTES = 64 << 20;
 
 export interface TargetOptions {
   /** A file of that name is replaced in the end; otherwise it is refused. */
@@ -20,6 +23,10 @@ export class BackupTarget {
   readonly #fd: number;
   readonly #host: HostFile;
   #open = true;
+  /** Written since it was last made durable. */
+  #newBytes = 0;
+  /** Of what has been written so far. */
+  #durable: Promise<void> | undefined;
 
   /**
    * Makes NAME.partial with a length of `sizeBytes`, all hole; what a killed process left of it is replaced.
@@ -57,12 +64,24 @@ export class BackupTarget {
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     for (const [from, to] of dataRuns(bytes)) {
       await this.#host.write(offset + from, [bytes.subarray(from, to)], true);
+      this.#newBytes += to - from;
     }
+    if (this.#newBytes >= AHEAD_BYTES) this.#writeAhead();
   }
 
   /** Makes the content durable. */
   async complete(): Promise<void> {
+    // The kernel tells a failure once: the earlier ones count too.
+    await this.#durable;
     await fsync(this.#fd);
+  }
+
+  /** So that the disk is not idle until the end. */
+  #writeAhead(): void {
+    this.#newBytes = 0;
+    const before = this.#durable;
+    this.#durable = fdatasync(this.#fd).then(() => before);
+    this.#durable.catch(() => undefined);
   }
 
   /** Gives the file its name, which the answer repeats; the caller makes the folder durable. */
@@ -74,8 +93,11 @@ export class BackupTarget {
   }
 
   discard(): void {
-    this.#close();
     removeQuietly(this.#draft);
+    const close = (): void => this.#close();
+    // Not while the thread pool has the descriptor: another file could get its number.
+    if (this.#durable === undefined) close();
+    else void this.#durable.then(close, close);
   }
 
   #close(): void {

@@ -53,6 +53,7 @@ export class ChunkIndex {
   readonly #pin;
   readonly #insertPack;
   readonly #insertChunk;
+  #marking: Database.Statement<[Uint8Array]> | undefined;
 
   constructor(file: string) {
     this.#db = openCache(file);
@@ -208,11 +209,11 @@ export class ChunkIndex {
 
   /** False when it was marked already. */
   mark(hash: Uint8Array): boolean {
-    return this.#db.prepare('INSERT OR IGNORE INTO marks VALUES (?)').run(hash).changes === 1;
+    return this.#mark().run(hash).changes === 1;
   }
 
   markAll(hashes: readonly Uint8Array[]): void {
-    const insert = this.#db.prepare('INSERT OR IGNORE INTO marks VALUES (?)');
+    const insert = this.#mark();
     this.#db.transaction(() => {
       for (const hash of hashes) insert.run(hash);
     })();
@@ -250,6 +251,12 @@ export class ChunkIndex {
 
   close(): void {
     this.#db.close();
+  }
+
+  /** Prepared when the marks have been begun. */
+  #mark(): Database.Statement<[Uint8Array]> {
+    this.#marking ??= this.#db.prepare('INSERT OR IGNORE INTO marks VALUES (?)');
+    return this.#marking;
   }
 
   #packId(name: string): number | undefined {

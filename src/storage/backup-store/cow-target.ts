@@ -37,9 +37,10 @@ export class CowTarget {
     }
   }
 
-  /** A whole chunk. */
+  /** Whole chunks. */
   async write(offset: number, bytes: Uint8Array): Promise<void> {
-    this.#written[offset / CHUNK_BYTES] = 1;
+    const first = offset / CHUNK_BYTES;
+    this.#written.fill(1, first, first + chunksOf(bytes.length));
     await this.#differ(offset, bytes);
   }
 

@@ -155,16 +155,23 @@ function parseEntries(name: string, index: Buffer, chunksEnd: number): PackEntry
   return entries;
 }
 
-/** The bytes of a chunk, verified. `backup_corrupt` when they are not what their hash says. */
-export function unpackChunk(hash: Buffer, stored: Buffer, rawBytes: number): Buffer {
+/**
+ * The bytes of a chunk, verified. `backup_corrupt` when they are not what their hash says.
+ * @param into where they are put, if it has room for them; otherwise they may be in `stored`
+ */
+export function unpackChunk(hash: Buffer, stored: Buffer, rawBytes: number, into?: Buffer): Buffer {
+  const to = into !== undefined && into.length >= rawBytes ? into.subarray(0, rawBytes) : undefined;
   let raw = stored;
   if (stored.length !== rawBytes) {
-    raw = Buffer.allocUnsafeSlow(rawBytes);
+    raw = to ?? Buffer.allocUnsafeSlow(rawBytes);
     try {
       raw = raw.subarray(0, decompress(raw, stored));
     } catch (error) {
       throw damaged(`chunk ${hash.toString('hex')} cannot be decompressed`, error);
     }
+  } else if (to !== undefined) {
+    stored.copy(to);
+    raw = to;
   }
   if (raw.length !== rawBytes || !chunkHash(raw).equals(hash)) {
     throw damaged(`chunk ${hash.toString('hex')} has other content than was backed up`);

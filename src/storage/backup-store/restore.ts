@@ -6,11 +6,11 @@ import { syncFolder } from '../durable.ts';
 import { fileError } from '../errors.ts';
 import { CowTarget } from './cow-target.ts';
 import type { BackupManifest, DiskManifest } from './manifest.ts';
-import { diskChunks } from './reader.ts';
+import { diskPieces } from './reader.ts';
 import type { BackupStore } from './store.ts';
 
 /** Writes under way. */
-const WRITES_MAX = 16;
+const WRITES_MAX = 4;
 
 export interface RestoredDisk {
   readonly device: string;
@@ -30,6 +30,7 @@ export function stopIfAborted({ signal }: TaskControl): void {
 }
 
 interface Target {
+  /** Whole chunks. */
   write(offset: number, bytes: Uint8Array): Promise<void>;
   complete(control: TaskControl): Promise<void>;
   publish(): void;
@@ -90,11 +91,10 @@ async function fill(
   const writes = new Set<Promise<void>>();
   let failure: unknown;
   let furthest = 0;
-  for await (const chunk of diskChunks(store, disk)) {
+  for await (const { offset, bytes } of diskPieces(store, disk)) {
     stopIfAborted(control);
-    const bytes = await chunk.read();
     const write = target
-      .write(chunk.offset, bytes)
+      .write(offset, bytes)
       .catch((error: unknown) => {
         failure ??= error;
       })
@@ -102,7 +102,7 @@ async function fill(
     writes.add(write);
     if (writes.size >= WRITES_MAX) await Promise.race(writes);
     if (failure !== undefined) break;
-    furthest = Math.max(furthest, chunk.offset);
+    furthest = Math.max(furthest, offset);
     progress(furthest);
   }
   await Promise.all(writes);

@@ -1,7 +1,7 @@
 /** A store of backups: chunks in packs, manifests, and the index that finds a chunk. Belongs to one thread. */
 import type { StoreConfig } from '../../contracts/backup.ts';
 import { AppError } from '../../contracts/errors.ts';
-import { ChunkIndex } from './chunk-index.ts';
+import { ChunkIndex, type ChunkPlace } from './chunk-index.ts';
 import { damaged } from './damaged.ts';
 import { openObjects } from './destination.ts';
 import { BACKUP_ID, MAP_BLOCK_BYTES, PACK_NAME } from './format.ts';
@@ -68,14 +68,17 @@ export class BackupStore {
     await (lately ? this.#lease?.confirmLately() : this.#lease?.confirm());
   }
 
-  /** A chunk by its hash, verified. `backup_corrupt` when it is not there or not what it was. */
-  async readChunk(hash: Buffer): Promise<Buffer> {
+  /**
+   * A chunk by its hash, verified. `backup_corrupt` when it is not there or not what it was.
+   * @param known where the index had it, to save a search; it may have been moved since @param into as unpackChunk
+   */
+  async readChunk(hash: Buffer, known?: ChunkPlace, into?: Buffer): Promise<Buffer> {
     for (let attempt = 0; ; attempt++) {
-      const place = this.index.find(hash);
+      const place = (attempt === 0 ? known : undefined) ?? this.index.find(hash);
       if (place === undefined) throw damaged(`chunk ${hash.toString('hex')} is not in the store`);
       try {
         const stored = await this.objects.read(`packs/${place.packName}`, place.offset, place.storedBytes);
-        return unpackChunk(hash, stored, place.rawBytes);
+        return unpackChunk(hash, stored, place.rawBytes, into);
       } catch (error) {
         if (!(error instanceof AppError && error.code === 'not_found')) throw error;
         // Garbage collection may just have moved it to another pack.

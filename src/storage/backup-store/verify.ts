@@ -1,7 +1,8 @@
 /** Reading back what was backed up. */
 import { AppError } from '../../contracts/errors.ts';
 import type { BackupManifest } from './manifest.ts';
-import { diskChunks } from './reader.ts';
+import { CHUNK_BYTES } from './format.ts';
+import { type DiskChunk, diskChunks } from './reader.ts';
 import { stopIfAborted, type TaskControl } from './restore.ts';
 import type { BackupStore } from './store.ts';
 
@@ -45,6 +46,7 @@ class Verification {
   readonly #places: DamagedPlace[] = [];
   readonly #bad = new Set<string>();
   readonly #badChunks = new Map<string, string>();
+  readonly #scratch = Buffer.alloc(CHUNK_BYTES);
   #chunks = 0;
   #bytes = 0;
 
@@ -89,11 +91,7 @@ class Verification {
     };
   }
 
-  async #check(
-    backupId: string,
-    device: string,
-    chunk: { readonly offset: number; readonly hash: Buffer; read(): Promise<Buffer> },
-  ): Promise<void> {
+  async #check(backupId: string, device: string, chunk: DiskChunk): Promise<void> {
     const key = chunk.hash.toString('latin1');
     if (!this.#store.index.mark(chunk.hash)) {
       const known = this.#badChunks.get(key);
@@ -101,7 +99,7 @@ class Verification {
       return;
     }
     try {
-      this.#bytes += (await chunk.read()).length;
+      this.#bytes += (await chunk.read(this.#scratch)).length;
       this.#chunks++;
     } catch (error) {
       this.#store.index.forgetChunk(chunk.hash);
