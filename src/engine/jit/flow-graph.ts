@@ -19,7 +19,7 @@ import {
 } from './code-reader.ts';
 
 /** Instructions in a region, copies counted. */
-const MAX_INSTRUCTIONS = 200;
+const MAX_INSTRUCTIONS = 400;
 /** The same for a region of which more goes straight on from its entry: long loop bodies without a branch. */
 const MAX_STRAIGHT = 1000;
 /** Instructions of a function that is copied to where it is called, and how deep such copies nest. */
