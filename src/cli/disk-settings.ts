@@ -2,19 +2,21 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import type { Disk, DiskSettings } from '../contracts/api/index.ts';
 import { formatBytes } from './format.ts';
-import { parseBytes, parseCount } from './parse.ts';
+import { NONE, orNull, parseBytes, parseCount } from './parse.ts';
+
+type Limit = number | typeof NONE;
 
 export interface DiskSettingOptions {
-  readonly iops?: number | null;
-  readonly iopsBurst?: number | null;
-  readonly bandwidth?: number | null;
-  readonly bandwidthBurst?: number | null;
+  readonly iops?: Limit;
+  readonly iopsBurst?: Limit;
+  readonly bandwidth?: Limit;
+  readonly bandwidthBurst?: Limit;
   readonly onError?: 'report' | 'pause';
 }
 
-function orNone(parse: (text: string) => number): (text: string) => number | null {
+function orNone(parse: (text: string) => number): (text: string) => Limit {
   return (text) => {
-    if (text === 'none') return null;
+    if (text === 'none') return NONE;
     const value = parse(text);
     if (value === 0) throw new InvalidArgumentError('Write a number above 0, or none.');
     return value;
@@ -40,12 +42,12 @@ export function addDiskSettings(command: Command, which: string): Command {
 export function diskSettings(options: DiskSettingOptions): DiskSettings {
   const { iops, iopsBurst, bandwidth, bandwidthBurst, onError } = options;
   const limits = {
-    ...(iops !== undefined && { iops }),
-    ...(iops === null && { iops_burst: null }),
-    ...(iopsBurst !== undefined && { iops_burst: iopsBurst }),
-    ...(bandwidth !== undefined && { bytes_per_second: bandwidth }),
-    ...(bandwidth === null && { bytes_burst: null }),
-    ...(bandwidthBurst !== undefined && { bytes_burst: bandwidthBurst }),
+    ...(iops !== undefined && { iops: orNull(iops) }),
+    ...(iops === NONE && { iops_burst: null }),
+    ...(iopsBurst !== undefined && { iops_burst: orNull(iopsBurst) }),
+    ...(bandwidth !== undefined && { bytes_per_second: orNull(bandwidth) }),
+    ...(bandwidth === NONE && { bytes_burst: null }),
+    ...(bandwidthBurst !== undefined && { bytes_burst: orNull(bandwidthBurst) }),
   };
   return {
     ...(Object.keys(limits).length > 0 && { limits }),

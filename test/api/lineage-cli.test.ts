@@ -137,3 +137,21 @@ it('makes a disk larger, and tells how where it cannot', async () => {
   expect((await cli('disk', 'tree', disk)).out).toMatch(/^raw layer-\S+ .*\n$/);
   expect(await cli('disk', 'resize', disk, '2G', '--flatten')).toMatchObject({ status: 0 });
 });
+
+it('gives disks limits, and takes them back', async () => {
+  const { cli } = await family();
+  await cli('disk', 'create', 'data', '--size', '1M');
+  const set = async (...options: string[]): Promise<string | undefined> => {
+    const { status, out, error } = await cli('disk', 'set', 'data', ...options);
+    expect({ status, error }).toEqual({ status: 0, error: '' });
+    return /^limits +(.+)$/m.exec(out)?.[1];
+  };
+  const iops = ['--iops', '100', '--iops-burst', '500'];
+  expect(await set(...iops, '--bandwidth', '2M', '--bandwidth-burst', '8M')).toBe(
+    '100 requests/s, 500 at once; 2M/s, 8M at once',
+  );
+  expect(await set('--iops-burst', 'none')).toBe('100 requests/s; 2M/s, 8M at once');
+  expect(await set('--iops', 'none')).toBe('2M/s, 8M at once');
+  expect(await set('--bandwidth', 'none')).toBe('none');
+  expect(await cli('disk', 'set', 'data', '--iops', '0')).toMatchObject({ status: 2 });
+});
