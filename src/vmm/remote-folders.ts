@@ -7,7 +7,7 @@ import * as fs from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import { AppError } from '../contracts/errors.ts';
 import type { Home } from './home.ts';
-import { SerialQueue } from './serial-queue.ts';
+import { SerialQueues } from './serial-queue.ts';
 
 const SSH =
   /^ssh:\/\/(?:(\w[A-Za-z0-9._-]{0,63})@)?([A-Za-z0-9][A-Za-z0-9.-]{0,254}|\[[0-9a-fA-F:.]{2,45}\])(?::(\d{1,5}))?(\/[^\0]*)$/;
@@ -87,7 +87,7 @@ export class RemoteFolders {
   readonly #home: Pick<Home, 'file'>;
   readonly #finishMs: number;
   /** By VM: one that starts again must not have its folders unmounted by its end, and one that hangs holds up no other. */
-  readonly #queues = new Map<string, SerialQueue>();
+  readonly #queues = new SerialQueues();
   /** By VM and tag: the programs that mount them. */
   readonly #mounted = new Map<string, Map<string, MountProgram>>();
 
@@ -98,7 +98,7 @@ export class RemoteFolders {
 
   /** Where it is mounted from now on. AppErrors: `invalid_input`, `tool_missing`, `unreachable`. */
   mount(vmId: string, tag: string, path: string, readOnly: boolean): Promise<string> {
-    return this.#queue(vmId).run(() => this.#mount(vmId, tag, path, readOnly));
+    return this.#queues.run(vmId, () => this.#mount(vmId, tag, path, readOnly));
   }
 
   async #mount(vmId: string, tag: string, path: string, readOnly: boolean): Promise<string> {
@@ -129,8 +129,9 @@ export class RemoteFolders {
 
   /** Of one share, or of all of a VM. What cannot be unmounted now is at the next mount. */
   async unmount(vmId: string, tag?: string): Promise<void> {
-    await this.#queues.get(vmId)?.run(async () => {
-      const ofVm = this.#mounted.get(vmId) ?? new Map<string, MountProgram>();
+    await this.#queues.run(vmId, async () => {
+      const ofVm = this.#mounted.get(vmId);
+      if (ofVm === undefined) return;
       const tags = tag === undefined ? [...ofVm.keys()] : [tag];
       await Promise.all(tags.map((one) => this.#end(vmId, one, ofVm)));
       if (ofVm.size === 0) this.#mounted.delete(vmId);
@@ -149,14 +150,8 @@ export class RemoteFolders {
   }
 
   /** All that was begun is done. */
-  async settled(): Promise<void> {
-    await Promise.all([...this.#queues.values()].map((queue) => queue.run(async () => undefined)));
-  }
-
-  #queue(vmId: string): SerialQueue {
-    const queue = this.#queues.get(vmId) ?? new SerialQueue();
-    this.#queues.set(vmId, queue);
-    return queue;
+  settled(): Promise<void> {
+    return this.#queues.settled();
   }
 
   /** Lazily at last: whoever still has files open there keeps them. */
