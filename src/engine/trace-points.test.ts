@@ -1,5 +1,6 @@
 /** Trace points are told in both tiers, and the guest does not feel them. */
-import { describe, expect, it } from 'vitest';
+import { createHash } from 'node:crypto';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { STATE } from './layout.ts';
 import { Guest, PLACE, SETTINGS } from './testing/guest.ts';
 
@@ -87,4 +88,62 @@ describe.each(SETTINGS)('with $tlbEntries TLB entries, JIT threshold $jitThresho
     expect(told).toBe(half);
     expect(guest.reg('rax')).toBe(SUM);
   });
+
+  it('once they are gone, what is decoded and compiled is what it is without them, byte for byte', () => {
+    const plain = translationOf(settings, () => undefined);
+    const gone = translationOf(settings, ({ cpu }) => {
+      cpu.setTracePoints([ADD, PLACE.code]);
+      cpu.setTracePoints([]);
+    });
+    expect(gone).toEqual(plain);
+    expect(plain.modules.length > 0).toBe(settings.jitThreshold === 1);
+    // Where there is nothing to be told, there is nothing to be checked either.
+    const elsewhere = translationOf(settings, ({ cpu }) => cpu.setTracePoints([PLACE.data]));
+    expect(elsewhere).toEqual(plain);
+    const traced = translationOf(settings, ({ cpu }) => cpu.setTracePoints([ADD]));
+    expect(traced.microOps).not.toEqual(plain.microOps);
+    if (settings.jitThreshold === 1) expect(traced.modules).not.toEqual(plain.modules);
+  });
+
+  it('once they are gone in mid-run, what is compiled from then on is that too', () => {
+    const since = (points: readonly number[]): readonly string[] => {
+      let half = 0;
+      const { modules } = translationOf(settings, ({ cpu }, made) => {
+        cpu.setTracePoints(points);
+        cpu.run(500);
+        half = made.length;
+        cpu.setTracePoints([]);
+      });
+      return modules.slice(half);
+    };
+    expect(since([ADD])).toEqual(since([]));
+    expect(since([ADD]).length > 0).toBe(settings.jitThreshold === 1);
+  });
 });
+
+/** Of the program, run to its end: its micro-ops, and the modules of WebAssembly in the order in which they were compiled. */
+function translationOf(
+  settings: (typeof SETTINGS)[number],
+  prepare: (guest: Guest, modules: readonly string[]) => void,
+): { readonly microOps: string; readonly modules: readonly string[] } {
+  const guest = new Guest(settings);
+  guest.load(PLACE.code, PROGRAM);
+  guest.longMode();
+  const modules: string[] = [];
+  const { Module } = WebAssembly;
+  const spy = vi.spyOn(WebAssembly, 'Module').mockImplementation(function (bytes) {
+    modules.push(hashOf(new Uint8Array(bytes as ArrayBuffer)));
+    return new Module(bytes);
+  });
+  onTestFinished(() => spy.mockRestore());
+  prepare(guest, modules);
+  toHalt(guest);
+  spy.mockRestore();
+  expect(guest.reg('rax')).toBe(SUM);
+  const { uopArena, uopArenaEnd } = guest.map;
+  return { microOps: hashOf(new Uint8Array(guest.view.buffer, uopArena, uopArenaEnd - uopArena)), modules };
+}
+
+function hashOf(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
