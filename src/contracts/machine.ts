@@ -122,6 +122,11 @@ export type ProcSource =
   /** A file of the host. */
   | { readonly kind: 'file'; readonly path: string }
   /** What a program on the host answers that listens on this socket (AF_UNIX, stream), to its end. */
-  | { readonly kind: 'socket'; readonly path: string }
+  | { readonly kind: 'socket'; readonly path: string; readonly filter?: boolean | undefined }
   /** What a program of the host prints: its path and its arguments. */
-  | { readonly kind: 'command'; readonly command: readonly string[] };
+  | {
+      readonly kind: 'command';
+      readonly command: readonly string[];
+      /** It is given what the kernel has: a socket before it answers, a program as its standard input. */
+      readonly filter?: boolean | undefined;
+    };

@@ -33,3 +33,36 @@ export interface MachineIntervention {
   /** Writes to RAM, which the range must be. */
   write(physical: number, bytes: Uint8Array): void;
 }
+
+/** Why a call in a replica has not come to its end. */
+export class ReplicaError extends Error {}
+
+/** Runs in place of a function, and answers for it: what it is given is the first argument. Throws ReplicaError. */
+export type StandIn = (first: bigint) => bigint;
+
+export interface ReplicaStart {
+  /** Offset in the machine's RAM of the page at a linear address; undefined where nothing is mapped or is no RAM. */
+  translate(page: bigint): number | undefined;
+  /** Base of GS. */
+  readonly gsBase: bigint;
+  /** By the addresses of the functions. */
+  readonly standIns: ReadonlyMap<bigint, StandIn>;
+}
+
+/**
+ * A CPU of its own for functions of a machine's kernel, in the machine's memory as it is at this moment. It works on copies of pages,
+ * made when they are first touched: the machine stays as it is and takes no part in it, and no device is asked. All throws ReplicaError.
+ */
+export interface Replica {
+  /** Zeroed memory that functions may be told of: the kernel's, and a program's. */
+  readonly scratch: { readonly kernel: bigint; readonly user: bigint; readonly userBytes: number };
+  /** Forgets what was before. The machine's memory is not to change from then on until the last call. */
+  begin(start: ReplicaStart): void;
+  /**
+   * Calls a function (System V ABI for AMD64), and answers what it returns. Arguments that are not given are 0.
+   * @param stack the stack is below it
+   */
+  call(address: bigint, args: readonly bigint[], stack: bigint): bigint;
+  read(linear: bigint, length: number): Buffer;
+  write(linear: bigint, bytes: Uint8Array): void;
+}

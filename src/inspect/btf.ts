@@ -51,7 +51,6 @@ export class KernelTypes {
   /** Where each type is, by its number. */
   readonly #at: Uint32Array;
   readonly #structs = new Map<string, number>();
-  readonly #enums = new Map<string, number>();
   /** What was looked for before, by struct and field. */
   readonly #fields = new Map<string, Map<string, Member | undefined>>();
 
@@ -69,8 +68,7 @@ export class KernelTypes {
     const at = [0];
     for (let type = types; type + TYPE_BYTES <= end; ) {
       const { kind, parts } = this.#info(type);
-      if (kind === KIND.STRUCT || kind === KIND.UNION) this.#note(this.#structs, type, at.length);
-      if (kind === KIND.ENUM) this.#note(this.#enums, type, at.length);
+      if (kind === KIND.STRUCT || kind === KIND.UNION) this.#note(type, at.length);
       at.push(type);
       type += TYPE_BYTES + (PART_BYTES[kind] ?? 0) * parts + (EXTRA_BYTES[kind] ?? 0);
     }
@@ -87,25 +85,6 @@ export class KernelTypes {
     const found = this.#find(struct, field);
     if (found === undefined) throw new InspectError(`this kernel's ${struct} has no ${field}`);
     return found.offset;
-  }
-
-  /** Bytes of a struct. */
-  size(struct: string): number {
-    const type = this.#structs.get(struct);
-    if (type === undefined) throw new InspectError(`this kernel has no struct ${struct}`);
-    return this.#bytes.readUInt32LE(this.#at[type]! + 8);
-  }
-
-  /** The value of a name in an enumeration; undefined when it has none. */
-  enumValue(enumeration: string, name: string): number | undefined {
-    const type = this.#enums.get(enumeration);
-    if (type === undefined) return undefined;
-    const at = this.#at[type]!;
-    for (let i = 0; i < this.#info(at).parts; i++) {
-      const part = at + TYPE_BYTES + i * 8;
-      if (this.#string(this.#bytes.readUInt32LE(part)) === name) return this.#bytes.readInt32LE(part + 4);
-    }
-    return undefined;
   }
 
   #find(struct: string, path: string): Member | undefined {
@@ -167,9 +146,9 @@ export class KernelTypes {
     return { kind: (info >>> 24) & 31, parts: info & 0xffff, bitFields: info >>> 31 === 1 };
   }
 
-  #note(into: Map<string, number>, at: number, type: number): void {
+  #note(at: number, type: number): void {
     const nameAt = this.#bytes.readUInt32LE(at);
-    if (nameAt !== 0) into.set(this.#string(nameAt), type);
+    if (nameAt !== 0) this.#structs.set(this.#string(nameAt), type);
   }
 
   #string(offset: number): string {

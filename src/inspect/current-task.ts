@@ -1,6 +1,7 @@
 /** Who runs now in a guest, read as fast as that can be: places of fields are looked up once. */
 import type { TraceRecord } from '../contracts/ports.ts';
 import type { LinuxKernel } from './kernel.ts';
+import { currentTaskAt } from './tasks.ts';
 
 const COMM_BYTES = 16;
 
@@ -18,9 +19,7 @@ export class CurrentTask {
   constructor(kernel: LinuxKernel) {
     const offset = (struct: string, field: string): bigint => BigInt(kernel.types.offset(struct, field));
     this.#kernel = kernel;
-    this.#pointer = kernel.has('pcpu_hot')
-      ? kernel.field('pcpu_hot', 'current_task', kernel.perCpu('pcpu_hot'))
-      : kernel.perCpu('current_task');
+    this.#pointer = currentTaskAt(kernel);
     this.#comm = offset('task_struct', 'comm');
     this.#tgid = offset('task_struct', 'tgid');
     this.#parent = offset('task_struct', 'real_parent');

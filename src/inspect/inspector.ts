@@ -1,41 +1,39 @@
 /** Answers questions about a guest's kernel; reads its symbols and types once for each boot. */
 import { AppError } from '../contracts/errors.ts';
-import type { MachineInspection } from '../engine/inspection.ts';
+import { type MachineInspection, type Replica, ReplicaError } from '../engine/inspection.ts';
 import { openDiskSlots } from './disks.ts';
 import { InspectError } from './errors.ts';
 import { LinuxKernel } from './kernel.ts';
-import { ELSEWHERE_ONLY, PROC_FILES, readProc } from './proc/files.ts';
+import { readProc, unreadable } from './proc.ts';
 import { stackText } from './stack.ts';
-import { findProcess } from './tasks.ts';
+import { findTask } from './tasks.ts';
 
 export class Inspector {
   readonly #machine: MachineInspection;
+  readonly #replica: () => Replica;
   #kernel: LinuxKernel | undefined;
 
-  constructor(machine: MachineInspection) {
+  /** @param replica of the machine, made when it is first asked for */
+  constructor(machine: MachineInspection, replica: () => Replica) {
     this.#machine = machine;
+    this.#replica = replica;
   }
 
-  /** A file of the guest's /proc. AppErrors: `not_found`; `unsupported` for one that cannot be made from outside. */
+  /** A file of the guest's /proc, see `readProc`. AppErrors: `not_found`, `unsupported`. */
   proc(file: string): Uint8Array {
-    const contents = this.#ask((kernel) => readProc(kernel, file));
-    if (contents === ELSEWHERE_ONLY) {
-      throw new AppError('unsupported', `/proc/${file.slice(0, 80)} cannot be read from outside`, {
-        field: 'file',
-        remedy: `use one of ${PROC_FILES.join(', ')}`,
-      });
-    }
-    if (contents !== undefined) return Buffer.from(contents);
-    throw new AppError('not_found', `the guest has no /proc/${file.slice(0, 80)}`, {
-      field: 'file',
-      remedy: `use one of ${PROC_FILES.join(', ')}`,
+    return this.#ask((kernel) => {
+      try {
+        return readProc(kernel, this.#replica(), file);
+      } catch (error) {
+        throw error instanceof ReplicaError ? unreadable(file, error.message) : error;
+      }
     });
   }
 
   /** The kernel stack of a process, as text. AppErrors: `not_found`, `unsupported`. */
   stack(pid: number): string {
     const text = this.#ask((kernel) => {
-      const task = findProcess(kernel, pid);
+      const task = findTask(kernel, pid);
       return task === undefined ? undefined : stackText(kernel, task);
     });
     if (text === undefined)

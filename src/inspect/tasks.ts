@@ -2,22 +2,14 @@
 import type { LinuxKernel } from './kernel.ts';
 import { LinearMemory } from './memory.ts';
 
-const TASKS_MAX = 65_536;
 const COMM_BYTES = 16;
 const ARGUMENT_BYTES_MAX = 128 * 1024;
-
-/** Bits of task_struct's state and exit_state, and the letters and words of /proc/PID/status (fs/proc/array.c). */
-const STATES = [
-  [0x01, 'S (sleeping)'],
-  [0x02, 'D (disk sleep)'],
-  [0x04, 'T (stopped)'],
-  [0x08, 't (tracing stop)'],
-  [0x10, 'X (dead)'],
-  [0x20, 'Z (zombie)'],
-  [0x40, 'P (parked)'],
-] as const;
-const TASK_IDLE = 0x402;
-const TASK_REPORT = 0x7f;
+/** An entry of a tree of numbers (include/linux/xarray.h): that of a node has such low bits, and all others are no pointers. */
+const NODE_TAG = 2n;
+const TAG_MASK = 3n;
+const NODE_MIN = 4096n;
+const NODE_SLOTS = 64;
+const TREE_DEPTH_MAX = 8;
 
 export class Task {
   /** Address of its task_struct. */
@@ -29,44 +21,13 @@ export class Task {
     this.address = address;
   }
 
-  get pid(): number {
-    return this.#kernel.i32('task_struct', 'pid', this.address);
-  }
-  /** Of the process that the thread belongs to: what getpid() tells. */
-  get tgid(): number {
-    return this.#kernel.i32('task_struct', 'tgid', this.address);
+  /** The first thread of the process that it belongs to. */
+  get leader(): Task {
+    return new Task(this.#kernel, this.#kernel.u64('task_struct', 'group_leader', this.address));
   }
   get comm(): string {
     const { memory } = this.#kernel;
     return memory.text(this.#kernel.field('task_struct', 'comm', this.address), COMM_BYTES);
-  }
-  get state(): string {
-    const kernel = this.#kernel;
-    const running = kernel.types.has('task_struct', '__state') ? '__state' : 'state';
-    const now = kernel.u32('task_struct', running, this.address);
-    const all = (now | kernel.u32('task_struct', 'exit_state', this.address)) & 0xffff;
-    if ((now & TASK_IDLE) === TASK_IDLE) return 'I (idle)';
-    return STATES.find(([bit]) => (all & TASK_REPORT & bit) !== 0)?.[1] ?? 'R (running)';
-  }
-  get parent(): Task {
-    return new Task(this.#kernel, this.#kernel.u64('task_struct', 'real_parent', this.address));
-  }
-  get threads(): number {
-    const signal = this.#kernel.u64('task_struct', 'signal', this.address);
-    return this.#kernel.i32('signal_struct', 'nr_threads', signal);
-  }
-  get uid(): number {
-    return this.#kernel.u32('cred', 'uid', this.#cred);
-  }
-  get euid(): number {
-    return this.#kernel.u32('cred', 'euid', this.#cred);
-  }
-  /** Real, effective, saved and file system id. */
-  ids(kind: 'uid' | 'gid'): number[] {
-    return ['', 'e', 's', 'fs'].map((which) => this.#kernel.u32('cred', `${which}${kind}`, this.#cred));
-  }
-  get #cred(): bigint {
-    return this.#kernel.u64('task_struct', 'cred', this.address);
   }
   /** Saved stack pointer of one that does not run now. */
   get stackPointer(): bigint {
@@ -91,37 +52,62 @@ export class Task {
     return physical === undefined ? undefined : new LinearMemory(this.#kernel.machine, BigInt(physical));
   }
 
-  /** Its arguments or its environment, as they are in its memory: each with a NUL. */
-  strings(which: 'arg' | 'env'): Buffer {
+  /** Its arguments, as they are in its memory: each with a NUL. */
+  get arguments(): Buffer {
     const { mm, memory } = this;
     if (mm === undefined || memory === undefined) return Buffer.alloc(0);
-    const start = this.#kernel.u64('mm_struct', `${which}_start`, mm);
-    const bytes = Number(this.#kernel.u64('mm_struct', `${which}_end`, mm) - start);
+    const start = this.#kernel.u64('mm_struct', 'arg_start', mm);
+    const bytes = Number(this.#kernel.u64('mm_struct', 'arg_end', mm) - start);
     return memory.readSome(start, Math.max(0, Math.min(bytes, ARGUMENT_BYTES_MAX)));
   }
 }
 
-/** All processes, the first one first; without threads and the idle task. */
-export function* processes(kernel: LinuxKernel): Generator<Task> {
-  const head = kernel.field('task_struct', 'tasks', kernel.symbol('init_task'));
-  for (const address of kernel.list(head, 'task_struct', 'tasks', TASKS_MAX)) yield new Task(kernel, address);
+/**
+ * A process or a thread by its number in a namespace of such numbers, the first one by default (kernel/pid.c); undefined when there is
+ * none. Takes the same few steps however many there are.
+ */
+export function findTask(
+  kernel: LinuxKernel,
+  pid: number,
+  namespace = kernel.symbol('init_pid_ns'),
+): Task | undefined {
+  const struct = treeEntry(kernel, kernel.u64('pid_namespace', 'idr.idr_rt.xa_head', namespace), pid);
+  if (struct === 0n) return undefined;
+  // The first of the lists is that of PIDTYPE_PID, which has one task at most.
+  const link = kernel.u64('pid', 'tasks', struct);
+  return link === 0n
+    ? undefined
+    : new Task(kernel, link - BigInt(kernel.types.offset('task_struct', 'pid_links')));
 }
 
-/** Undefined when there is no such process. */
-export function findProcess(kernel: LinuxKernel, pid: number): Task | undefined {
-  for (const task of processes(kernel)) if (task.pid === pid) return task;
-  return undefined;
+function treeEntry(kernel: LinuxKernel, head: bigint, index: number): bigint {
+  let entry = head;
+  for (let depth = 0; depth < TREE_DEPTH_MAX; depth++) {
+    const isNode = (entry & TAG_MASK) === NODE_TAG && entry >= NODE_MIN;
+    if (!isNode) return (entry & TAG_MASK) === 0n && (depth > 0 || index === 0) ? entry : 0n;
+    const node = entry - NODE_TAG;
+    const shift = kernel.memory.read(kernel.field('xa_node', 'shift', node), 1)[0]!;
+    const slot = Math.floor(index / 2 ** shift);
+    // Behind the end of a tree that has not grown so far.
+    if (depth === 0 && slot >= NODE_SLOTS) return 0n;
+    entry = kernel.memory.u64(kernel.field('xa_node', 'slots', node) + BigInt((slot % NODE_SLOTS) * 8));
+  }
+  return 0n;
 }
 
-/** Names of programs by the ids of processes that run them; undefined where there is no such process. */
-export function commandIn(kernel: LinuxKernel): (pid: number) => string | undefined {
-  return (pid) => findProcess(kernel, pid)?.comm;
+/** Names of programs by the numbers, in a namespace, of processes that run them, and of their threads. */
+export function commandIn(kernel: LinuxKernel, namespace: bigint): (pid: number) => string | undefined {
+  return (pid) => findTask(kernel, pid, namespace)?.leader.comm;
+}
+
+/** Where the first CPU has the address of what it runs. */
+export function currentTaskAt(kernel: LinuxKernel): bigint {
+  return kernel.has('pcpu_hot')
+    ? kernel.field('pcpu_hot', 'current_task', kernel.perCpu('pcpu_hot'))
+    : kernel.perCpu('current_task');
 }
 
 /** What the CPU runs now. */
 export function currentTask(kernel: LinuxKernel): Task {
-  const address = kernel.has('pcpu_hot')
-    ? kernel.memory.u64(kernel.field('pcpu_hot', 'current_task', kernel.perCpu('pcpu_hot')))
-    : kernel.memory.u64(kernel.perCpu('current_task'));
-  return new Task(kernel, address);
+  return new Task(kernel, kernel.memory.u64(currentTaskAt(kernel)));
 }

@@ -145,7 +145,7 @@ class KernelTracer {
     const success = this.#point(kernel.symbol('finalize_exec'), () => {
       const binary = this.#machine.register(RDI);
       const path = kernel.memory.text(kernel.u64('linux_binprm', 'filename', binary), PATH_BYTES_MAX);
-      const strings = new Task(kernel, this.#current.address).strings('arg').toString('utf8').split('\0');
+      const strings = new Task(kernel, this.#current.address).arguments.toString('utf8').split('\0');
       const record = {
         ...this.#record('exec'),
         path,

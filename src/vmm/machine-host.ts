@@ -14,6 +14,7 @@ import type { CharPort, NicPort } from '../engine/backends.ts';
 import type { JitStats } from '../engine/cpu.ts';
 import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
 import type { Profiler } from '../engine/profiler.ts';
+import { CpuReplica } from '../engine/replica.ts';
 import { keepCompiledCode } from '../engine/v8.ts';
 import { createCpu } from '../engine/vcpu.ts';
 import { Inspector, KernelPoints, ProcFiles } from '../inspect/index.ts';
@@ -49,6 +50,7 @@ export class MachineHost {
   readonly #consoles = new Map<ConsoleName, ConsoleQueue>();
   readonly #machine: Machine;
   readonly #inspector: Inspector;
+  #madeReplica: CpuReplica | undefined;
   readonly #agent = new GuestAgent();
   readonly #quiescer: Quiescer;
   readonly #backups: OnlineBackups;
@@ -92,18 +94,27 @@ export class MachineHost {
     try {
       this.#machine = this.#makeMachine(readFile);
       this.#devices.joined(this.#machine);
-      this.#inspector = new Inspector(this.#machine.view);
+      this.#inspector = new Inspector(this.#machine.view, () => this.#replica());
       this.#points = new KernelPoints(this.#machine);
       this.#tracer = new TraceSender(this.#machine.intervention, this.#points, (message) => post(message));
       this.#tracer.set(config.trace ?? []);
-      this.#procFiles = new ProcFiles(this.#machine, this.#points, (path, error) =>
-        post({ type: 'proc-file-failed', path, why: String(error) }),
+      this.#procFiles = new ProcFiles(
+        this.#machine,
+        this.#points,
+        () => this.#replica(),
+        (path, error) => post({ type: 'proc-file-failed', path, why: String(error) }),
       );
       this.#setProcFiles(config.procFiles ?? []);
     } catch (error) {
       void this.#devices.close();
       throw error instanceof RangeError ? outOfMemory(error, config.memoryBytes) : error;
     }
+  }
+
+  /** Kept for the machine's life, with some megabytes, once somebody wanted it. */
+  #replica(): CpuReplica {
+    this.#madeReplica ??= new CpuReplica(this.#machine.view, this.#data.config.tlbEntries);
+    return this.#madeReplica;
   }
 
   #makeMachine(readFile: (path: string) => Uint8Array): Machine {

@@ -24,9 +24,9 @@ function contentOf(source: Exclude<ProcSource, { kind: 'hidden' }>): ProcContent
     case 'file':
       return () => readFile(source.path);
     case 'socket':
-      return () => readSocket(source.path);
+      return (kernels) => readSocket(source.path, source.filter === true ? kernels() : undefined);
     case 'command':
-      return () => readCommand(source.command);
+      return (kernels) => readCommand(source.command, source.filter === true ? kernels() : undefined);
   }
 }
 
@@ -48,9 +48,11 @@ function readFile(path: string): Uint8Array {
   }
 }
 
-function readSocket(path: string): Promise<Uint8Array> {
+/** @param input is sent before, to its end; nothing at all when missing, as UML has it */
+function readSocket(path: string, input: Uint8Array | undefined): Promise<Uint8Array> {
   return new Promise((resolve, reject) => {
     const socket = connect(path);
+    if (input !== undefined) socket.end(input);
     const pieces: Buffer[] = [];
     let length = 0;
     socket.setTimeout(TIMEOUT_MS, () => socket.destroy(new Error(`${path} does not answer`)));
@@ -64,10 +66,18 @@ function readSocket(path: string): Promise<Uint8Array> {
   });
 }
 
-function readCommand([program = '', ...args]: readonly string[]): Promise<Uint8Array> {
+function readCommand(
+  [program = '', ...args]: readonly string[],
+  input: Uint8Array | undefined,
+): Promise<Uint8Array> {
   const options = { encoding: 'buffer', maxBuffer: PROC_CONTENT_BYTES_MAX, timeout: TIMEOUT_MS } as const;
   return new Promise((resolve, reject) => {
-    execFile(program, args, options, (error, stdout) => (error === null ? resolve(stdout) : reject(error)));
+    const child = execFile(program, args, options, (error, stdout) =>
+      error === null ? resolve(stdout) : reject(error),
+    );
+    // One that does not want it all closes its end.
+    child.stdin?.on('error', () => undefined);
+    child.stdin?.end(input);
   });
 }
 

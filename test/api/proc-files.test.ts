@@ -49,6 +49,10 @@ describe("files of a guest's /proc", () => {
     await api.runVm('web');
     const put = (source: object) => api.patch('/v1/vms/web', { proc_files: [{ path: 'stat', source }] });
     await put({ kind: 'file', path: join(folder, 'proc/cpuinfo') }).expect(200);
+    const filter = { kind: 'command', command: [join(folder, 'proc/cpuinfo'), '-v'], filter: true };
+    await put(filter).expect(200);
+    expect((await api.vm('web')).proc_files).toEqual([{ path: 'stat', source: filter }]);
+    await put({ kind: 'file', path: join(folder, 'proc/cpuinfo'), filter: true }).expect(400);
     for (const source of [
       { kind: 'file', path: '/etc/passwd' },
       { kind: 'socket', path: '/run/x' },

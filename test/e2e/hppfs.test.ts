@@ -58,6 +58,7 @@ until [ -z "$step" ]; do
   say open-before cat <&5
   say pid sh -c 'sleep 1000 & while cat /proc/$!/comm 2>/dev/null | grep -qx -e sh -e exe; do :; done; cat /proc/$!/comm; ls /proc | grep -cx $!; kill $!'
   say secret sh -c '/bin/busybox-secretd sleep 1000 & while [ -e /proc/$! ] && ! grep -qs secretd /proc/$!/comm; do :; done; ls /proc | grep -cx $!; ls -d /proc/1 /proc/$!; kill $!'
+  say namespace unshare -p -f sh -c 'mkdir -p /tmp/ns; mount -t proc ns /tmp/ns; /bin/busybox-secretd sleep 1000 & while [ -e /tmp/ns/$! ] && ! grep -qs secretd /tmp/ns/$!/comm; do :; done; ls /tmp/ns | grep -cx $!; ls -d /tmp/ns/1 /tmp/ns/$!; kill $!; umount /tmp/ns'
   say program /program /proc/cpuinfo ${CPUINFO.length}
   say copy sh -c 'cp /proc/cpuinfo /tmp/copy; wc -c < /tmp/copy'
   say uname uname -r
@@ -222,11 +223,47 @@ describe.each(['bookworm', 'trixie'] as const)('the kernel of %s', (suite) => {
       expect(changed('secret')).toMatch(/^0\n/);
       expect(changed('secret')).toMatch(GONE);
       expect(changed('secret')).toMatch(/^\/proc\/1$/m);
+      // There it has another number, which is another process's elsewhere.
+      expect(changed('namespace')).toMatch(/^0\n/);
+      expect(changed('namespace')).toMatch(GONE);
+      expect(changed('namespace')).toMatch(/^\/tmp\/ns\/1$/m);
+
+      const filter = createServer({ allowHalfOpen: true }, (socket) => {
+        const pieces: Buffer[] = [];
+        socket.on('data', (bytes: Buffer) => pieces.push(bytes));
+        socket.on('end', () => socket.end(Buffer.concat(pieces).toString().toUpperCase()));
+      });
+      await new Promise<void>((resolve) => filter.listen(join(folder, 'rw'), resolve));
+      onTestFinished(() => void filter.close());
+      const by = (...command: string[]) => ({ kind: 'command', command, filter: true }) as const;
+      host.request({
+        type: 'proc-files',
+        files: [
+          { path: 'modules', source: { kind: 'socket', path: join(folder, 'rw'), filter: true } },
+          { path: 'mounts', source: by('/bin/sed', 's/^/line: /') },
+          { path: 'pid/comm', source: by('/bin/cat') },
+          { path: 'sys/kernel/hostname', source: by('/usr/bin/tr', 'a-z()', 'A-Z.') },
+          { path: 'version', source: by('/bin/cat') },
+          { path: 'swaps', source: by('/bin/false') },
+          { path: 'cpuinfo', source: by('/bin/true') },
+        ],
+      });
+      const filtered = await run('filtered');
+      expect(failed).toEqual(['swaps', 'swaps']);
+      expect(filtered('broken')).toContain('Input/output error');
+      expect(filtered('copy')).toBe('0\n');
+      expect(filtered('pid')).toBe('sleep\n1\n');
 
       host.request({ type: 'proc-files', files: [] });
       const plain = await run('plain');
+      expect(filtered('modules')).toBe(plain('modules').toUpperCase());
+      expect(filtered('mounts')).toBe(plain('mounts').replace(/^(?=.)/gm, 'line: '));
+      expect(filtered('hostname')).toBe(plain('hostname').toUpperCase().replace(/[()]/g, '.'));
+      for (const name of ['link', 'relative', 'other', 'bound'])
+        expect(filtered(name), name).toBe(plain(name));
       expect(plain('pid')).toBe('sleep\n1\n');
       expect(plain('secret')).toMatch(/^1\n\/proc\/1\s+\/proc\/\d+\n$/);
+      expect(plain('namespace')).toMatch(/^1\n\/tmp\/ns\/1\s+\/tmp\/ns\/\d+\n$/);
       expect(plain('mounts')).toContain('/proc proc');
       expect(plain('status')).toContain('Name:');
       expect(plain('program')).not.toContain(whole);

@@ -13,6 +13,7 @@ interface ReplaceOptions {
   readonly file?: string;
   readonly socket?: string;
   readonly command?: string[];
+  readonly filter?: boolean;
 }
 
 export function registerProc(program: Command, io: Io): void {
@@ -27,6 +28,10 @@ export function registerProc(program: Command, io: Io): void {
     .option('--file <file>', 'a file of the host, which the operator has to allow')
     .option('--socket <socket>', 'a stream socket of the host that is asked each time')
     .option('--command <words...>', 'a program of the host and its arguments: what it prints, each time')
+    .option(
+      '--filter',
+      "the socket or the program is given what the guest's kernel has, and answers what is read",
+    )
     .description('have the guest read something else')
     .action(async (vm: string, path: string, options: ReplaceOptions, command: Command) => {
       const added = fileOf(path, sourceOf(options));
@@ -98,13 +103,19 @@ function fileOf(path: string, source: unknown): ProcFile {
   });
 }
 
-function sourceOf({ text, file, socket, command }: ReplaceOptions): ProcSource {
+function sourceOf({ text, file, socket, command, filter }: ReplaceOptions): ProcSource {
   const sources: ProcSource[] = [
     ...(text === undefined ? [] : [{ kind: 'text', text } as const]),
     ...(file === undefined ? [] : [{ kind: 'file', path: resolve(file) } as const]),
-    ...(socket === undefined ? [] : [{ kind: 'socket', path: resolve(socket) } as const]),
-    ...(command === undefined ? [] : [{ kind: 'command', command } as const]),
+    ...(socket === undefined ? [] : [{ kind: 'socket', path: resolve(socket), filter } as const]),
+    ...(command === undefined ? [] : [{ kind: 'command', command, filter } as const]),
   ];
+  if (filter === true && socket === undefined && command === undefined) {
+    throw new AppError('invalid_input', '--filter is for --socket and --command', {
+      field: '--filter',
+      remedy: 'leave it out, or give a socket or a program',
+    });
+  }
   if (sources[0] !== undefined && sources.length === 1) return sources[0];
   throw new AppError('invalid_input', 'what the guest is to read is not given, or more than once', {
     remedy: 'give one of --text, --file, --socket and --command',
@@ -121,5 +132,7 @@ function table(files: Vm['proc_files']): string {
 function sourceText(source: ProcSource): string {
   if (source.kind === 'hidden') return 'hidden';
   if (source.kind === 'text') return `text ${JSON.stringify(source.text.slice(0, 40))}`;
-  return source.kind === 'command' ? `command ${source.command.join(' ')}` : `${source.kind} ${source.path}`;
+  const text =
+    source.kind === 'command' ? `command ${source.command.join(' ')}` : `${source.kind} ${source.path}`;
+  return source.kind !== 'file' && source.filter === true ? `filter by ${text}` : text;
 }

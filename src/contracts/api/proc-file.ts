@@ -25,6 +25,10 @@ const ProcPath = z
       'Below /proc; a first part `pid` stands for every process, `comm:NAME` for those that run a program of that name. `mounts` and `net` are meant for all processes',
   });
 
+const Filter = z
+  .boolean()
+  .optional()
+  .meta({ description: "It is given what the guest's kernel has in the file, before it answers" });
 const HostPath = z.string().min(1).max(4096);
 
 export const ProcSource = z.discriminatedUnion('kind', [
@@ -34,12 +38,13 @@ export const ProcSource = z.discriminatedUnion('kind', [
     .strictObject({ kind: z.literal('file'), path: HostPath })
     .meta({ description: 'A file of the host that the operator allows' }),
   z
-    .strictObject({ kind: z.literal('socket'), path: HostPath })
+    .strictObject({ kind: z.literal('socket'), path: HostPath, filter: Filter })
     .meta({ description: 'A stream socket of the host: what is read there, to the end' }),
   z
     .strictObject({
       kind: z.literal('command'),
       command: z.array(z.string().max(4096)).min(1).max(COMMAND_WORDS_MAX),
+      filter: Filter,
     })
     .meta({
       description:

@@ -6,7 +6,7 @@ import type { LinuxKernel, SymbolName } from '../kernel.ts';
 import { commandIn } from '../tasks.ts';
 import type { KernelPoint } from '../kernel-points.ts';
 import type { GuestCalls, Moved } from './guest-calls.ts';
-import { nameText, procPath, procPathOfFile } from './names.ts';
+import { nameText, type ProcName, procName, procNameOfFile } from './names.ts';
 import type { ProcRules } from './rules.ts';
 
 /** struct dentry *lookup(struct inode *, struct dentry *, unsigned flags) */
@@ -54,7 +54,7 @@ export class ProcHiding {
   readonly #calls: GuestCalls;
   readonly #rules: ProcRules;
   /** Folders of procfs that are being listed, by their dir_context. */
-  readonly #listings = new Map<bigint, string>();
+  readonly #listings = new Map<bigint, ProcName>();
 
   constructor(kernel: LinuxKernel, calls: GuestCalls, rules: ProcRules) {
     this.#kernel = kernel;
@@ -77,14 +77,14 @@ export class ProcHiding {
   }
 
   #refuse(argument: number): Moved {
-    const path = procPath(this.#kernel, this.#calls.arguments()[argument]!);
-    return path !== undefined && this.#hides(path) ? this.#calls.return(ENOENT) : false;
+    const name = procName(this.#kernel, this.#calls.arguments()[argument]!);
+    return name !== undefined && this.#hides(name) ? this.#calls.return(ENOENT) : false;
   }
 
   /** int iterate_dir(struct file *, struct dir_context *) */
   #list(): Moved {
     const [file, context] = this.#calls.arguments();
-    const folder = procPathOfFile(this.#kernel, file);
+    const folder = procNameOfFile(this.#kernel, file);
     this.#listings.delete(context);
     if (folder === undefined) return false;
     this.#listings.set(context, folder);
@@ -98,10 +98,11 @@ export class ProcHiding {
     const folder = this.#listings.get(context);
     if (folder === undefined) return false;
     const entry = nameText(this.#kernel, name, Number(length & 0xffn));
-    return this.#hides(folder === '' ? entry : `${folder}/${entry}`) ? this.#calls.return(goOn) : false;
+    const path = folder.path === '' ? entry : `${folder.path}/${entry}`;
+    return this.#hides({ ...folder, path }) ? this.#calls.return(goOn) : false;
   }
 
-  #hides(path: string): boolean {
-    return this.#rules.hides(path, commandIn(this.#kernel));
+  #hides({ path, namespace }: ProcName): boolean {
+    return this.#rules.hides(path, commandIn(this.#kernel, namespace));
   }
 }

@@ -1,4 +1,5 @@
 /** Files of a guest's /proc that are the host's, or hidden (UML's hppfs), by trace points in the guest's kernel. */
+import type { Replica } from '../../engine/inspection.ts';
 import type { LinuxKernel } from '../kernel.ts';
 import type { KernelPoint, KernelPoints, PointOwner, TracedMachine } from '../kernel-points.ts';
 import { GuestCalls } from './guest-calls.ts';
@@ -13,16 +14,26 @@ const SETTLE_MS = 20;
 export class ProcFiles implements PointOwner {
   readonly #machine: TracedMachine;
   readonly #points: KernelPoints;
+  readonly #replica: () => Replica;
   readonly #failed: (path: string, error: unknown) => void;
   #rules = new ProcRules([]);
   /** Of the kernel that runs. */
   #current: { readonly kernel: LinuxKernel; readonly calls: GuestCalls } | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  /** @param failed hears of content that could not be made */
-  constructor(machine: TracedMachine, points: KernelPoints, failed: (path: string, error: unknown) => void) {
+  /**
+   * @param replica of the machine, made when it is first asked for
+   * @param failed hears of content that could not be made
+   */
+  constructor(
+    machine: TracedMachine,
+    points: KernelPoints,
+    replica: () => Replica,
+    failed: (path: string, error: unknown) => void,
+  ) {
     this.#machine = machine;
     this.#points = points;
+    this.#replica = replica;
     this.#failed = failed;
   }
 
@@ -50,7 +61,7 @@ export class ProcFiles implements PointOwner {
       this.#current = { kernel, calls: new GuestCalls(kernel, this.#machine.intervention) };
     }
     const { calls } = this.#current;
-    const reads = new ProcReads(kernel, calls, this.#rules, this.#failed).points();
+    const reads = new ProcReads(kernel, calls, this.#rules, this.#replica, this.#failed).points();
     return this.#rules.hasHidden ? [...reads, ...new ProcHiding(kernel, calls, this.#rules).points()] : reads;
   }
 }

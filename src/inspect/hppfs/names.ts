@@ -2,19 +2,27 @@
 import type { LinuxKernel } from '../kernel.ts';
 
 /** include/uapi/linux/magic.h */
-const PROC_SUPER_MAGIC = 0x9fa0n;
+export const PROC_SUPER_MAGIC = 0x9fa0n;
 const DEPTH_MAX = 32;
 const NAME_BYTES_MAX = 255;
 
-/** The path of a name of procfs, without links, '' for its root; undefined for a name of another file system. */
-export function procPath(kernel: LinuxKernel, dentry: bigint): string | undefined {
+/** A name of procfs. */
+export interface ProcName {
+  /** Without links; '' for the root. */
+  readonly path: string;
+  /** Address of the struct pid_namespace whose numbers this procfs has. */
+  readonly namespace: bigint;
+}
+
+/** Undefined for a name of another file system. */
+export function procName(kernel: LinuxKernel, dentry: bigint): ProcName | undefined {
   const superBlock = kernel.u64('dentry', 'd_sb', dentry);
   if (kernel.u64('super_block', 's_magic', superBlock) !== PROC_SUPER_MAGIC) return undefined;
   const parts: string[] = [];
   let at = dentry;
   for (let depth = 0; depth < DEPTH_MAX; depth++) {
     const parent = kernel.u64('dentry', 'd_parent', at);
-    if (parent === at) return parts.reverse().join('/');
+    if (parent === at) return { path: parts.reverse().join('/'), namespace: namespaceOf(kernel, superBlock) };
     parts.push(nameText(kernel, kernel.u64('dentry', 'd_name.name', at)));
     at = parent;
   }
@@ -22,9 +30,15 @@ export function procPath(kernel: LinuxKernel, dentry: bigint): string | undefine
 }
 
 /** The same of an open file (struct file). */
-export function procPathOfFile(kernel: LinuxKernel, file: bigint): string | undefined {
+export function procNameOfFile(kernel: LinuxKernel, file: bigint): ProcName | undefined {
   const dentry = kernel.u64('file', 'f_path.dentry', file);
-  return dentry === 0n ? undefined : procPath(kernel, dentry);
+  return dentry === 0n ? undefined : procName(kernel, dentry);
+}
+
+/** Until 5.8 the file system had nothing else to know. */
+function namespaceOf(kernel: LinuxKernel, superBlock: bigint): bigint {
+  const info = kernel.u64('super_block', 's_fs_info', superBlock);
+  return kernel.types.has('proc_fs_info', 'pid_ns') ? kernel.u64('proc_fs_info', 'pid_ns', info) : info;
 }
 
 /** A name of bytes; procfs has no others than ASCII. */

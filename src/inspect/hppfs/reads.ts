@@ -3,11 +3,13 @@
  * relatives, sendfile, splice, io_uring). The content is copied by the kernel's own functions, so a page that is not there is fetched
  * and an address that is none is EFAULT, as ever.
  */
+import type { Replica } from '../../engine/inspection.ts';
 import type { LinuxKernel, SymbolName } from '../kernel.ts';
 import { commandIn } from '../tasks.ts';
 import type { KernelPoint } from '../kernel-points.ts';
+import { readOpenProc } from '../proc.ts';
 import type { GuestCalls, Moved } from './guest-calls.ts';
-import { procPathOfFile } from './names.ts';
+import { procNameOfFile } from './names.ts';
 import type { ProcRule, ProcRules } from './rules.ts';
 
 /** ssize_t read(struct file *, char __user *, size_t, loff_t *) */
@@ -62,6 +64,7 @@ interface Read {
 export class ProcReads {
   readonly #kernel: LinuxKernel;
   readonly #calls: GuestCalls;
+  readonly #replica: () => Replica;
   readonly #failed: (path: string, error: unknown) => void;
   #rules: ProcRules;
   readonly #kept = new Map<bigint, { readonly path: string; readonly bytes: Uint8Array }>();
@@ -71,11 +74,13 @@ export class ProcReads {
     kernel: LinuxKernel,
     calls: GuestCalls,
     rules: ProcRules,
+    replica: () => Replica,
     failed: (path: string, error: unknown) => void,
   ) {
     this.#kernel = kernel;
     this.#calls = calls;
     this.#rules = rules;
+    this.#replica = replica;
     this.#failed = failed;
   }
 
@@ -130,9 +135,11 @@ export class ProcReads {
   }
 
   #serve(read: Read): Moved {
-    const path = procPathOfFile(this.#kernel, read.file);
-    const rule = path === undefined ? undefined : this.#rules.find(path, commandIn(this.#kernel));
-    if (path === undefined || rule === undefined) return false;
+    const name = procNameOfFile(this.#kernel, read.file);
+    if (name === undefined) return false;
+    const { path, namespace } = name;
+    const rule = this.#rules.find(path, commandIn(this.#kernel, namespace));
+    if (rule === undefined) return false;
     // As of an entry of /proc that is gone while it is open.
     if (rule.content === undefined) return this.#calls.return(EIO);
     // Registers are lost by then.
@@ -151,7 +158,7 @@ export class ProcReads {
       this.#failed(path, error);
     };
     try {
-      const content = rule.content!();
+      const content = rule.content!(() => readOpenProc(this.#kernel, this.#replica(), read.file, path));
       if (content instanceof Uint8Array) bytes = content;
       else content.then((made) => (bytes = made), fail);
     } catch (error) {

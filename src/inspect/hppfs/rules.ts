@@ -1,7 +1,10 @@
 /** Which files of a guest's /proc are not the kernel's own. */
 
-/** What a guest reads, or why it cannot: an Error becomes EIO. */
-export type ProcContent = () => Uint8Array | Promise<Uint8Array>;
+/**
+ * What a guest reads, or why it cannot: an Error becomes EIO.
+ * @param kernels what its kernel has in the file; to be asked within the call
+ */
+export type ProcContent = (kernels: () => Uint8Array) => Uint8Array | Promise<Uint8Array>;
 
 export interface ProcRule {
   /** Below /proc. A first part `pid` stands for every process, as in UML; `comm:NAME` for those that run a program of that name. */
