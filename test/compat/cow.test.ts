@@ -54,7 +54,7 @@ describe('uml_mkcow', () => {
   it.each([SIZE, 65536, 24 << 20, 1000, 100_001])('makes the same file for %d bytes', (size) => {
     const mkcow = requireTool('uml_mkcow', PACKAGE);
     const { backing, cow, out } = files(size);
-    createCow(cow, backing);
+    createCow(cow, backing, { alignment: 4096 });
     execFileSync(mkcow, [out, backing]);
     expect(fs.readFileSync(cow).equals(fs.readFileSync(out))).toBe(true);
   });
@@ -133,7 +133,11 @@ describe('uml_moo', () => {
     ['a changed time', ({ backing }) => fs.utimesSync(backing, 1, 1), 'cow_backing_changed'],
     ['a missing backing file', ({ backing }) => fs.rmSync(backing), 'cow_backing_missing'],
     ['a file that is no COW file', ({ cow }) => fs.writeFileSync(cow, 'x'.repeat(9000)), 'cow_corrupt'],
-    ['a file that is cut in its bitmap', ({ cow }) => fs.truncateSync(cow, 8200), 'cow_corrupt'],
+    [
+      'a file that is cut in its bitmap',
+      ({ cow }) => fs.truncateSync(cow, inspectCow(cow).bitmapOffset + 8),
+      'cow_corrupt',
+    ],
   ])('and a disk both refuse %s', (_what, damage, code) => {
     const moo = requireTool('uml_moo', PACKAGE);
     const all = files();

@@ -6,13 +6,22 @@ import { AppError } from '../../contracts/errors.ts';
 import { absolutePath, removeQuietly, syncFolder } from '../durable.ts';
 import { errnoOf, fileError, messageOf } from '../errors.ts';
 import { seekEnd } from '../libc.ts';
-import { COW_HEADER_BYTES_MAX, type CowHeader, encodeCowHeader, isCow, parseCowHeader } from './header.ts';
+import {
+  COW_ALIGNMENT,
+  COW_HEADER_BYTES_MAX,
+  type CowHeader,
+  encodeCowHeader,
+  isCow,
+  parseCowHeader,
+} from './header.ts';
 
 /** A disk image may hold a tenant's secrets; uml_mkcow uses 0644. */
 export const COW_MODE = 0o600;
 
+const ALIGNMENT_MAX = 1 << 20;
+
 export interface CreateCowOptions {
-  /** Of bitmap and data, in bytes; 4096 as on x86. */
+  /** Of bitmap and data, in bytes; COW_ALIGNMENT by default. uml_mkcow takes 4096. */
   readonly alignment?: number;
 }
 
@@ -24,11 +33,11 @@ export interface CreateCowOptions {
 export function createCow(cow: string, backing: string, options: CreateCowOptions = {}): CowHeader {
   const facts = backingFacts(backing);
   if (path.resolve(cow) === path.resolve(backing) || sameFile(cow, backing)) throw backingSelf(cow);
-  const alignment = options.alignment ?? 4096;
-  if (!Number.isSafeInteger(alignment) || alignment < 512 || alignment > 1 << 20) {
+  const alignment = options.alignment ?? COW_ALIGNMENT;
+  if (!Number.isSafeInteger(alignment) || alignment < 512 || alignment > ALIGNMENT_MAX) {
     throw new AppError('invalid_input', `a COW alignment of ${alignment} bytes is not possible`, {
       field: 'alignment',
-      remedy: 'use 512 to 1048576 bytes; 4096 is usual',
+      remedy: `use 512 to ${ALIGNMENT_MAX} bytes`,
     });
   }
   const { bytes, header } = encodeCowHeader({

@@ -65,6 +65,7 @@ describe('encodeCowHeader', () => {
       backingPath: '/tmp/umlref/w/back.img',
       backingMtime: 1580608922,
       sizeBytes: 65536,
+      alignment: 4096,
     });
     expect(bytes.equals(example().subarray(0, 4128))).toBe(true);
     expect(header).toMatchObject({ bitmapOffset: 8192, bitmapBytes: 16, dataOffset: 12288 });
@@ -82,6 +83,11 @@ describe('encodeCowHeader', () => {
       expect(parseCowHeader(bytes)).toEqual(header);
     },
   );
+
+  it('places the data so that what guests align to a MiB is aligned in the file', () => {
+    const { header } = encodeCowHeader({ backingPath: '/b', backingMtime: 1, sizeBytes: 2 ** 30 });
+    expect(header).toMatchObject({ bitmapOffset: 1 << 20, bitmapBytes: 262144, dataOffset: 2 << 20 });
+  });
 
   it('refuses a path that does not fit', () => {
     const cow = { backingMtime: 1, sizeBytes: 65536 };
