@@ -130,11 +130,13 @@ function translationOf(
   guest.load(PLACE.code, PROGRAM);
   guest.longMode();
   const modules: string[] = [];
-  const { Module } = WebAssembly;
-  const spy = vi.spyOn(WebAssembly, 'Module').mockImplementation(function (bytes) {
-    modules.push(hashOf(new Uint8Array(bytes as ArrayBuffer)));
-    return new Module(bytes);
-  });
+  class Recorded extends WebAssembly.Module {
+    constructor(bytes: ArrayBuffer | Uint8Array) {
+      super(bytes as Uint8Array<ArrayBuffer>);
+      modules.push(hashOf(new Uint8Array(bytes)));
+    }
+  }
+  const spy = vi.spyOn(WebAssembly, 'Module').mockImplementation(Recorded);
   onTestFinished(() => spy.mockRestore());
   prepare(guest, modules);
   toHalt(guest);

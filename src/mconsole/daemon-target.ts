@@ -75,7 +75,7 @@ export class DaemonTarget implements Target {
       await devices.attachFile(this.#who, this.#vmId, device, wanted, flags);
       return;
     }
-    if (backing !== undefined) this.#makeOverImage(file, backing);
+    if (backing !== undefined) await this.#makeOverImage(file, backing);
     const body = { disk: file, device, ...(wanted.readOnly ? { read_only: true } : {}) };
     await devices.attachDisk(this.#who, this.#vmId, body, flags);
   }
@@ -139,7 +139,7 @@ export class DaemonTarget implements Target {
 
   async setHppfs(folder: string | undefined): Promise<void> {
     const { procFiles, vms } = this.#services;
-    const files = folder === undefined ? [] : procFiles.ofFolder(this.#who, folder);
+    const files = folder === undefined ? [] : await procFiles.ofFolder(this.#who, folder);
     await vms.update(this.#who, this.#vmId, { proc_files: files });
   }
 
@@ -152,7 +152,7 @@ export class DaemonTarget implements Target {
   }
 
   /** `cow,backing`: as UML makes a COW file that is missing, so a disk of that name is made over the image. */
-  #makeOverImage(name: string, imageRef: string): void {
+  async #makeOverImage(name: string, imageRef: string): Promise<void> {
     const { images, disks } = this.#services;
     const image = images.find(imageRef);
     try {
@@ -162,7 +162,7 @@ export class DaemonTarget implements Target {
     } catch (error) {
       if (!(error instanceof AppError && error.code === 'not_found')) throw error;
     }
-    disks.create(this.#who, DiskCreate.parse({ name, image: image.id }));
+    await disks.create(this.#who, DiskCreate.parse({ name, image: image.id }));
   }
 }
 

@@ -37,7 +37,7 @@ export const diskRoutes: RouteGroup = (app, { disks, devices, diskResizes, diskW
     ...address('createDisk'),
     schema: { operationId: 'createDisk', tags, body: DiskCreate, response: { 201: Disk, ...problems } },
     handler: async (request, reply) => {
-      const disk = disks.create(principalOf(request), request.body);
+      const disk = await disks.create(principalOf(request), request.body);
       return reply.code(201).header('location', `/v1/disks/${disk.id}`).send(disk);
     },
   });

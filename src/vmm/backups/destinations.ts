@@ -45,8 +45,8 @@ export class BackupDestinations {
   async create(request: BackupDestinationCreate): Promise<BackupDestination> {
     const { name, kind, location } = request;
     const { store, stores, events, hostPaths } = this.#deps;
+    const place = kind === 'directory' ? await hostPaths.check(location, 'location') : location;
     if (store.destinations.byName(name) !== undefined) throw nameTaken('backup destination', name);
-    const place = kind === 'directory' ? hostPaths.check(location, 'location') : location;
     const id = newId('dst');
     store.destinations.insert({ id, name, kind, location: place, created_at: Date.now() });
     try {

@@ -50,7 +50,7 @@ export class Consoles {
     const { id } = vms.find(who, ref);
     const name = parseLineName(console);
     const line = parseLine(`${lineText(name)}=${text}`, text);
-    if (line !== undefined) this.#check(who, line);
+    if (line !== undefined) await this.#check(who, line);
     const instance = supervisor.get(id);
     await instance.exclusive(async () => {
       const before = store.lines.ofVm(id).find((row) => row.line === lineText(name))?.channel;
@@ -70,7 +70,7 @@ export class Consoles {
   }
 
   /** Channels reach into the host: they are the operator's, and devices are only those that it allows. */
-  #check(who: Principal, line: Line): void {
+  async #check(who: Principal, line: Line): Promise<void> {
     const channels: readonly Channel[] = [line.input, line.output];
     if (channels.every(({ kind }) => kind === 'null')) return;
     if (who.role !== 'admin') {
@@ -80,7 +80,7 @@ export class Consoles {
       });
     }
     for (const channel of channels) {
-      if (channel.kind === 'tty') this.#deps.hostPaths.check(channel.path, 'channel');
+      if (channel.kind === 'tty') await this.#deps.hostPaths.check(channel.path, 'channel');
     }
   }
 

@@ -54,8 +54,16 @@ export class Devices {
   }
 
   /** A file of the operator's, as `Disks.attachFile`. */
-  attachFile(who: Principal, ref: string, device: string, file: AttachedFile, ubdFlags = ''): Promise<Vm> {
-    return this.#attachDisk(who, ref, ubdFlags, (vm) => this.#deps.disks.attachFile(vm, device, file));
+  async attachFile(
+    who: Principal,
+    ref: string,
+    device: string,
+    file: AttachedFile,
+    ubdFlags = '',
+  ): Promise<Vm> {
+    const { disks } = this.#deps;
+    const checked = await disks.checkFile(file);
+    return await this.#attachDisk(who, ref, ubdFlags, (vm) => disks.attachFile(vm, device, checked));
   }
 
   /** Limits and error policy of a disk; a machine that has it follows at once. */
@@ -100,14 +108,15 @@ export class Devices {
   async addShare(who: Principal, ref: string, body: ShareCreate): Promise<Vm> {
     const { vms, supervisor, shares } = this.#deps;
     const { id } = vms.find(who, ref);
-    await shares.requireAnswers([body], () => 'path');
+    // INVARIANT: there is one for each.
+    const [share] = await shares.checked(who, [body], () => 'path');
     await supervisor.get(id).exclusive(async () => {
-      this.#recordShares(id, () => shares.add(who, id, body));
+      this.#recordShares(id, () => shares.add(id, share!));
       const link = this.#link(id);
       if (link === undefined) return;
       try {
-        const share = await shares.openOne(shares.require(id, body.tag));
-        await link.request({ type: 'attach-share', share });
+        const opened = await shares.openOne(shares.require(id, body.tag));
+        await link.request({ type: 'attach-share', share: opened });
       } catch (error) {
         await shares.close(id, body.tag);
         this.#recordShares(id, () => shares.remove(id, body.tag));

@@ -64,6 +64,12 @@ export interface AttachedFile {
   readonly plain: boolean;
 }
 
+/** With real paths. */
+export interface CheckedFile extends AttachedFile {
+  /** The COW file is not there yet. */
+  readonly isMissing: boolean;
+}
+
 export class Disks {
   readonly #deps: DiskDeps;
   /** Layers below a disk that is gone may be needed by nobody now. */
@@ -73,16 +79,17 @@ export class Disks {
     this.#deps = deps;
   }
 
-  list(
+  async list(
     who: Principal,
     query: { limit: number; cursor?: string | undefined; name?: string | undefined },
-  ): Page<Disk> {
+  ): Promise<Page<Disk>> {
     const read = (after: number, limit: number): DiskRow[] =>
       this.#deps.store.disks.page({ after, limit, tenant: tenantFilter(who) }, query.name);
-    return pageOfRows(query, read, (rows) => rows.map((row) => this.view(row)));
+    const page = pageOfRows(query, read, (rows) => rows);
+    return { ...page, items: await Promise.all(page.items.map((row) => this.view(row))) };
   }
 
-  get(who: Principal, ref: string): Disk {
+  get(who: Principal, ref: string): Promise<Disk> {
     return this.view(this.find(who, ref));
   }
 
@@ -90,7 +97,7 @@ export class Disks {
     return findOwned(who, 'disk', ref, this.#deps.store.disks, field);
   }
 
-  create(who: Principal, body: DiskCreate): Disk {
+  async create(who: Principal, body: DiskCreate): Promise<Disk> {
     const { home, store } = this.#deps;
     const name = body.name ?? madeUpName();
     this.requireFreeName(who.tenant, name);
@@ -118,7 +125,7 @@ export class Disks {
       fs.rmSync(file, { force: true });
       throw error;
     }
-    return this.get(who, id);
+    return await this.get(who, id);
   }
 
   /** Writes new settings down; a machine that has the disk is the caller's to tell. */
@@ -168,21 +175,30 @@ export class Disks {
     });
   }
 
-  /** Attaches a file of the operator's. `forbidden` unless its path is allowed. With `backing` it is a COW file. */
-  attachFile(vm: VmRow, device: string, { file, backing, readOnly, plain }: AttachedFile): void {
-    const { store, hostPaths } = this.#deps;
-    const path = backing !== undefined && !fs.existsSync(file) ? file : hostPaths.check(file, 'value');
-    const below = backing === undefined ? undefined : hostPaths.check(backing, 'value');
-    if (below !== undefined && path === file) this.#makeAllowedCow(file, below);
-    if (below === undefined && !plain) requireNoCow(path);
-    const sizeBytes = sizeOfFile(below ?? path);
+  /** Before `attachFile`. AppErrors: `forbidden` unless its path is allowed, `not_found`, `unreachable`. */
+  async checkFile({ file, backing, ...rest }: AttachedFile): Promise<CheckedFile> {
+    const { hostPaths } = this.#deps;
+    if (backing === undefined) {
+      const path = await hostPaths.check(file, 'value');
+      return { ...rest, file: path, backing, isMissing: false };
+    }
+    const { path, isMissing } = await hostPaths.checkNew(file, 'value');
+    return { ...rest, file: path, backing: await hostPaths.check(backing, 'value'), isMissing };
+  }
+
+  /** Attaches a file of the operator's. With `backing` it is a COW file, which is made if it is not there. */
+  attachFile(vm: VmRow, device: string, { file, backing, readOnly, plain, isMissing }: CheckedFile): void {
+    const { store } = this.#deps;
+    if (backing !== undefined && isMissing) createCow(file, backing);
+    if (backing === undefined && !plain) requireNoCow(file);
+    const sizeBytes = sizeOfFile(backing ?? file);
     store.transaction(() => {
-      if (store.disks.byPath(path) !== undefined) {
+      if (store.disks.byPath(file) !== undefined) {
         throw new AppError('in_use', `${file} is attached already`, { field: 'value' });
       }
       const at = this.#deviceFor(vm.id, device);
       const id = newId('disk');
-      const parentLayerId = below === undefined ? undefined : this.#externalLayer(below, sizeBytes);
+      const parentLayerId = backing === undefined ? undefined : this.#externalLayer(backing, sizeBytes);
       this.record({
         id,
         tenant: vm.tenant,
@@ -192,7 +208,7 @@ export class Disks {
         readOnly,
         ownedByVm: true,
         kind: 'external',
-        path,
+        path: file,
         sizeBytes,
         parentLayerId,
       });
@@ -322,7 +338,7 @@ export class Disks {
     return { ...common, ...layerConfig(this.#deps, disk.layer_id) };
   }
 
-  view(disk: DiskRow): Disk {
+  async view(disk: DiskRow): Promise<Disk> {
     const file = this.#deps.home.absolute(disk.path);
     return {
       id: disk.id,
@@ -331,7 +347,7 @@ export class Disks {
       device: disk.device,
       format: disk.layer_kind === 'cow' || disk.parent_path !== null ? 'cow' : 'raw',
       size_bytes: disk.size_bytes,
-      allocated_bytes: (fs.statSync(file, { throwIfNoEntry: false })?.blocks ?? 0) * 512,
+      allocated_bytes: await this.#deps.hostPaths.allocatedBytes(file),
       read_only: disk.read_only === 1,
       image_id: disk.image_id,
       path: disk.layer_kind === 'external' ? disk.path : null,
@@ -340,12 +356,6 @@ export class Disks {
       on_error: disk.on_error,
       created_at: iso(disk.created_at),
     };
-  }
-
-  #makeAllowedCow(cow: string, backing: string): void {
-    // The file is not there yet, so its folder is what must be allowed.
-    this.#deps.hostPaths.check(cow.slice(0, cow.lastIndexOf('/')) || '/', 'value');
-    createCow(cow, backing);
   }
 
   #externalLayer(path: string, sizeBytes: number): string {

@@ -74,11 +74,11 @@ export class Images {
     );
   }
 
-  /** Host paths must be under a folder that the operator allows. `forbidden`, `not_found`. */
+  /** Host paths must be under a folder that the operator allows. `forbidden`, `not_found`, `unreachable`. */
   async import(body: ImageImport, who: Principal): Promise<Operation> {
     for (const field of ['kernel', 'initrd', 'disk'] as const) {
       const file = body[field];
-      if (file !== undefined) this.#deps.hostPaths.check(file, field);
+      if (file !== undefined) await this.#deps.hostPaths.check(file, field);
     }
     return await this.importFile(body, who);
   }

@@ -19,37 +19,41 @@ export class ProcFiles {
     this.#hostPaths = hostPaths;
   }
 
-  /** With real paths. AppErrors: `forbidden` for what reaches into the host, but for an operator's allowed paths; `not_found`. */
-  checked(who: Principal, files: readonly ProcFile[]): ProcFile[] {
-    return files.map(({ path, source }, index) => {
-      const field = `proc_files[${index}].source`;
-      const own = source.kind === 'hidden' || source.kind === 'text';
-      if (!own) requireOperator(who, field);
-      return { path, source: this.#allowed(source, field) };
-    });
+  /** With real paths. AppErrors: `forbidden` for what reaches into the host, but for an operator's allowed paths; `not_found`, `unreachable`. */
+  checked(who: Principal, files: readonly ProcFile[]): Promise<ProcFile[]> {
+    return Promise.all(
+      files.map(async ({ path, source }, index) => {
+        const field = `proc_files[${index}].source`;
+        const own = source.kind === 'hidden' || source.kind === 'text';
+        if (!own) requireOperator(who, field);
+        return { path, source: await this.#allowed(source, field) };
+      }),
+    );
   }
 
-  /** What a folder of the host says that is as UML's hppfs has it. AppErrors as `checked`; `invalid_input`, `unsupported`. */
-  ofFolder(who: Principal, folder: string): ProcFile[] {
+  /** What a folder of the host says that is as UML's hppfs has it. AppErrors as `checked`; `quota_exceeded`. */
+  async ofFolder(who: Principal, folder: string): Promise<ProcFile[]> {
     requireOperator(who, 'hppfs');
-    return ProcFileList.parse(readHppfs(this.#hostPaths.check(folder, 'hppfs')));
+    return ProcFileList.parse(readHppfs(await this.#hostPaths.check(folder, 'hppfs')));
   }
 
   /** For a run: as they are allowed now. AppErrors as `checked`. */
-  configs(vm: VmRow): ProcFileConfig[] {
-    return procFilesOf(vm).map(({ path, source }) => ({
-      path,
-      source: this.#allowed(source, `proc_files of ${path}`),
-    }));
+  configs(vm: VmRow): Promise<ProcFileConfig[]> {
+    return Promise.all(
+      procFilesOf(vm).map(async ({ path, source }) => ({
+        path,
+        source: await this.#allowed(source, `proc_files of ${path}`),
+      })),
+    );
   }
 
-  #allowed(source: ProcSource, field: string): ProcSource {
+  async #allowed(source: ProcSource, field: string): Promise<ProcSource> {
     if (source.kind === 'file' || source.kind === 'socket') {
-      return { ...source, path: this.#hostPaths.check(source.path, `${field}.path`) };
+      return { ...source, path: await this.#hostPaths.check(source.path, `${field}.path`) };
     }
     if (source.kind !== 'command') return source;
     const [program = '', ...args] = source.command;
-    return { ...source, command: [this.#hostPaths.check(program, `${field}.command[0]`), ...args] };
+    return { ...source, command: [await this.#hostPaths.check(program, `${field}.command[0]`), ...args] };
   }
 }
 

@@ -19,18 +19,22 @@ export class Shares {
     this.#remotes = remotes;
   }
 
-  /** Before `add`. AppError `unreachable` for a folder whose file system does not answer. */
-  async requireAnswers(
-    shares: readonly Pick<ShareCreate, 'path'>[],
+  /** Before `add`: with real paths. AppErrors: `forbidden`, `not_found`, `unreachable`, `invalid_input`. */
+  checked(
+    who: Principal,
+    shares: readonly ShareCreate[],
     field = (index: number): string => `shares[${index}].path`,
-  ): Promise<void> {
-    const local = [...shares.entries()].filter(([, { path }]) => !isRemote(path));
-    await Promise.all(local.map(([index, { path }]) => this.#hostPaths.requireAnswer(path, field(index))));
+  ): Promise<ShareCreate[]> {
+    return Promise.all(
+      shares.map(async (share, index) => ({
+        ...share,
+        path: await this.#checkedPath(who, share.path, field(index)),
+      })),
+    );
   }
 
-  /** Part of the running transaction. AppErrors: `forbidden`, `not_found`, `conflict`, `quota_exceeded`. */
-  add(who: Principal, vmId: string, share: ShareCreate, field = ''): void {
-    const path = this.#checkedPath(who, share.path, `${field}path`);
+  /** Of a share that was checked; part of the running transaction. AppErrors: `conflict`, `quota_exceeded`. */
+  add(vmId: string, share: ShareCreate, field = ''): void {
     const others = this.#store.shares.ofVms([vmId]);
     if (others.some(({ tag }) => tag === share.tag)) {
       throw new AppError('conflict', `the VM has a share ${share.tag} already`, {
@@ -41,7 +45,7 @@ export class Shares {
     if (others.length >= SHARES_MAX) {
       throw new AppError('quota_exceeded', `a VM has at most ${SHARES_MAX} shares`, { field: `${field}tag` });
     }
-    this.#store.shares.insert(shareRow(vmId, { ...share, path }));
+    this.#store.shares.insert(shareRow(vmId, share));
   }
 
   /** Part of the running transaction. AppError `not_found`. */
@@ -75,10 +79,9 @@ export class Shares {
     const { vm_id, tag, path, read_only, set_id, uid_map, gid_map } = row;
     const readOnly = read_only === 1;
     const field = `shares.${tag}.path`;
-    await this.requireAnswers([row], () => field);
     const folder = isRemote(path)
       ? await this.#remotes.mount(vm_id, tag, path, readOnly)
-      : this.#hostPaths.check(path, field);
+      : await this.#hostPaths.check(path, field);
     const [uidMap, gidMap] = [rangesOf(uid_map), rangesOf(gid_map)];
     return { tag, folder, readOnly, uidMap, gidMap, setId: set_id === 1 };
   }
@@ -94,8 +97,8 @@ export class Shares {
   }
 
   /** Other hosts are reached with what the daemon's user may: that is the operator's. */
-  #checkedPath(who: Principal, path: string, field: string): string {
-    if (!isRemote(path)) return this.#hostPaths.check(path, field);
+  async #checkedPath(who: Principal, path: string, field: string): Promise<string> {
+    if (!isRemote(path)) return await this.#hostPaths.check(path, field);
     checkRemote(path, field);
     if (who.role === 'admin') return path;
     throw new AppError('forbidden', 'only an operator shares folders of other hosts', {

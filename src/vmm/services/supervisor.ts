@@ -157,7 +157,7 @@ export class Supervisor implements InstanceHost {
     this.#deps.watches.set(vmId, watch);
     const nics = this.#deps.store.vms.nicsOf(vmId);
     const { plugged } = this.#deps;
-    const procFiles = this.#deps.procFiles.configs(vm);
+    const procFiles = await this.#deps.procFiles.configs(vm);
     const shares = await this.#deps.shares.open(vmId);
     const nicRings = await plugged.plugAll(vm, nics).catch(async (error: unknown) => {
       await this.#deps.shares.close(vmId);
@@ -298,7 +298,7 @@ export class Supervisor implements InstanceHost {
   async setProcFiles(vmId: string): Promise<void> {
     const instance = this.get(vmId);
     if (!instance.hasMachine) return;
-    const files = this.#deps.procFiles.configs(this.#row(vmId));
+    const files = await this.#deps.procFiles.configs(this.#row(vmId));
     await instance.machine().request({ type: 'proc-files', files });
   }
 

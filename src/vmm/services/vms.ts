@@ -137,10 +137,10 @@ export class Vms {
   }
 
   async create(who: Principal, body: VmCreate): Promise<Vm> {
-    const { home, store, supervisor, disks, images, shares } = this.#deps;
-    await shares.requireAnswers(body.shares);
+    const { home, store, supervisor, disks, images } = this.#deps;
+    const [checkedShares, procFiles] = await this.#checkedPaths(who, body);
     const id = newId('vm');
-    const record = this.#recordOf(who, id, body);
+    const record = this.#recordOf(who, id, body, procFiles);
     this.#requireFreeName(record.tenant, record.name);
     const image = images.find(body.image, 'image');
     const folder = home.file('vms', id);
@@ -152,7 +152,7 @@ export class Vms {
         this.insert(record);
         this.#recordRoot(record, sizeBytes, body.root_disk);
         for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
-        this.#addShares(who, id, body.shares);
+        this.#addShares(id, checkedShares);
         this.#deps.cloudInits.set(id, body.cloud_init);
       });
     } catch (error) {
@@ -166,17 +166,17 @@ export class Vms {
 
   /** All checks of `create`, and what it would make. */
   async plan(who: Principal, body: VmCreate): Promise<VmPlan> {
-    const { store, disks, admission, images, nics, shares } = this.#deps;
-    await shares.requireAnswers(body.shares);
+    const { store, disks, admission, images, nics } = this.#deps;
+    const [checkedShares, procFiles] = await this.#checkedPaths(who, body);
     const id = newId('vm');
     const sizeBytes = store.disks.imageLayer(images.find(body.image, 'image').id)?.size_bytes ?? 0;
     try {
       store.transaction(() => {
-        const record = this.#recordOf(who, id, body);
+        const record = this.#recordOf(who, id, body, procFiles);
         this.insert(record);
         this.#recordRoot(record, sizeBytes, body.root_disk);
         for (const { disk } of body.disks) disks.attach(who, this.#row(id), { disk });
-        this.#addShares(who, id, body.shares);
+        this.#addShares(id, checkedShares);
         this.#deps.cloudInits.set(id, body.cloud_init);
         const cards = nics.views([id]).get(id) ?? [];
         throw new DryRun(this.#row(id), store.disks.ofVm(id), cards, store.shares.ofVms([id]));
@@ -185,7 +185,7 @@ export class Vms {
       if (!(error instanceof DryRun)) throw error;
       const vm = vmView(
         error.vm,
-        error.disks.map((disk) => disks.view(disk)),
+        await Promise.all(error.disks.map((disk) => disks.view(disk))),
         error.nics,
         error.shares,
         consoleNames(1),
@@ -236,7 +236,7 @@ export class Vms {
     await instance.exclusive(async () => {
       requireVersion(this.#row(id), version);
       const procFiles =
-        body.proc_files === undefined ? undefined : this.#deps.procFiles.checked(who, body.proc_files);
+        body.proc_files === undefined ? undefined : await this.#deps.procFiles.checked(who, body.proc_files);
       if (body.memory_bytes !== undefined) {
         admission.checkBounds(body.memory_bytes);
         // A guest that runs gives memory away, and gets it back.
@@ -391,7 +391,7 @@ export class Vms {
     return { vm, instance };
   }
 
-  #recordOf(who: Principal, id: string, body: VmCreate): VmRecord {
+  #recordOf(who: Principal, id: string, body: VmCreate, procFiles: readonly ProcFile[]): VmRecord {
     const memoryBytes = body.memory_bytes ?? MEMORY_DEFAULT_BYTES;
     this.#deps.admission.checkBounds(memoryBytes);
     const nics = body.nics.map((nic, index) =>
@@ -409,14 +409,19 @@ export class Vms {
       jitCodeBytes: body.jit_code_bytes,
       labels: body.labels,
       watch: body.watch,
-      procFiles: this.#deps.procFiles.checked(who, body.proc_files),
+      procFiles,
       nics,
     };
   }
 
-  #addShares(who: Principal, vmId: string, shares: readonly ShareCreate[]): void {
-    for (const [index, share] of shares.entries())
-      this.#deps.shares.add(who, vmId, share, `shares[${index}].`);
+  /** What names files of the host. */
+  #checkedPaths(who: Principal, body: VmCreate): Promise<[ShareCreate[], ProcFile[]]> {
+    const { shares, procFiles } = this.#deps;
+    return Promise.all([shares.checked(who, body.shares), procFiles.checked(who, body.proc_files)]);
+  }
+
+  #addShares(vmId: string, shares: readonly ShareCreate[]): void {
+    for (const [index, share] of shares.entries()) this.#deps.shares.add(vmId, share, `shares[${index}].`);
   }
 
   #recordRoot(record: VmRecord, sizeBytes: number, settings: DiskSettings): void {
@@ -471,12 +476,13 @@ export class Vms {
     const shares = Map.groupBy(store.shares.ofVms(ids), (share) => share.vm_id);
     const nicViews = await nics.withStates(who, nics.views(ids));
     const cloudInits = this.#deps.cloudInits.views(ids);
-    return rows.map((row) => {
-      const own = (disks.get(row.id) ?? []).map((disk) => this.#deps.disks.view(disk));
+    const views = rows.map(async (row) => {
+      const own = await Promise.all((disks.get(row.id) ?? []).map((disk) => this.#deps.disks.view(disk)));
       const ownNics = nicViews.get(row.id) ?? [];
       const ownShares = shares.get(row.id) ?? [];
       return vmView(row, own, ownNics, ownShares, this.#consolesOf(row.id), cloudInits.get(row.id));
     });
+    return await Promise.all(views);
   }
 }
 
