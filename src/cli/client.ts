@@ -17,6 +17,7 @@ import {
   BackupPage,
   type BackupPruneInput,
   type BackupRestoreInput,
+  type BackupTest,
   BackupSchedule,
   type BackupScheduleCreateInput,
   BackupSchedulePage,
@@ -240,8 +241,8 @@ export class Client {
     this.#post(Operation, path`/v1/backups/${backup}/restore`, body);
   verifyBackup = (backup: string): Promise<Operation> =>
     this.#post(Operation, path`/v1/backups/${backup}/verify`);
-  testBackup = (backup: string): Promise<Operation> =>
-    this.#post(Operation, path`/v1/backups/${backup}/test`);
+  testBackup = (backup: string, body: BackupTest): Promise<Operation> =>
+    this.#post(Operation, path`/v1/backups/${backup}/test`, body);
   pruneBackups = (vm: string, body: BackupPruneInput): Promise<PruneResult> =>
     this.#post(PruneResult, path`/v1/vms/${vm}/backups/prune`, body);
   deleteBackup = (backup: string): Promise<void> => this.#delete(path`/v1/backups/${backup}`);

@@ -60,7 +60,13 @@ export interface JobPayloads {
     readonly backupId: string | null;
   };
   /** Boots a clone, `vmId`, which is deleted again. */
-  'backup.test': { readonly operationId: string; readonly backupId: string; readonly vmId: string };
+  'backup.test': {
+    readonly operationId: string;
+    readonly backupId: string;
+    readonly vmId: string;
+    /** As of a restore. */
+    readonly imageId?: string | undefined;
+  };
   'backup.collect': { readonly operationId: string; readonly destinationId: string };
   'backup.rebuild': { readonly operationId: string; readonly destinationId: string };
   /** Puts a disk over an image, or, without one, over nothing. */

@@ -40,6 +40,32 @@ async function rawVm(api: Harness, name: string, image = 'default'): Promise<str
   return (await api.vm(name)).id;
 }
 
+const LOGIN = 'debian ttyS0\r\ndebian login: ';
+
+/** Tests a backup whose guest prints something, or ends. */
+async function bootTest(
+  api: Harness,
+  backup: string,
+  body: object,
+  print: string | undefined,
+): Promise<Operation> {
+  const { id } = (await api.post(`/v1/backups/${backup}/test`, body).expect(202)).body as Operation;
+  const machine = await until(() =>
+    api.farm.machines.find(
+      ({ data, terminated }) => data.config.name.startsWith('restore-test-') && !terminated,
+    ),
+  );
+  expect(machine.data.config.nics).toEqual([]);
+  await until(async () =>
+    (await api.get('/v1/vms?state=running')).body.items.length > 0 ? true : undefined,
+  );
+  if (print === undefined) machine.end({ reason: 'triple-fault', detail: 'rip 0' });
+  else machine.print('ttyS0', print);
+  const ended = await api.ended(`/v1/operations/${id}`);
+  api.farm.machines.length = 0;
+  return ended;
+}
+
 const packsOf = (folder: string) => fs.readdirSync(path.join(folder, 'packs'));
 
 describe('a backup', () => {
@@ -143,26 +169,12 @@ describe('a backup', () => {
     const api = await startHarness();
     await api.createVm({ name: 'web-1' });
     await api.operate('/v1/vms/web-1/backups', { name: 'one' });
-    const test = async (print: string | undefined): Promise<Operation> => {
-      const { id } = (await api.post('/v1/backups/one/test').expect(202)).body as Operation;
-      const machine = await until(() =>
-        api.farm.machines.find(
-          ({ data, terminated }) => data.config.name.startsWith('restore-test-') && !terminated,
-        ),
-      );
-      expect(machine.data.config.nics).toEqual([]);
-      await until(async () =>
-        (await api.get('/v1/vms?state=running')).body.items.length > 0 ? true : undefined,
-      );
-      if (print === undefined) machine.end({ reason: 'triple-fault', detail: 'rip 0' });
-      else machine.print('ttyS0', print);
-      const ended = await api.ended(`/v1/operations/${id}`);
-      api.farm.machines.length = 0;
-      return ended;
-    };
-    expect(await test('debian ttyS0\r\ndebian login: ')).toMatchObject({ status: 'succeeded' });
+    expect(await bootTest(api, 'one', {}, LOGIN)).toMatchObject({ status: 'succeeded' });
     expect(await api.backup('one')).toMatchObject({ tested_at: expect.any(String), test_error: null });
-    expect(await test(undefined)).toMatchObject({ status: 'failed', error: { code: 'machine_failed' } });
+    expect(await bootTest(api, 'one', {}, undefined)).toMatchObject({
+      status: 'failed',
+      error: { code: 'machine_failed' },
+    });
     expect(await api.backup('one')).toMatchObject({ test_error: { code: 'machine_failed' } });
     expect((await api.get('/v1/vms')).body.items.map(({ name }: { name: string }) => name)).toEqual([
       'web-1',
@@ -336,6 +348,9 @@ describe('destinations', () => {
     const refused = await api.post('/v1/backups/monday/restore', { name: 'again' }).expect(409);
     expect(refused.body.remedy).toContain('`image`');
     await api.post('/v1/backups/monday/restore', { over: true, image: 'default' }).expect(400);
+    await api.post('/v1/backups/monday/test').expect(409);
+    await api.post('/v1/backups/monday/test', { image: 'none' }).expect(404);
+    expect(await bootTest(api, 'monday', { image: 'default' }, LOGIN)).toMatchObject({ error: null });
     await api.post('/v1/backups/monday/restore', { name: 'again', image: 'none' }).expect(404);
     await api.operate('/v1/backups/monday/restore', { name: 'again', image: 'default' });
     const { id, image_id: image } = await api.vm('again');

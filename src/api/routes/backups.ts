@@ -10,6 +10,7 @@ import {
   BackupPage,
   BackupPrune,
   BackupRestore,
+  BackupTest,
   Operation,
   PruneResult,
   Ref,
@@ -109,11 +110,11 @@ export const backupRoutes: RouteGroup = (app, services) => {
       operationId: 'testBackup',
       tags,
       params,
-      body: NoBody,
+      body: BackupTest,
       response: { 202: Operation, ...problems },
     },
     handler: async (request, reply) =>
-      accepted(reply, await backups.test(principalOf(request), request.params.backup)),
+      accepted(reply, await backups.test(principalOf(request), request.params.backup, request.body)),
   });
 
   fileRoutes(app, services);

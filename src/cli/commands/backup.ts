@@ -25,6 +25,10 @@ interface RestoreOptions {
   readonly image?: string;
   readonly wait: boolean;
 }
+interface TestOptions extends Waiting {
+  readonly image?: string;
+}
+
 interface Waiting {
   readonly wait: boolean;
 }
@@ -93,11 +97,12 @@ function registerChecks(backup: Command, io: Io): void {
   backup
     .command('test')
     .argument('<backup>')
+    .option('--image <image>', 'whose kernel it boots (default: that of the VM it was taken of)')
     .option('--no-wait', 'do not wait for the end')
     .description('boot a throwaway clone of a backup without network, up to its login prompt')
-    .action(async (id: string, { wait }: Waiting, command: Command) => {
+    .action(async (id: string, { wait, image }: TestOptions, command: Command) => {
       const context = new CommandContext(command, io);
-      const operation = await context.finish(await context.client.testBackup(id), wait);
+      const operation = await context.finish(await context.client.testBackup(id, { image }), wait);
       context.print(operation, () => outcome(operation, `${id} boots`));
     });
 }

@@ -94,6 +94,13 @@ export const BackupRestore = z.strictObject({
 export type BackupRestore = z.infer<typeof BackupRestore>;
 export type BackupRestoreInput = z.input<typeof BackupRestore>;
 
+export const BackupTest = z.strictObject({
+  image: Ref.optional().meta({
+    description: 'Whose kernel the throwaway VM boots; that of the VM it was taken of when missing',
+  }),
+});
+export type BackupTest = z.infer<typeof BackupTest>;
+
 export const BackupListQuery = ListQuery.extend({ vm: Ref.optional() });
 
 /** How many backups to keep: the newest, and the newest of each hour, day, week (from Monday), month and year that has one. */

@@ -5,6 +5,7 @@ import type {
   BackupCreate,
   BackupPrune,
   BackupRestore,
+  BackupTest,
   Operation,
   OperationKind,
   Page,
@@ -128,11 +129,11 @@ export class Backups {
     return this.#operate('backup.verify', who.tenant, [id], { destinationId: id, backupId: null }, 2);
   }
 
-  /** Boots a throwaway clone without network. */
-  test(who: Principal, ref: string): Promise<Operation> {
+  /** Boots a throwaway clone without network. @param body `image` as for a restore */
+  test(who: Principal, ref: string, body: BackupTest): Promise<Operation> {
     const backup = this.#available(who, ref);
-    if (this.#deps.store.images.get(backup.image_id) === undefined) throw imageGone(backup);
-    const payload = { backupId: backup.id, vmId: newId('vm') };
+    const imageId = this.#imageToBoot(backup, body.image);
+    const payload = { backupId: backup.id, vmId: newId('vm'), imageId };
     return this.#operate('backup.test', backup.tenant, [backup.id, payload.vmId], payload, 1);
   }
 
@@ -398,6 +399,6 @@ function imageGone(backup: BackupRow): AppError {
   return new AppError('conflict', `the image ${backup.image_id} of the backup is not there`, {
     field: 'backup',
     remedy:
-      'import the image that the VM was made from, or restore with `image`: one whose kernel boots its disks',
+      'import the image that the VM was made from, or give `image` (--image): one whose kernel boots its disks',
   });
 }

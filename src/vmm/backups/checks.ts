@@ -67,13 +67,14 @@ export class BackupChecks {
     const { store, supervisor } = this.#deps;
     const backup = store.backups.get(payload.backupId);
     if (backup === undefined) throw notFound('backup', payload.backupId);
-    const { operationId, backupId, vmId } = payload;
+    const { operationId, backupId, vmId, imageId } = payload;
     try {
       await this.#restoration.restore(
         {
           operationId,
           backupId,
           vmId,
+          imageId,
           tenant: backup.tenant,
           name: testName(vmId),
           autostart: 'never',
