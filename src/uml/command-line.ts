@@ -1,7 +1,7 @@
 /** The command line of linux.uml (arch/um/kernel/um_arch.c, arch/um/drivers): each word is an option of UML's or goes to the guest. */
-import type { AppError } from '../contracts/errors.ts';
 import { type Line, parseLine } from './channels.ts';
 import { type Eth, parseEth } from './eth.ts';
+import { parseVector } from './vector.ts';
 import { type Hostfs, parseHostfs } from './hostfs.ts';
 import { parseUbd, type Ubd, ubdUnit } from './ubd.ts';
 import { wrong } from './wrong.ts';
@@ -145,7 +145,7 @@ function take(draft: Draft, word: string): void {
   else if (word === 'noreboot') draft.values.set('noreboot', '');
   else if (key === 'root' && equals >= 0) draft.root = value;
   else if (word.startsWith('ubd')) takeUbd(draft, word, key, value, equals);
-  else if (/^vec\d/.test(word)) throw noVector(word);
+  else if (/^vec\d/.test(word)) takeVector(draft, word);
   else if (/^eth\d/.test(word)) takeEth(draft, word, key, value, equals);
   else if (/^(con|ssl)\d*=/.test(word)) takeLine(draft, word, key, value);
   else draft.guest.push(word);
@@ -169,7 +169,18 @@ function takeUbd(draft: Draft, word: string, key: string, value: string, equals:
 
 function takeEth(draft: Draft, word: string, key: string, value: string, equals: number): void {
   if (equals < 0) throw wrong(word, "lacks its '='", 'write eth0=daemon or another transport');
-  const { unit, eth } = parseEth(word, key.slice('eth'.length), value);
+  addEth(draft, word, key.slice('eth'.length), value);
+}
+
+/** The guest has it as a card like any other. */
+function takeVector(draft: Draft, word: string): void {
+  const { unit, text, warnings } = parseVector(word);
+  draft.warnings.push(...warnings);
+  addEth(draft, word, String(unit), text);
+}
+
+function addEth(draft: Draft, word: string, name: string, value: string): void {
+  const { unit, eth } = parseEth(word, name, value);
   if (draft.eths.has(unit))
     throw wrong(word, 'sets a device that is already configured', 'give each unit once');
   draft.warnings.push(...eth.warnings);
@@ -249,8 +260,4 @@ function virtioName(root: string, unit: number, partition: string, ubds: Readonl
   const index = [...ubds.keys()].indexOf(unit);
   if (index < 0) throw wrong(`root=${root}`, 'names a disk that is not configured', `add ubd${unit}=FILE`);
   return `/dev/vd${String.fromCharCode('a'.charCodeAt(0) + index)}${partition}`;
-}
-
-function noVector(word: string): AppError {
-  return wrong(word, 'is a vector device, which this machine does not have', 'use eth0=TRANSPORT');
 }

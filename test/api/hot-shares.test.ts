@@ -77,6 +77,26 @@ describe('network cards of a VM that runs', () => {
     expect(nics[3]).toMatchObject({ network: 'default' });
     expect(await say('config eth4=tuntap')).toMatchObject({ ok: false, err: -22 });
     expect(await say('config eth4=nosuchnet')).toMatchObject({ ok: false });
+    // A switch that is not there may come: the card is there.
+    expect(await say('config vec4:transport=vde,vnl=/nowhere,mac=02:00:00:00:00:24')).toMatchObject({
+      ok: true,
+    });
+    const now = (await api.vm('web')).nics[4];
+    expect(now).toMatchObject({
+      device: 'eth4',
+      mac: '02:00:00:00:00:24',
+      transport: { kind: 'vde', folder: '/nowhere' },
+    });
+    expect(await say('config vec5:transport=gre,src=a')).toMatchObject({ ok: false, err: -22 });
+    expect(await say('config vec8=x')).toEqual({
+      ok: false,
+      err: -22,
+      text: "Expected ':' after device number",
+    });
+    expect(await say('config vec4:transport=vde,vnl=/nowhere')).toMatchObject({
+      err: -22,
+      text: 'Device already configured',
+    });
     expect(await say('remove eth1')).toMatchObject({ ok: true });
   });
 });

@@ -1,6 +1,6 @@
 import { parseDevice } from '../devices.ts';
 import { refuse, type Verb } from '../verb.ts';
-import { queryEth, setEth } from './eth.ts';
+import { queryEth, setEth, setVector } from './eth.ts';
 import { setHostfs } from './hostfs.ts';
 import { setHppfs } from './hppfs.ts';
 import { queryLine, setLine } from './lines.ts';
@@ -30,6 +30,7 @@ export const config: Verb = {
     if (driver === 'hppfs') return setHppfs(target, name, value);
     if (driver === 'hostfs') return setHostfs(target, name, value);
     if (driver === 'con' || driver === 'ssl') return setLine(target, driver, name, value);
+    if (driver === 'vec') return setVector(target, argument);
     return setEth(target, name, value);
   },
 };

@@ -1,5 +1,7 @@
 /** `config ethN=…` and `remove ethN`. */
 import { type MconsoleResult, NICS_MAX } from '../../contracts/api/index.ts';
+import { AppError } from '../../contracts/errors.ts';
+import { parseVector, type Vector } from '../../uml/vector.ts';
 import { parseUnit } from '../devices.ts';
 import type { Target } from '../target.ts';
 import { attempt, ERRNO, refuse } from '../verb.ts';
@@ -14,6 +16,19 @@ export async function setEth(target: Target, rest: string, value: string): Promi
   const { unit } = parsed;
   if (await target.hasNic(unit)) return refuse('Device already configured', ERRNO.EINVAL);
   return await attempt(() => target.addNic(unit, value));
+}
+
+/** `config vecN:KEY=VALUE,…`: a card with the transport, as one of `ethN`. */
+export async function setVector(target: Target, argument: string): Promise<MconsoleResult> {
+  if (!/^vec\d+:/.test(argument)) return refuse("Expected ':' after device number", ERRNO.EINVAL);
+  let vector: Vector;
+  try {
+    vector = parseVector(argument);
+  } catch (error) {
+    if (error instanceof AppError) return refuse(`${error.message}; ${error.remedy}`, ERRNO.EINVAL);
+    throw error;
+  }
+  return await setEth(target, String(vector.unit), vector.text);
 }
 
 export async function removeEth(target: Target, rest: string): Promise<MconsoleResult> {
