@@ -7,7 +7,8 @@ import * as fs from 'node:fs';
 import { AppError } from '../contracts/errors.ts';
 import type { MaybePromise } from '../engine/backends.ts';
 import { BITMAP_PAGE_BYTES, CowBitmap, filePageReader } from './cow/bitmap.ts';
-import { COW_SECTOR_BYTES, type CowHeader } from './cow/header.ts';
+import { COW_SECTOR_BYTES } from './cow/header.ts';
+import type { CowPlacement } from './cow/volume.ts';
 import { type HostFile, hostFile } from './host-file.ts';
 import { seekData } from './libc.ts';
 import type { CopyOptions } from './restore.ts';
@@ -71,8 +72,6 @@ export async function shrinkCow(
   const clearer = new Clearer(file.file, header, below);
   return await shrink(file, header, (at, bytes) => clearer.reclaim(at, bytes), options);
 }
-
-type CowPlacement = Pick<CowHeader, 'sizeBytes' | 'bitmapOffset' | 'bitmapBytes' | 'dataOffset'>;
 
 /** A range of the disk, in bytes. */
 type Range = readonly [from: number, to: number];

@@ -10,6 +10,7 @@ import {
   COW_ALIGNMENT,
   COW_HEADER_BYTES_MAX,
   type CowHeader,
+  dataAt,
   encodeCowHeader,
   isCow,
   parseCowHeader,
@@ -47,7 +48,7 @@ export function createCow(cow: string, backing: string, options: CreateCowOption
     alignment,
   });
   try {
-    publish(cow, bytes, header.dataOffset + header.sizeBytes);
+    publish(cow, bytes, dataAt(header, header.sizeBytes));
   } catch (error) {
     throw fileError(error, 'cow', `cannot create the COW file ${cow}`);
   }

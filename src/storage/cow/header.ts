@@ -282,3 +282,8 @@ export function encodeCowHeader(cow: NewCow): { readonly bytes: Buffer; readonly
   };
   return { bytes, header };
 }
+
+/** Where in the COW file byte `offset` of the disk is, when the file has it. */
+export function dataAt({ dataOffset }: Pick<CowHeader, 'dataOffset'>, offset: number): number {
+  return dataOffset + offset;
+}

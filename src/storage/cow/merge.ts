@@ -21,7 +21,7 @@ import { SPARSE_UNIT_BYTES } from '../sparse.ts';
 import type { Volume } from '../volume.ts';
 import { CowBitmap, filePageReader } from './bitmap.ts';
 import { backingSelf, inspectCow, mtimeSeconds, sameFile } from './create.ts';
-import { COW_SECTOR_BYTES, type CowHeader } from './header.ts';
+import { COW_SECTOR_BYTES, type CowHeader, dataAt } from './header.ts';
 import { MergeRecord } from './merge-record.ts';
 import { checkBackingSize, checkBackingTime, openBacking, readWholeHeader } from './open.ts';
 
@@ -195,10 +195,11 @@ function changeTime(fd: number, header: CowHeader): void {
 export async function copySectors(
   cow: HostFile,
   backing: HostFile,
-  { sizeBytes, bitmapOffset, bitmapBytes, dataOffset }: CowHeader,
+  header: CowHeader,
   begin: () => void,
   { onProgress, signal }: CopyOptions,
 ): Promise<number> {
+  const { sizeBytes, bitmapOffset, bitmapBytes } = header;
   const sectors = Math.min(Math.ceil(sizeBytes / COW_SECTOR_BYTES), bitmapBytes * 8);
   const bitmap = new CowBitmap(sectors, filePageReader(cow, bitmapOffset, bitmapBytes));
   const mine = Buffer.alloc(PIECE_BYTES);
@@ -211,7 +212,7 @@ export async function copySectors(
       const at = sector * COW_SECTOR_BYTES;
       const length = (end - sector) * COW_SECTOR_BYTES;
       await Promise.all([
-        cow.read(dataOffset + at, [mine.subarray(0, length)], true),
+        cow.read(dataAt(header, at), [mine.subarray(0, length)], true),
         backing.read(at, [theirs.subarray(0, length)], true),
       ]);
       for (const [from, to] of differences(mine, theirs, length)) {

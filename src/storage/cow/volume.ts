@@ -15,7 +15,7 @@ import { totalBytes } from '../vectors.ts';
 import { type DiskBelow, type Volume, writeZerosTo } from '../volume.ts';
 import type { DataRange } from '../disk-source.ts';
 import { BITMAP_PAGE_BYTES, CowBitmap, filePageReader, SECTORS_PER_PAGE } from './bitmap.ts';
-import { COW_SECTOR_BYTES, type CowHeader } from './header.ts';
+import { COW_SECTOR_BYTES, type CowHeader, dataAt } from './header.ts';
 
 /** More changed bitmap pages than this start a flush that the guest has not asked for: 4 MiB. */
 const DIRTY_PAGES_MAX = 1024;
@@ -75,14 +75,14 @@ export class CowVolume implements Volume, Runs {
   readRun(sector: number, into: readonly Uint8Array[], background: boolean): MaybePromise<void> {
     const at = sector * COW_SECTOR_BYTES;
     return this.#bitmap.isSet(sector)
-      ? this.#cow.read(this.#placement.dataOffset + at, into, background)
+      ? this.#cow.read(dataAt(this.#placement, at), into, background)
       : this.#below.read(at, into, background);
   }
 
   write(offset: number, from: readonly Uint8Array[]): MaybePromise<void> {
     if (this.#lost !== undefined) throw this.#lost;
     const length = totalBytes(from);
-    const done = this.#cow.write(this.#placement.dataOffset + offset, from);
+    const done = this.#cow.write(dataAt(this.#placement, offset), from);
     if (done === undefined) this.#announce(offset, length);
     else return done.then(() => this.#announce(offset, length));
   }
@@ -164,7 +164,7 @@ export class CowVolume implements Volume, Runs {
   ): MaybePromise<void> {
     if (this.#lost !== undefined) throw this.#lost;
     if (length > DISCARD_PIECE_BYTES) return this.#zeroInPieces(how, offset, length, otherwise);
-    const done = this.#cow.makeHole(how, this.#placement.dataOffset + offset, length);
+    const done = this.#cow.makeHole(how, dataAt(this.#placement, offset), length);
     const settle = (result: 'done' | 'unsupported'): MaybePromise<void> => {
       if (result === 'unsupported') return otherwise(offset, length);
       this.#announce(offset, length);

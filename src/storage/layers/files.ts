@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { AppError } from '../../contracts/errors.ts';
 import type { DiskConfig } from '../../contracts/machine.ts';
 import { COW_MODE, mtimeSeconds } from '../cow/create.ts';
-import { COW_SECTOR_BYTES, type CowHeader, encodeCowHeader } from '../cow/header.ts';
+import { COW_SECTOR_BYTES, type CowHeader, dataAt, encodeCowHeader } from '../cow/header.ts';
 import {
   createMissing,
   type FileBelow,
@@ -179,7 +179,7 @@ export function createLayers(layers: readonly (NewLayer & { readonly file: strin
       const fd = fs.openSync(file, 'wx', COW_MODE);
       made.push({ file, fd });
       fs.writeSync(fd, bytes, 0, bytes.length, 0);
-      fs.ftruncateSync(fd, header.dataOffset + header.sizeBytes);
+      fs.ftruncateSync(fd, dataAt(header, header.sizeBytes));
     }
     for (const { fd } of made) fs.fsyncSync(fd);
     for (const folder of new Set(made.map(({ file }) => path.dirname(file)))) syncFolder(folder);

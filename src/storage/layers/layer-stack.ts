@@ -1,7 +1,7 @@
 /** The frozen layers of a disk, read as one: a raw base, and copy-on-write files over each other above it. */
 import type { MaybePromise } from '../../engine/backends.ts';
 import { filePageReader } from '../cow/bitmap.ts';
-import { COW_SECTOR_BYTES } from '../cow/header.ts';
+import { COW_SECTOR_BYTES, dataAt } from '../cow/header.ts';
 import type { CowPlacement } from '../cow/volume.ts';
 import type { HostFile } from '../host-file.ts';
 import { type Runs, readRuns } from '../runs.ts';
@@ -45,7 +45,8 @@ export class LayerStack implements DiskBelow, Runs {
 
   readRun(sector: number, into: readonly Uint8Array[], background: boolean): MaybePromise<void> {
     const { file, placement } = this.layers[this.#index.owner(sector)]!;
-    return file.read((placement?.dataOffset ?? 0) + sector * COW_SECTOR_BYTES, into, background);
+    const at = sector * COW_SECTOR_BYTES;
+    return file.read(placement === undefined ? at : dataAt(placement, at), into, background);
   }
 
   close(): void {
