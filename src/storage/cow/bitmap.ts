@@ -10,8 +10,6 @@ export const SECTORS_PER_PAGE = BITMAP_PAGE_BYTES * 8;
 /** 64 GiB of disk at 16 MiB a page. */
 const PAGES_KEPT_MAX = 4096;
 
-const EMPTY = new Uint8Array(0);
-
 /** Reads a page; must answer at once. */
 export type PageReader = (page: number, into: Uint8Array) => void;
 
@@ -20,14 +18,22 @@ export interface DirtyPage {
   readonly bytes: Uint8Array;
 }
 
+interface Page {
+  readonly bytes: Uint8Array;
+  /** How many bits are set. */
+  set: number;
+}
+
+const NO_PAGE: Page = { bytes: new Uint8Array(0), set: 0 };
+
 export class CowBitmap {
   readonly #readPage: PageReader;
   /** Sectors that have a bit; in versions 1 and 2 there may be up to 7 more sectors. */
   readonly sectors: number;
-  readonly #pages = new Map<number, Uint8Array>();
+  readonly #pages = new Map<number, Page>();
   /** The page that was asked for last: the next question is mostly about the same. */
   #lastIndex = -1;
-  #lastPage: Uint8Array = EMPTY;
+  #lastPage = NO_PAGE;
   readonly #dirty = new Set<number>();
   /** Taken by a flush and not yet written: the file still has the old content, so they must stay. */
   readonly #inFlight = new Set<number>();
@@ -43,8 +49,8 @@ export class CowBitmap {
 
   isSet(sector: number): boolean {
     if (sector >= this.sectors) return false;
-    const page = this.#page(Math.floor(sector / SECTORS_PER_PAGE));
-    return (page[(sector % SECTORS_PER_PAGE) >> 3]! & (1 << (sector & 7))) !== 0;
+    const { bytes } = this.#page(Math.floor(sector / SECTORS_PER_PAGE));
+    return (bytes[(sector % SECTORS_PER_PAGE) >> 3]! & (1 << (sector & 7))) !== 0;
   }
 
   /** The end of the run of sectors, from `sector` on and before `end`, whose bits equal that of `sector`. */
@@ -55,8 +61,8 @@ export class CowBitmap {
     let at = sector;
     while (at < end) {
       if ((at & 7) === 0 && at < wholeEnd) {
-        const page = this.#page(Math.floor(at / SECTORS_PER_PAGE));
-        if (page[(at % SECTORS_PER_PAGE) >> 3] === whole) {
+        const { bytes } = this.#page(Math.floor(at / SECTORS_PER_PAGE));
+        if (bytes[(at % SECTORS_PER_PAGE) >> 3] === whole) {
           at += 8;
           continue;
         }
@@ -67,26 +73,37 @@ export class CowBitmap {
     return end;
   }
 
-  /** Sets the bits of sectors `from`…`to` − 1. The data they announce must be in the file already. */
-  setRange(from: number, to: number): void {
+  /**
+   * Sets the bits of sectors `from`…`to` − 1. The data they announce must be in the file already.
+   * @returns whether all bits of a page are set now that were not before
+   */
+  setRange(from: number, to: number): boolean {
+    let filled = false;
     let at = from;
     while (at < to) {
       const pageIndex = Math.floor(at / SECTORS_PER_PAGE);
       const page = this.#page(pageIndex);
       const base = pageIndex * SECTORS_PER_PAGE;
       const end = Math.min(to, base + SECTORS_PER_PAGE);
-      if (setBits(page, at - base, end - base)) this.#dirty.add(pageIndex);
+      const added = setBits(page.bytes, at - base, end - base);
+      if (added > 0) {
+        page.set += added;
+        this.#dirty.add(pageIndex);
+        filled ||= page.set === SECTORS_PER_PAGE;
+      }
       at = end;
     }
+    return filled;
   }
 
   /** Clears the bits of sectors `from`…`to` − 1. Their data may go only when the cleared bits are durable. */
   clearRange(from: number, to: number): void {
     for (let sector = from; sector < Math.min(to, this.sectors); sector++) {
       const pageIndex = Math.floor(sector / SECTORS_PER_PAGE);
+      if (!this.isSet(sector)) continue;
       const page = this.#page(pageIndex);
-      const byte = (sector % SECTORS_PER_PAGE) >> 3;
-      page[byte] = page[byte]! & ~(1 << (sector & 7));
+      page.bytes[(sector % SECTORS_PER_PAGE) >> 3]! &= ~(1 << (sector & 7));
+      page.set--;
       this.#dirty.add(pageIndex);
     }
   }
@@ -96,7 +113,7 @@ export class CowBitmap {
     const taken = [...this.#dirty].sort((a, b) => a - b);
     this.#dirty.clear();
     for (const page of taken) this.#inFlight.add(page);
-    return taken.map((page) => ({ page, bytes: this.#pages.get(page)!.slice() }));
+    return taken.map((page) => ({ page, bytes: this.#pages.get(page)!.bytes.slice() }));
   }
 
   /** The pages are in the file now. */
@@ -112,7 +129,7 @@ export class CowBitmap {
     }
   }
 
-  #page(index: number): Uint8Array {
+  #page(index: number): Page {
     if (index === this.#lastIndex) return this.#lastPage;
     const page = this.#pages.get(index) ?? this.#load(index);
     this.#lastIndex = index;
@@ -120,10 +137,11 @@ export class CowBitmap {
     return page;
   }
 
-  #load(index: number): Uint8Array {
+  #load(index: number): Page {
     if (this.#pages.size >= PAGES_KEPT_MAX) this.#evictClean();
-    const page = new Uint8Array(BITMAP_PAGE_BYTES);
-    this.#readPage(index, page);
+    const bytes = new Uint8Array(BITMAP_PAGE_BYTES);
+    this.#readPage(index, bytes);
+    const page = { bytes, set: countBits(bytes) };
     this.#pages.set(index, page);
     return page;
   }
@@ -136,20 +154,33 @@ export class CowBitmap {
   }
 }
 
-/** Sets bits `from`…`to` − 1 of a page; whether any of them was clear. */
-function setBits(page: Uint8Array, from: number, to: number): boolean {
-  let changed = false;
+/** Sets bits `from`…`to` − 1 of a page; how many of them were clear. */
+function setBits(bytes: Uint8Array, from: number, to: number): number {
+  let added = 0;
   for (let at = from; at < to; ) {
     const byte = at >> 3;
     const last = Math.min(to - (byte << 3), 8);
-    const mask = ((1 << last) - 1) & ~((1 << (at & 7)) - 1);
-    if ((page[byte]! & mask) !== mask) {
-      page[byte] = page[byte]! | mask;
-      changed = true;
+    const clear = ((1 << last) - 1) & ~((1 << (at & 7)) - 1) & ~bytes[byte]!;
+    if (clear !== 0) {
+      bytes[byte]! |= clear;
+      added += bitsIn(clear);
     }
     at = (byte + 1) << 3;
   }
-  return changed;
+  return added;
+}
+
+function countBits(bytes: Uint8Array): number {
+  let count = 0;
+  for (const byte of bytes) if (byte !== 0) count += bitsIn(byte);
+  return count;
+}
+
+/** How many bits of a byte are set. */
+function bitsIn(byte: number): number {
+  const pairs = byte - ((byte >> 1) & 0x55);
+  const nibbles = (pairs & 0x33) + ((pairs >> 2) & 0x33);
+  return (nibbles + (nibbles >> 4)) & 0x0f;
 }
 
 /** Reads pages of a bitmap that occupies `bytes` bytes from `offset` of `file`. */

@@ -221,6 +221,67 @@ describe('a crash at any moment', () => {
   );
 });
 
+describe('what has filled a page of the bitmap', () => {
+  const pageSectors = 4096 * 8;
+  const step = 64;
+
+  function fill(volume: CowVolume, from: number, to: number): void {
+    for (let sector = from; sector < to; sector += step) {
+      volume.write(sector * SECTOR, [new Uint8Array(step * SECTOR).fill(1)]);
+    }
+  }
+
+  /** Lets all go on that can. */
+  async function finish(file: Recorder): Promise<void> {
+    do await new Promise(setImmediate);
+    while (file.finishSyncs());
+  }
+
+  function bitmapPage(file: Recorder): Uint8Array {
+    const bytes = new Uint8Array(4096);
+    file.read(PLACEMENT.bitmapOffset, [bytes]);
+    return bytes;
+  }
+
+  it('is made durable without being asked for, once', async () => {
+    const file = new Recorder();
+    const volume = new CowVolume(file, backing, PLACEMENT);
+    fill(volume, step, pageSectors);
+    expect(file.finishSyncs()).toBe(false);
+    fill(volume, 0, step);
+    expect(file.finishSyncs()).toBe(true);
+    await finish(file);
+    expect(bitmapPage(file).every((byte) => byte === 0xff)).toBe(true);
+    expect(file.events.at(-1)!.kind).toBe('sync');
+    fill(volume, 0, pageSectors);
+    expect(file.finishSyncs()).toBe(false);
+    const closed = volume.close();
+    await finish(file);
+    await closed;
+  });
+
+  it('counts what the file had when it was opened', async () => {
+    const file = new Recorder();
+    const before = new CowVolume(file, backing, PLACEMENT);
+    fill(before, 0, pageSectors - step);
+    const closed = before.close();
+    await finish(file);
+    await closed;
+    const volume = new CowVolume(file, backing, PLACEMENT);
+    fill(volume, pageSectors - step, pageSectors);
+    expect(file.finishSyncs()).toBe(true);
+    await finish(file);
+    expect(bitmapPage(file).every((byte) => byte === 0xff)).toBe(true);
+  });
+
+  it('is nothing to hurry for when it was discarded', () => {
+    const file = new Recorder();
+    const volume = new CowVolume(file, backing, PLACEMENT);
+    volume.discard(0, pageSectors * SECTOR);
+    expect(file.finishSyncs()).toBe(false);
+  });
+});
+
 describe('a flush that fails', () => {
   function failing(): { file: Recorder; volume: CowVolume; fail: { next: boolean } } {
     const fail = { next: false };

@@ -83,16 +83,25 @@ export class CowVolume implements Volume, Runs {
     if (this.#lost !== undefined) throw this.#lost;
     const length = totalBytes(from);
     const done = this.#cow.write(dataAt(this.#placement, offset), from);
-    if (done === undefined) this.#announce(offset, length);
-    else return done.then(() => this.#announce(offset, length));
+    if (done === undefined) this.#written(offset, length);
+    else return done.then(() => this.#written(offset, length));
   }
 
-  /** The range is in the file's data area now. */
-  #announce(offset: number, length: number): void {
+  /**
+   * When all that a page of the bitmap stands for, 16 MiB, is the file's own, it is made durable while the guest goes on, so that
+   * its flush has less to wait for. A page is filled once in a file's life, so hardly anything is written twice because of it.
+   */
+  #written(offset: number, length: number): void {
+    if (this.#announce(offset, length)) this.#flushUnasked();
+  }
+
+  /** The range is in the file's data area now. Returns whether that has filled a page of the bitmap. */
+  #announce(offset: number, length: number): boolean {
     this.#changed = true;
-    this.#bitmap.setRange(offset / COW_SECTOR_BYTES, (offset + length) / COW_SECTOR_BYTES);
+    const filled = this.#bitmap.setRange(offset / COW_SECTOR_BYTES, (offset + length) / COW_SECTOR_BYTES);
     if (this.#bitmap.dirtyPages > DIRTY_PAGES_MAX) this.#flushUnasked();
     else this.#timer ??= setTimeout(() => this.#flushUnasked(), UNASKED_FLUSH_MS).unref();
+    return filled;
   }
 
   /** A failure is told at the guest's next flush: what could not be written is still to be, or the disk has ended. */
