@@ -83,7 +83,8 @@ export class BlockDecoder {
     page2: number,
   ): void {
     const view = this.#view;
-    view.setBigUint64(at + BLOCK.PHYS, BigInt(ramOffset), true);
+    view.setUint32(at + BLOCK.PHYS, ramOffset, true);
+    view.setUint32(at + BLOCK.PHYS + 4, 0, true);
     view.setUint32(at + BLOCK.MODE, mode, true);
     view.setUint16(at + BLOCK.LENGTH, length, true);
     view.setUint16(at + BLOCK.INSTRUCTIONS, count, true);

@@ -12,6 +12,8 @@ export class CodeBytes {
   secondPage = -1;
   /** Offset from the page's start of the next byte; passes 4096 in the second page. */
   pageOffset: number;
+  /** Set when what an instruction becomes depends on its place by more than PC, NEXT_PC and RIP-relative addresses. */
+  placeMatters = false;
 
   /**
    * @param ram guest RAM
@@ -31,6 +33,13 @@ export class CodeBytes {
     if (offset < 4096) return this.#ram[this.#page + offset];
     if (this.secondPage < 0) this.secondPage = this.#fetchNextPage();
     return this.#ram[this.secondPage + offset - 4096];
+  }
+
+  /** Four bytes from `ahead` on, without going on. They must lie in the first page. */
+  word(ahead: number): number {
+    const ram = this.#ram;
+    const at = this.#page + this.pageOffset + ahead;
+    return ram[at]! | (ram[at + 1]! << 8) | (ram[at + 2]! << 16) | (ram[at + 3]! << 24);
   }
 
   /** True when bytes of the second page were asked for. */

@@ -72,7 +72,7 @@ export class Instruction {
   defaultSegment: number = SEGMENT.DS;
   #addressReady = false;
   readonly #firstUop: number;
-  readonly startOffset: number;
+  readonly #startOffset: number;
 
   constructor(code: CodeBytes, out: UopWriter, mode: number) {
     this.code = code;
@@ -83,14 +83,20 @@ export class Instruction {
     this.operandSize = codeSize === MODE.CODE16 ? 16 : 32;
     this.addressSize = this.long ? 64 : this.operandSize;
     this.#firstUop = out.count;
-    this.startOffset = code.pageOffset;
+    this.#startOffset = code.pageOffset;
+  }
+
+  /** Where it begins in the page, for micro-ops that have it as an operand. */
+  get place(): number {
+    this.code.placeMatters = true;
+    return this.#startOffset;
   }
 
   // ---- bytes ----
 
   u8(): number {
     // Not fetched: it may lie in a page that is not there.
-    if (this.code.pageOffset - this.startOffset >= MAX_LENGTH) throw new InstructionTooLong();
+    if (this.code.pageOffset - this.#startOffset >= MAX_LENGTH) throw new InstructionTooLong();
     return this.code.next();
   }
   s8(): number {
@@ -386,13 +392,14 @@ export class Instruction {
   /** Fills in what is only known at the instruction's end. */
   finish(done: number): void {
     const nextPc = this.code.pageOffset;
-    this.out.finishInstruction(this.#firstUop, done, this.startOffset, nextPc);
+    this.out.finishInstruction(this.#firstUop, done, this.#startOffset, nextPc);
     // Only RIP-relative operands have PAGE as their base: they count from the next instruction.
     this.out.addDisplacement(this.#firstUop, STATE.PAGE, nextPc);
   }
 
   /** IMM of a branch: the target relative to the page, for displacement from the next instruction. */
   branchTarget(displacement: number): number {
+    this.code.placeMatters = true;
     return this.code.pageOffset + displacement;
   }
 }

@@ -14,7 +14,7 @@ const GHOSTS = 4;
 /** Bits of a filling's memory: a megabyte holds some 3,500 blocks. */
 const FILTER_BITS = 1 << 17;
 /** With this share of blocks that come back, one more segment is opened; a tenth is what filters take wrongly for known. */
-const RETURNING = 1 / 3;
+const RETURNING = 1 / 5;
 
 /** Addresses from `start` on, before `end`. */
 export interface AddressRange {
@@ -87,10 +87,14 @@ export class UopArena {
    */
   noteBlock(ramOffset: number): void {
     const bit = bitOf(ramOffset);
-    const isRewritten = this.#segments.some(({ filling, filter }) => filling !== 0 && has(filter, bit));
-    if (!isRewritten && this.#ghosts.some((ghost) => has(ghost, bit))) this.#returned += 1;
+    if (this.#ghosts.some((ghost) => has(ghost, bit)) && !this.#isPresent(bit)) this.#returned += 1;
     this.#current.filter[bit >> 3]! |= 1 << (bit & 7);
     this.#blocks += 1;
+  }
+
+  #isPresent(bit: number): boolean {
+    for (const { filling, filter } of this.#segments) if (filling !== 0 && has(filter, bit)) return true;
+    return false;
   }
 
   /** The filling that an address belongs to: what was there is there as long as it is the same. */

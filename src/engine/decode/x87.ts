@@ -42,7 +42,7 @@ for (let escapeOpcode = 0; escapeOpcode < 8; escapeOpcode++) {
     i.requireFpu();
     if (i.isRegister) {
       const code = (escapeOpcode << 6) | (i.modrm & 0x3f);
-      i.emit(CONTROL.has(code) ? 'x87.control' : 'x87.register', ZERO, ZERO, code, i.startOffset);
+      i.emit(CONTROL.has(code) ? 'x87.control' : 'x87.register', ZERO, ZERO, code, i.place);
       return;
     }
     const which = i.reg & 7;
@@ -55,6 +55,6 @@ for (let escapeOpcode = 0; escapeOpcode < 8; escapeOpcode++) {
     }
     const direction = form[0] === 'r' ? 'read' : 'write';
     const name = CONTROL_FORMS[(escapeOpcode << 3) | which] ?? `x87.${direction}${form.slice(1)}`;
-    i.emit(name, ZERO, ZERO, (escapeOpcode << 3) | which, i.startOffset);
+    i.emit(name, ZERO, ZERO, (escapeOpcode << 3) | which, i.place);
   });
 }
