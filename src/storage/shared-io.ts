@@ -55,10 +55,17 @@ const vectors = new Uint32Array(VECTORS_MAX * 4);
 /** False when these vectors are not for this module. */
 function setVectors(views: readonly Uint8Array[]): boolean {
   if (views.length > VECTORS_MAX) return false;
+  let buffer: ArrayBufferLike | undefined;
+  let base = 0;
   for (let index = 0, at = 0; index < views.length; index++, at += 4) {
     const view = views[index]!;
-    if (!(view.buffer instanceof SharedArrayBuffer)) return false;
-    const address = baseAddress(view.buffer) + view.byteOffset;
+    // All pages of a guest's are in one: what is asked of it is asked once.
+    if (view.buffer !== buffer) {
+      ({ buffer } = view);
+      if (!(buffer instanceof SharedArrayBuffer)) return false;
+      base = baseAddress(buffer);
+    }
+    const address = base + view.byteOffset;
     vectors[at] = address;
     vectors[at + 1] = address / 0x1_0000_0000;
     vectors[at + 2] = view.length;
