@@ -57,9 +57,12 @@ export interface MmuExports {
    * When it points to STATE.BOUNCE it holds the present content, for MMIO only when `readFirst` is not 0.
    */
   slowWrite(address: bigint, size: number, readFirst: number): number;
+  /** Stores `size` (1, 2, 4, 8) bytes. Code 0, 1 with STATE.CODE_WRITTEN set, 2 with a fault pending and nothing stored. */
+  slowStore(address: bigint, value: bigint, size: number): number;
   /** The same for the stack: where its page is goes to STATE.STACK_PAGE. */
   stackRead(address: bigint, size: number): number;
   stackWrite(address: bigint, size: number, readFirst: number): number;
+  stackStore(address: bigint, value: bigint, size: number): number;
   /** Writes the bounce buffer out if the last `slowWrite` used it (STATE.BOUNCE_KIND not 0). */
   commitWrite(): void;
   /** Copies guest memory to linear memory at the current privilege; at most 512 bytes. Code 0 or 2, all or nothing. */

@@ -4,6 +4,7 @@ import { BLOCK, CPU, EXIT, JUMP_CACHE, STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { EagerFlags } from '../uops/flags.ts';
 import { type CoreFunction, MemoryEmitter, pushJumpCacheSlot, type Scratch } from '../uops/memory-emitter.ts';
+import { truncateTo } from '../uops/operands.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 
 /** Locals and labels of the interpreter's one function. */
@@ -96,10 +97,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
   }
 
   #store(width: Width, base: number): void {
-    if (width === 32) {
-      this.w.i64(0xffff_ffffn);
-      this.w.op('i64.and');
-    }
+    if (width === 32) truncateTo(this.w, width);
     this.w.memory(STORES[width], base);
   }
 
@@ -146,13 +144,17 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.get(this.#frame.slow);
     w.if(undefined, 'unlikely');
     this.call('commitWrite');
-    if (leave) this.leaveIfWritten();
+    if (leave) this.#leaveIfWritten();
     w.end();
   }
 
-  protected override leaveIfWritten(): void {
+  #leaveIfWritten(): void {
     this.state(STATE.CODE_WRITTEN, 'i32');
     this.w.brIf(this.#frame.complete, 'unlikely');
+  }
+
+  protected override leaveWritten(): void {
+    this.w.br(this.#frame.complete);
   }
 
   /** Pushes page + a 16-bit field of the record. */
@@ -228,7 +230,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     // The block ends behind the next instruction.
   }
 
-  faultIf(): void {
+  override faultIf(): void {
     this.w.brIf(this.#frame.fault, 'unlikely');
   }
 

@@ -12,6 +12,7 @@ import { KIND_BITS } from './flag-state.ts';
 import type { LazyFlags } from './lazy-flags.ts';
 import { RESULT } from '../region-call.ts';
 import type { RegisterFile } from './register-file.ts';
+import { bytesOf, offsetIn, type RunBytes, type StackRun } from './stack-run.ts';
 
 /** Locals and labels that all code of a region shares. */
 export interface RegionFrame {
@@ -33,6 +34,8 @@ export interface RegionFrame {
   readonly exit: Label;
   /** RIP and count come from `site`, `result` is set. */
   readonly exitAtSite: Label;
+  /** The same with a fault that is not of the stack. */
+  readonly faultAtSite: Label;
 }
 
 /** A block has fewer instructions than this many bits can count. */
@@ -69,6 +72,10 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   #instruction!: DecodedInstruction;
   /** Instructions of the block that are complete before the present one. */
   #done = 0;
+  /** Of the access to the stack that comes next, from the pointer in i32[4], where its page is known. */
+  #stackOffset: number | undefined;
+  /** The access to the stack that comes next is known not to be in its page. */
+  #isStackMissed = false;
 
   constructor(
     w: FunctionWriter,
@@ -109,6 +116,79 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   protected override isOnStack(size: number): boolean {
     const isPowerOfTwo = (size & (size - 1)) === 0;
     return isPowerOfTwo && (isStackUop(this.#uops.u16(this.#uop, UOP.OP)) || this.#operand('base') === RSP);
+  }
+
+  /**
+   * Emits the instructions of a run twice: for a stack that is known to be where STATE.STACK_PAGE says, with one check
+   * for all of them, and for any other.
+   */
+  stackRun(run: StackRun, emitInstruction: (n: number) => void): void {
+    const { w } = this;
+    const all = Array.from({ length: run.length }, (_, n) => n);
+    this.#pushIsInStackPage(bytesOf(run));
+    w.if(undefined, 'likely');
+    w.get(this.i64[8]);
+    w.op('i32.wrap_i64');
+    super.state(STATE.STACK_ADDEND, 'i32');
+    w.op('i32.add');
+    w.set(this.i32[4]);
+    for (const n of all) {
+      this.#stackOffset = offsetIn(run, n);
+      emitInstruction(n);
+    }
+    this.#stackOffset = undefined;
+    w.else();
+    this.#isStackMissed = true;
+    for (const n of all) emitInstruction(n);
+    this.#isStackMissed = false;
+    w.end();
+  }
+
+  /** Pushes whether these bytes are in the stack's page; where they begin is in i64[8]. */
+  #pushIsInStackPage({ count, from }: RunBytes): void {
+    const { w } = this;
+    this.fixed(RSP, 64);
+    w.i64(BigInt(from));
+    w.op('i64.add');
+    w.tee(this.i64[8]);
+    w.i64(~4095n);
+    w.op('i64.and');
+    super.state(STATE.STACK_PAGE, 'i64');
+    w.op('i64.eq');
+    w.get(this.i64[8]);
+    w.i64(BigInt(count - 1));
+    w.op('i64.add');
+    w.i64(~4095n);
+    w.op('i64.and');
+    super.state(STATE.STACK_PAGE, 'i64');
+    w.op('i64.eq');
+    w.op('i32.and');
+  }
+
+  override readPointer(size: number): void {
+    if (this.#stackOffset !== undefined) {
+      this.w.op('drop');
+      this.w.get(this.i32[4]);
+      this.w.i32(this.#stackOffset);
+      this.w.op('i32.add');
+    } else if (this.#isStackMissed) {
+      this.w.set(this.i64[8]);
+      this.missedRead(size);
+    } else super.readPointer(size);
+  }
+
+  override store(width: Width, value: Push, finish?: Push, leave = true): void {
+    if (this.#stackOffset !== undefined) {
+      this.w.op('drop');
+      this.w.get(this.i32[4]);
+      value();
+      this.w.memory('i64.store', this.#stackOffset);
+      finish?.();
+    } else if (this.#isStackMissed) {
+      this.w.set(this.i64[8]);
+      this.missedStore(width, value, finish, leave);
+      finish?.();
+    } else super.store(width, value, finish, leave);
   }
 
   protected override fixedBank(): number | undefined {
@@ -255,7 +335,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     this.#flags.nameKind();
     w.br(this.#frame.exit);
     w.end();
-    this.leaveIfWritten();
+    this.#leaveIfWritten();
   }
 
   shieldNext(): void {
@@ -269,12 +349,16 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   }
 
   /** Leaves the region behind an instruction that stored to translated code. */
-  protected override leaveIfWritten(): void {
+  #leaveIfWritten(): void {
     super.state(STATE.CODE_WRITTEN, 'i32');
     this.w.if(undefined, 'unlikely');
+    this.leaveWritten();
+    this.w.end();
+  }
+
+  protected override leaveWritten(): void {
     super.setState(STATE.CODE_WRITTEN, 'i32', () => this.w.i32(0));
     this.#leaveAt(this.#instruction.next, this.#done + 1, RESULT.LOOKUP);
-    this.w.end();
   }
 
   /** Leaves the region at `pc` with `done` instructions of the block complete. */
@@ -282,12 +366,16 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     const kind = this.#flags.exitKind << COUNT_BITS;
     this.w.i64((BigInt(pc) << SITE_SHIFT) | BigInt(kind | done));
     this.w.set(this.#frame.site);
+    if (result === RESULT.FAULT) {
+      this.w.br(this.#frame.faultAtSite);
+      return;
+    }
     this.w.i32(result);
     this.w.set(this.#frame.result);
     this.w.br(this.#frame.exitAtSite);
   }
 
-  faultIf(): void {
+  override faultIf(): void {
     this.w.if(undefined, 'unlikely');
     this.#leaveForFault();
     this.w.end();
@@ -309,7 +397,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     w.get(this.#frame.slow);
     w.if(undefined, 'unlikely');
     super.call('commitWrite');
-    if (leave) this.leaveIfWritten();
+    if (leave) this.#leaveIfWritten();
     w.end();
   }
 

@@ -14,6 +14,7 @@ import { type ControlSink, COUNT_BITS, JitEmitter, type RegionFrame, SITE_SHIFT 
 import { LazyFlags } from './lazy-flags.ts';
 import { pushRegionCall, REGION_SIGNATURE, RESULT } from '../region-call.ts';
 import { RegisterFile, registerUse } from './register-file.ts';
+import { stackRunAt } from './stack-run.ts';
 import { DISPATCHER, type Structure, structure } from './structure.ts';
 
 export interface RegionOptions {
@@ -99,7 +100,7 @@ class RegionCompiler implements ControlSink {
     if (source.placement !== undefined) this.#checkPlacement(source.placement, frame.page, coreFunction);
     this.#markUsed(source.header);
     this.#prologue(frame);
-    this.#frame = { ...frame, exit: w.block(), exitAtSite: w.block() };
+    this.#frame = { ...frame, exit: w.block(), exitAtSite: w.block(), faultAtSite: w.block() };
     this.#e = new JitEmitter(
       w,
       this.#frame,
@@ -116,6 +117,9 @@ class RegionCompiler implements ControlSink {
   compile(): FunctionWriter {
     const w = this.#w;
     this.#tree(this.#structure.root, 'unknown');
+    w.end(); // faultAtSite
+    w.i32(RESULT.FAULT);
+    w.set(this.#frame.result);
     w.end(); // exitAtSite
     this.#siteExit();
     w.end(); // exit
@@ -196,7 +200,7 @@ class RegionCompiler implements ControlSink {
     this.#w.memory('i32.store', header + BLOCK.USED);
   }
 
-  #prologue(frame: Omit<RegionFrame, 'exit' | 'exitAtSite'>): void {
+  #prologue(frame: Omit<RegionFrame, 'exit' | 'exitAtSite' | 'faultAtSite'>): void {
     const w = this.#w;
     this.#stateField(STATE.ICOUNT, 'i64');
     w.set(frame.icount);
@@ -358,12 +362,19 @@ class RegionCompiler implements ControlSink {
   #code(block: CodeNode): void {
     this.#block = block;
     const dead = uopsOfDeadFlags(this.#graph, block);
-    block.instructions.forEach((instruction, done) => {
+    const emit = (done: number): void => {
+      const instruction = block.instructions[done];
       for (let uop = instruction.firstUop; uop < instruction.firstUop + instruction.uopCount; uop++) {
         this.#e.select(uop, instruction, done, dead.has(uop));
         uopDefinitions()[this.#graph.uops.u16(uop, UOP.OP)].emit(this.#e);
       }
-    });
+    };
+    for (let done = 0; done < block.instructions.length; ) {
+      const run = stackRunAt(this.#graph.uops, block.instructions, done);
+      if (run === undefined) emit(done);
+      else this.#e.stackRun(run, (n) => emit(done + n));
+      done += run?.length ?? 1;
+    }
     const last = block.instructions.at(-1)!;
     switch (last.ending.kind) {
       case 'next':

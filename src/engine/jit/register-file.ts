@@ -4,6 +4,7 @@ import type { Push, Width } from '../uops/emitter.ts';
 import type { FunctionWriter } from '../wasm/function-writer.ts';
 import { UOP } from '../layout.ts';
 import { blocksOf, type FlowGraph, uopsOf } from './flow-graph.ts';
+import { truncateTo } from '../uops/operands.ts';
 import { profileOf } from './operand-profile.ts';
 
 /** State offset of the register that an operand is part of: AH is part of RAX. */
@@ -94,9 +95,7 @@ export class RegisterFile {
       w.i64(8n);
       w.op('i64.shr_u');
     }
-    if (width === 64) return;
-    w.i64((1n << BigInt(width)) - 1n);
-    w.op('i64.and');
+    truncateTo(w, width);
   }
 
   write(offset: number, width: Width, value: Push): void {
@@ -105,10 +104,7 @@ export class RegisterFile {
     const local = this.#local(whole(offset), 'i64');
     if (width >= 32) {
       value();
-      if (width === 32) {
-        w.i64(0xffff_ffffn);
-        w.op('i64.and');
-      }
+      truncateTo(w, width);
       w.set(local);
       return;
     }

@@ -58,6 +58,9 @@ export function pushJumpCacheSlot(w: FunctionWriter, rip: number): void {
   w.op('i32.shl');
 }
 
+/** What a slow store returns when nothing was stored. */
+const FAULT = 2;
+
 export abstract class MemoryEmitter implements Scratch {
   readonly w: FunctionWriter;
   readonly i64: readonly number[];
@@ -92,37 +95,51 @@ export abstract class MemoryEmitter implements Scratch {
   /** Pops an i32; if it is 0, leaves with the pending fault. */
   protected abstract faultIfZero(): void;
 
-  /** Leaves the block behind the instruction when it wrote to translated code. */
-  protected abstract leaveIfWritten(): void;
+  /** Pops an i32; if it is not 0, leaves with the pending fault. */
+  abstract faultIf(): void;
+
+  /** Leaves the block behind the instruction, which wrote to translated code. */
+  protected abstract leaveWritten(): void;
 
   /** Whether the present access of this size is taken to be to the page of STATE.STACK_PAGE. */
   protected isOnStack(_size: number): boolean {
     return false;
   }
 
-  /** Calls `stackRead` or `slowRead`, `stackWrite` or `slowWrite`. */
-  #slow(kind: 'Read' | 'Write', size: number): void {
+  /** Calls `stackRead` or `slowRead`, and so on. */
+  #slow(kind: 'Read' | 'Write' | 'Store', size: number): void {
     this.call(`${this.isOnStack(size) ? 'stack' : 'slow'}${kind}`);
   }
 
   readPointer(size: number): void {
-    this.#translate(size, TLB.READ_TAG, (address) => {
-      this.w.get(address);
-      this.w.i32(size);
-      this.#slow('Read', size);
-    });
+    this.#translate(size, TLB.READ_TAG, () => this.missedRead(size));
+  }
+
+  /** Pushes what `readPointer` does, for the address in i64[8] and without a look into the TLB. */
+  protected missedRead(size: number): void {
+    const pointer = this.i32[5];
+    this.w.get(this.i64[8]);
+    this.w.i32(size);
+    this.#slow('Read', size);
+    this.w.tee(pointer);
+    this.faultIfZero();
+    this.w.get(pointer);
   }
 
   writePointer(size: number, readFirst: boolean): void {
     this.w.i32(0);
     this.w.set(this.slowFlag());
-    this.#translate(size, TLB.WRITE_TAG, (address) => {
+    this.#translate(size, TLB.WRITE_TAG, () => {
+      const pointer = this.i32[5];
       this.w.i32(1);
       this.w.set(this.slowFlag());
-      this.w.get(address);
+      this.w.get(this.i64[8]);
       this.w.i32(size);
       this.w.i32(readFirst ? 1 : 0);
       this.#slow('Write', size);
+      this.w.tee(pointer);
+      this.faultIfZero();
+      this.w.get(pointer);
     });
   }
 
@@ -144,17 +161,13 @@ export abstract class MemoryEmitter implements Scratch {
    * One compare against the tag of the page that holds the access's last byte catches a miss, a page
    * crossing and a missing right alike. Uses i64[8], i32[4], i32[5].
    */
-  #translate(size: number, tag: number, slow: (address: number) => void): void {
+  #translate(size: number, tag: number, missed: Push): void {
     const { w } = this;
-    const pointer = this.i32[5];
     this.#pushHit(size, tag);
     w.if('i32', 'likely');
     this.#pushHitPointer(size);
     w.else();
-    slow(this.i64[8]);
-    w.tee(pointer);
-    this.faultIfZero();
-    w.get(pointer);
+    missed();
     w.end();
   }
 
@@ -200,27 +213,46 @@ export abstract class MemoryEmitter implements Scratch {
 
   store(width: Width, value: Push, finish?: Push, leave = true): void {
     const { w } = this;
-    const pointer = this.i32[5];
-    this.#pushHit(width / 8, TLB.WRITE_TAG);
+    const size = width / 8;
+    this.#pushHit(size, TLB.WRITE_TAG);
     w.if(undefined, 'likely');
-    this.#pushHitPointer(width / 8);
+    this.#pushHitPointer(size);
     value();
     w.memory(STORES[width]);
-    finish?.();
     w.else();
-    w.get(this.i64[8]);
-    w.i32(width / 8);
-    w.i32(0);
-    this.#slow('Write', width / 8);
-    w.tee(pointer);
-    this.faultIfZero();
-    w.get(pointer);
-    value();
-    w.memory(STORES[width]);
-    this.call('commitWrite');
-    finish?.();
-    if (leave) this.leaveIfWritten();
+    this.missedStore(width, value, finish, leave);
     w.end();
+    finish?.();
+  }
+
+  /** What `store` does before `finish`, for the address in i64[8] and without a look into the TLB. */
+  protected missedStore(width: Width, value: Push, finish?: Push, leave = true): void {
+    const size = width / 8;
+    this.w.get(this.i64[8]);
+    value();
+    this.w.i32(size);
+    this.#slow('Store', size);
+    if (leave) this.#afterSlowStore(finish);
+    else this.#faultIfCode(FAULT);
+  }
+
+  /** Pops the code of a slow store; leaves unless it is 0. */
+  #afterSlowStore(finish: Push | undefined): void {
+    const { w } = this;
+    const code = this.i32[5];
+    w.tee(code);
+    w.if(undefined, 'unlikely');
+    w.get(code);
+    this.#faultIfCode(FAULT);
+    finish?.();
+    this.leaveWritten();
+    w.end();
+  }
+
+  #faultIfCode(code: number): void {
+    this.w.i32(code);
+    this.w.op('i32.eq');
+    this.faultIf();
   }
 
   state(offset: number, type: ValueType): void {

@@ -1,5 +1,6 @@
 /** Shapes of micro-ops that the families share. */
 import { STATE } from '../layout.ts';
+import type { FunctionWriter } from '../wasm/function-writer.ts';
 import type { Emitter, Push, Width } from './emitter.ts';
 
 export const WIDTHS: readonly Width[] = [8, 16, 32, 64];
@@ -47,9 +48,19 @@ export function storeOperand(e: Emitter, width: Width, value: Push): void {
   e.store(width, value);
 }
 
+/** Clears the bits of the i64 on the stack above the low `width`. */
+export function truncateTo(w: FunctionWriter, width: Width): void {
+  if (width === 64) return;
+  if (width === 32) {
+    w.op('i32.wrap_i64');
+    w.op('i64.extend_i32_u');
+    return;
+  }
+  w.i64((1n << BigInt(width)) - 1n);
+  w.op('i64.and');
+}
+
 /** Pushes the low `width` bits of a full 64-bit value on the stack. */
 export function truncate(e: Emitter, width: Width): void {
-  if (width === 64) return;
-  e.w.i64((1n << BigInt(width)) - 1n);
-  e.w.op('i64.and');
+  truncateTo(e.w, width);
 }

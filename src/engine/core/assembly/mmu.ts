@@ -12,7 +12,7 @@ import {
   TLB_BANK_SUPERVISOR,
 } from './layout';
 import { codeBitmap, lowRamBytes, ram, ramOffset, setMemoryMap } from './memory-map';
-import { DONE, FAULT } from './state';
+import { DONE, FAULT, LOOKUP } from './state';
 import {
   NO_POINTER,
   currentBank,
@@ -180,6 +180,29 @@ export function commitWrite(): void {
   const second = load<i64>(STATE_BOUNCE_PHYS1);
   writePart(load<i64>(STATE_BOUNCE_PHYS0), STATE_BOUNCE, room);
   writePart(second, STATE_BOUNCE + room, size - room);
+}
+
+function storeSized(pointer: usize, value: i64, size: i32): void {
+  if (size == 8) store<i64>(pointer, value);
+  else if (size == 4) store<i32>(pointer, <i32>value);
+  else if (size == 2) store<i16>(pointer, <i16>value);
+  else store<i8>(pointer, <i8>value);
+}
+
+/** Stores 1, 2, 4 or 8 bytes. Code 0, 1 when it hit translated code, 2 when nothing was stored. */
+export function slowStore(address: i64, value: i64, size: i32): i32 {
+  const pointer = slowWrite(address, size, 0);
+  if (!pointer) return FAULT;
+  storeSized(pointer, value, size);
+  commitWrite();
+  return load<u32>(STATE_CODE_WRITTEN) ? LOOKUP : DONE;
+}
+
+/** As `slowStore`, to the stack, whose page is remembered. */
+export function stackStore(address: i64, value: i64, size: i32): i32 {
+  const code = slowStore(address, value, size);
+  if (code != FAULT) noteStack(address);
+  return code;
 }
 
 /** Copies up to 512 bytes of guest memory with the rights of a bank; checks all pages first. Code 0 or 2. */
