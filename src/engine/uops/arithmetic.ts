@@ -13,15 +13,30 @@ interface Operation {
   readonly name: string;
   /** False for CMP and TEST. */
   readonly writes: boolean;
-  /** Pushes the result from locals A and B. */
-  compute(e: Emitter): void;
+  /** Pushes the result from locals A and B; what is above its width does not matter. */
+  compute(e: Emitter, width: Width): void;
   flags(e: Emitter, width: Width): void;
 }
 
-function binary(op: string, e: Emitter): void {
+type Binary = 'add' | 'sub' | 'and' | 'or' | 'xor';
+
+/** Of 32 bits as i32, whose upper half the processor clears by itself. */
+function binary(op: Binary): (e: Emitter, width: Width) => void {
+  return (e, width) => {
+    for (const operand of [A, B]) {
+      e.w.get(e.i64[operand]);
+      if (width === 32) e.w.op('i32.wrap_i64');
+    }
+    e.w.op(width === 32 ? `i32.${op}` : `i64.${op}`);
+    if (width === 32) e.w.op('i64.extend_i32_u');
+  };
+}
+
+/** With the carry that leaves the width. */
+function wideBinary(op: Binary, e: Emitter): void {
   e.w.get(e.i64[A]);
   e.w.get(e.i64[B]);
-  e.w.op(op);
+  e.w.op(`i64.${op}`);
 }
 const addFlags = (e: Emitter, width: Width): void => e.flags.add(width, e.i64[A], e.i64[B], e.i64[R]);
 const subFlags = (e: Emitter, width: Width): void => e.flags.sub(width, e.i64[A], e.i64[B], e.i64[R]);
@@ -31,13 +46,13 @@ const sbbFlags = (e: Emitter, width: Width): void => e.flags.sub(width, e.i64[A]
 const logicFlags = (e: Emitter, width: Width): void => e.flags.logic(width, e.i64[R]);
 
 const OPERATIONS: readonly Operation[] = [
-  { name: 'add', writes: true, compute: (e) => binary('i64.add', e), flags: addFlags },
-  { name: 'or', writes: true, compute: (e) => binary('i64.or', e), flags: logicFlags },
+  { name: 'add', writes: true, compute: binary('add'), flags: addFlags },
+  { name: 'or', writes: true, compute: binary('or'), flags: logicFlags },
   {
     name: 'adc',
     writes: true,
     compute(e) {
-      binary('i64.add', e);
+      wideBinary('add', e);
       e.flags.pushCarry();
       e.w.op('i64.add');
     },
@@ -47,25 +62,25 @@ const OPERATIONS: readonly Operation[] = [
     name: 'sbb',
     writes: true,
     compute(e) {
-      binary('i64.sub', e);
+      wideBinary('sub', e);
       e.flags.pushCarry();
       e.w.op('i64.sub');
     },
     flags: sbbFlags,
   },
-  { name: 'and', writes: true, compute: (e) => binary('i64.and', e), flags: logicFlags },
-  { name: 'sub', writes: true, compute: (e) => binary('i64.sub', e), flags: subFlags },
-  { name: 'xor', writes: true, compute: (e) => binary('i64.xor', e), flags: logicFlags },
-  { name: 'cmp', writes: false, compute: (e) => binary('i64.sub', e), flags: compareFlags },
-  { name: 'test', writes: false, compute: (e) => binary('i64.and', e), flags: logicFlags },
+  { name: 'and', writes: true, compute: binary('and'), flags: logicFlags },
+  { name: 'sub', writes: true, compute: binary('sub'), flags: subFlags },
+  { name: 'xor', writes: true, compute: binary('xor'), flags: logicFlags },
+  { name: 'cmp', writes: false, compute: binary('sub'), flags: compareFlags },
+  { name: 'test', writes: false, compute: binary('and'), flags: logicFlags },
 ];
 
-function operate(e: Emitter, op: Operation, a: Push, b: Push): void {
+function operate(e: Emitter, op: Operation, width: Width, a: Push, b: Push): void {
   a();
   e.w.set(e.i64[A]);
   b();
   e.w.set(e.i64[B]);
-  op.compute(e);
+  op.compute(e, width);
   e.w.set(e.i64[R]);
 }
 
@@ -80,6 +95,7 @@ function registerForm(op: Operation, width: Width, b: (e: Emitter) => void): (e:
     operate(
       e,
       op,
+      width,
       () => e.reg('a', width),
       () => b(e),
     );
@@ -99,7 +115,7 @@ function memoryForm(op: Operation, width: Width, b: (e: Emitter) => void): (e: E
       e.w.get(pointer);
       loadAt(e, width);
     };
-    operate(e, op, load, () => b(e));
+    operate(e, op, width, load, () => b(e));
     if (op.writes) {
       e.w.get(pointer);
       e.w.get(e.i64[R]);
@@ -146,7 +162,7 @@ function defineUnary(width: Width): void {
     const step: Operation = {
       name,
       writes: true,
-      compute: (e) => binary(add ? 'i64.add' : 'i64.sub', e),
+      compute: binary(add ? 'add' : 'sub'),
       flags: (e) => e.flags.step(width, add, e.i64[A], e.i64[B], e.i64[R]),
     };
     defineUop(
@@ -162,6 +178,7 @@ function defineUnary(width: Width): void {
     operate(
       e,
       OPERATIONS[5],
+      width,
       () => e.w.i64(0n),
       () => e.reg('a', width),
     );
@@ -180,6 +197,7 @@ function defineUnary(width: Width): void {
     operate(
       e,
       OPERATIONS[0],
+      width,
       () => e.reg('a', width),
       () => e.reg('b', width),
     );

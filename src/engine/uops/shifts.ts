@@ -67,12 +67,7 @@ const SHIFTS: Readonly<Record<string, Shift>> = {
   },
   shr: {
     rotates: false,
-    result(e) {
-      e.w.get(e.i64[VALUE]);
-      e.w.get(e.i64[COUNT]);
-      e.w.op('i64.shr_u');
-      e.w.set(e.i64[RESULT]);
-    },
+    result: (e, width) => shiftRight(e, width, 'shr_u'),
     carry: (e) => lastOut(e, 'i64.shr_u'),
     overflow(e, width, carry) {
       pushBit(e, carry);
@@ -99,10 +94,7 @@ const SHIFTS: Readonly<Record<string, Shift>> = {
     result(e, width) {
       signExtend(e, width, () => e.w.get(e.i64[VALUE]));
       e.w.set(e.i64[VALUE]);
-      e.w.get(e.i64[VALUE]);
-      e.w.get(e.i64[COUNT]);
-      e.w.op('i64.shr_s');
-      e.w.set(e.i64[RESULT]);
+      shiftRight(e, width, 'shr_s');
     },
     // Beyond the width the sign keeps coming.
     carry: (e) => lastOut(e, 'i64.shr_s'),
@@ -172,14 +164,26 @@ function shiftWithoutOverflow(e: Emitter, width: Width, shift: Shift): void {
   e.flags.setCarry(local, index);
 }
 
+/** Pushes VALUE and COUNT, of 32 bits as i32. */
+function valueAndCount(e: Emitter, width: Width): void {
+  for (const local of [VALUE, COUNT]) {
+    e.w.get(e.i64[local]);
+    if (width === 32) e.w.op('i32.wrap_i64');
+  }
+}
+
+function shiftRight(e: Emitter, width: Width, op: 'shr_u' | 'shr_s'): void {
+  valueAndCount(e, width);
+  e.w.op(width === 32 ? `i32.${op}` : `i64.${op}`);
+  if (width === 32) e.w.op('i64.extend_i32_u');
+  e.w.set(e.i64[RESULT]);
+}
+
 function rotate(e: Emitter, width: Width, direction: 'left' | 'right'): void {
   const { w } = e;
   if (width >= 32) {
     const prefix = width === 64 ? 'i64' : 'i32';
-    for (const local of [VALUE, COUNT]) {
-      w.get(e.i64[local]);
-      if (width === 32) w.op('i32.wrap_i64');
-    }
+    valueAndCount(e, width);
     w.op(`${prefix}.${direction === 'left' ? 'rotl' : 'rotr'}`);
     if (width === 32) w.op('i64.extend_i32_u');
     w.set(e.i64[RESULT]);
