@@ -280,9 +280,10 @@ class Vcpu implements Cpu {
     if (!this.#decoder.full) return;
     this.#decoder.arena.advance(
       (range) => this.#jit.regionsIn(range),
-      (range) => {
+      (range, headers) => {
         this.#jit.forget(range);
-        this.#core.forgetBlocks(range.start, range.end);
+        for (const header of headers) this.#core.forgetBlock(header, range.start, range.end);
+        this.#core.flushJumpCache();
       },
     );
   }

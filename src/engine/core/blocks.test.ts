@@ -28,6 +28,12 @@ function find(rip: bigint): number {
   return h.core.findBlock();
 }
 
+/** The one with a first micro-op, and others up to `end`. */
+function forget(uop: number, end: number): void {
+  h.core.forgetBlock(uop - BLOCK.SIZE, uop - BLOCK.SIZE, end);
+  h.core.flushJumpCache();
+}
+
 const bitmap = (page: number): bigint => h.view.getBigUint64(h.map.codeBitmap + page * 8, true);
 
 describe('forgetting a range of headers', () => {
@@ -41,7 +47,7 @@ describe('forgetting a range of headers', () => {
       h.view.setUint16(from - BLOCK.SIZE + BLOCK.UOPS, 1, true);
       h.view.setUint32(from + UOP.LINK, to, true);
     }
-    h.core.forgetBlocks(second - BLOCK.SIZE, second + UOP.SIZE);
+    forget(second, second + UOP.SIZE);
     expect([find(0x10010n), find(0x10100n), find(0x20000n)]).toEqual([first, 0, other]);
     expect(h.view.getUint32(first + UOP.LINK, true)).toBe(0);
     expect(bitmap(0x10)).toBe(1n);
@@ -50,7 +56,7 @@ describe('forgetting a range of headers', () => {
   it('forgets what runs on into another page there too', () => {
     const crossing = block(0x10ff0, 32, 0x20);
     expect(bitmap(0x20)).toBe(1n);
-    h.core.forgetBlocks(crossing - BLOCK.SIZE, crossing);
+    forget(crossing, crossing);
     expect([bitmap(0x10), bitmap(0x20)]).toEqual([0n, 0n]);
     expect(h.core.invalidateRange(0x20000, 64)).toBe(0);
   });

@@ -104,8 +104,13 @@ export interface BlockExports {
   invalidateRange(ramOffset: number, length: number): number;
   /** Takes a header that guards a region's bytes out of all lists. */
   forgetGuard(header: number): void;
-  /** Forgets the blocks whose headers are at addresses from `start` on, before `end`, and direct links to them. */
-  forgetBlocks(start: number, end: number): void;
+  /**
+   * Forgets a block and direct links to it; those of the same pages with headers from `start` on, before `end`, may go
+   * with it. The jump cache must be flushed behind the last one of a range.
+   */
+  forgetBlock(header: number, start: number, end: number): void;
+  /** Forgets which blocks jumps have led to. */
+  flushJumpCache(): void;
   /** Forgets all blocks (the machine was reset) and re-enables fast stores. */
   flushBlocks(): void;
   /** Address of the jump cache slot of a RIP: the low 32 bits' rip ^ rip >> 12 choose in the half of rip's sign. */

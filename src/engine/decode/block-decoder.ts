@@ -71,6 +71,7 @@ export class BlockDecoder {
     this.#writeHeader(header, ramOffset, mode, length, instructions, code.secondPage);
     this.arena.take(this.#out.end);
     this.arena.noteBlock(ramOffset);
+    this.arena.noteHeader(header);
     return header;
   }
 

@@ -27,6 +27,8 @@ interface Segment extends AddressRange {
   filling: number;
   /** Where its blocks are in RAM: a Bloom filter with one function. */
   filter: Uint8Array;
+  /** Addresses of the headers in it. */
+  headers: number[];
 }
 
 const bitOf = (ramOffset: number): number => Math.imul(ramOffset, 0x9e37_79b1) >>> 15;
@@ -53,6 +55,7 @@ export class UopArena {
       end: uopArena + (n + 1) * size,
       filling: 0,
       filter: new Uint8Array(0),
+      headers: [],
     }));
     this.#open = Math.min(count, OPEN_MIN);
     this.#current = this.#segments[0]!;
@@ -81,6 +84,11 @@ export class UopArena {
     this.#free = (end + 15) & ~15;
   }
 
+  /** A block's header was made in the room that was taken last. */
+  noteHeader(header: number): void {
+    this.#current.headers.push(header);
+  }
+
   /**
    * A block was decoded from a RAM offset. What is in one of the present fillings already has not been forgotten by the
    * arena: the guest has written over it.
@@ -105,8 +113,12 @@ export class UopArena {
   /**
    * Goes on in another segment. Before it is used, `forget` has to forget all that is in it, unless it is fresh.
    * @param regions how many compiled regions need something in a range of addresses
+   * @param forget is told of the headers that were made there
    */
-  advance(regions: (range: AddressRange) => number, forget: (range: AddressRange) => void): void {
+  advance(
+    regions: (range: AddressRange) => number,
+    forget: (range: AddressRange, headers: readonly number[]) => void,
+  ): void {
     if (this.#returned > this.#blocks * RETURNING) {
       this.#open = Math.min(this.#segments.length, this.#open + 1);
     }
@@ -115,7 +127,7 @@ export class UopArena {
     if (fresh !== undefined) this.#begin(fresh);
     else {
       const victim = this.#victim(regions);
-      forget(victim);
+      forget(victim, victim.headers);
       this.#ghosts.push(victim.filter);
       if (this.#ghosts.length > GHOSTS) this.#ghosts.shift();
       this.#begin(victim);
@@ -145,6 +157,7 @@ export class UopArena {
   #begin(segment: Segment): void {
     segment.filling = ++this.#fillings;
     segment.filter = new Uint8Array(FILTER_BITS / 8);
+    segment.headers = [];
     this.#current = segment;
     this.#free = segment.start;
   }

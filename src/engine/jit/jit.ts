@@ -243,6 +243,7 @@ export class Jit {
       view.setUint16(at + BLOCK.LENGTH, bytes.length, true);
       view.setUint32(at + BLOCK.PAGE2, BLOCK.NO_PAGE, true);
       view.setUint32(at + BLOCK.OWNER, request.header, true);
+      this.#decoder.arena.noteHeader(at);
       this.#core.insertBlock(at);
       return at;
     });

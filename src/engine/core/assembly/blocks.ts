@@ -341,26 +341,29 @@ function clearLinks(header: usize, start: usize, end: usize): void {
   }
 }
 
+/** Forgets the blocks of a page whose headers are in a range of addresses. */
+function forgetInPage(page: u32, start: usize, end: usize): void {
+  const heads = pageBlocks + ((<usize>page) << 3);
+  const count =
+    unlinkRange(heads + LIST_START, start, end, BLOCK_PAGE_NEXT) +
+    unlinkRange(heads + LIST_SECOND, start, end, BLOCK_PAGE2_NEXT);
+  if (count == 0) return;
+  for (let at: usize = load<u32>(heads + LIST_START); at; at = load<u32>(at, BLOCK_PAGE_NEXT)) {
+    clearLinks(at, start, end);
+  }
+  recomputePage(page);
+}
+
 /**
- * Forgets the blocks whose headers are in a range of addresses, which may be used for others then. Links lead to blocks
- * of the same page only, so that those of other pages need not be looked at.
+ * Forgets a block that may be dead, and others of its pages whose headers are in the same range of addresses, which may
+ * be used for others then. Links lead to blocks of the same page only, so that those of other pages need not be looked at.
  */
-export function forgetBlocks(start: usize, end: usize): void {
-  for (let slot = 0; slot < BLOCK_HASH_ENTRIES; slot++) {
-    unlinkRange(BLOCK_HASH_BASE + ((<usize>slot) << 2), start, end, BLOCK_HASH_NEXT);
-  }
-  for (let page: u32 = 0; page < ramPages; page++) {
-    const heads = pageBlocks + ((<usize>page) << 3);
-    const count =
-      unlinkRange(heads + LIST_START, start, end, BLOCK_PAGE_NEXT) +
-      unlinkRange(heads + LIST_SECOND, start, end, BLOCK_PAGE2_NEXT);
-    if (count == 0) continue;
-    for (let at: usize = load<u32>(heads + LIST_START); at; at = load<u32>(at, BLOCK_PAGE_NEXT)) {
-      clearLinks(at, start, end);
-    }
-    recomputePage(page);
-  }
-  flushJumpCache();
+export function forgetBlock(header: usize, start: usize, end: usize): void {
+  const ramAt = load<u32>(header, BLOCK_PHYS);
+  unlinkRange(hashSlot(ramAt, load<u32>(header, BLOCK_MODE)), start, end, BLOCK_HASH_NEXT);
+  forgetInPage(ramAt >>> 12, start, end);
+  const page2 = load<u32>(header, BLOCK_PAGE2);
+  if (page2 != BLOCK_NO_PAGE) forgetInPage(page2, start, end);
 }
 
 /** Forgets all blocks. */

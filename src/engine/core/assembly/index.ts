@@ -23,11 +23,12 @@ export {
   checkPlacement,
   findBlock,
   flushBlocks,
-  forgetBlocks,
+  forgetBlock,
   insertBlock,
   invalidateRange,
   jumpCacheSlot,
 } from './blocks';
+export { flushJumpCache } from './tlb';
 export {
   deliverFault,
   icebp,
