@@ -22,6 +22,7 @@ const READ_ONLY = 0n;
 const ERRNO_MAX = 4095;
 /** ENOENT, ENOTDIR, ENAMETOOLONG, ELOOP: there is no such file. */
 const MISSING: readonly number[] = [-2, -20, -36, -40];
+const EISDIR = -21;
 
 /**
  * @param file its name below /proc; `self` is the first process
@@ -93,7 +94,8 @@ function errno(result: bigint): number | undefined {
 function refuse(file: string, result: bigint): void {
   const error = errno(result);
   if (error === undefined) return;
-  throw MISSING.includes(error) ? missing(file) : unreadable(file, getSystemErrorName(error));
+  if (MISSING.includes(error)) throw missing(file);
+  throw unreadable(file, error === EISDIR ? 'it is a folder' : getSystemErrorName(error));
 }
 
 function missing(file: string): AppError {

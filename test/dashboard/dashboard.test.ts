@@ -92,11 +92,17 @@ describe.skipIf(chromium === undefined)('dashboard (needs chromium)', () => {
     const lines = 'document.querySelectorAll("#recording-terminal .xterm-accessibility-tree > div").length';
     await page.until(`${shown}.includes('first line')`);
     expect(server.asked).toContain('GET /v1/vms/vm_1/tty-log');
-    await page.evaluate(
-      `Object.assign(document.querySelector('#recording-speed'), { value: '0' }).dispatchEvent(new Event('change'))`,
-    );
+    // What is still to be drawn when it begins anew is not drawn over the beginning.
+    await page.evaluate(`
+      Object.assign(document.querySelector('#recording-speed'), { value: '0' }).dispatchEvent(new Event('change'));
+      document.querySelector('#recording-again').click();
+    `);
     await page.until(`${shown}.includes('second line') && ${lines} === 20`);
     expect(await page.evaluate(shown)).not.toContain('typed');
+    expect(String(await page.evaluate(shown)).match(/first line|second line/g)).toEqual([
+      'first line',
+      'second line',
+    ]);
     await page.until(`${text('#recording-state')} === 'That was all.'`);
     await page.evaluate("document.querySelector('#recording-again').click()");
     await page.until(`${shown}.includes('second line')`);

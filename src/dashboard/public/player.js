@@ -4,6 +4,8 @@ import { segment, text } from './api.js';
 
 /** No pause is longer. */
 const IDLE_SECONDS = 2;
+/** RIS, Reset to Initial State (ECMA-48): of all that was written before, in its turn. */
+const RESET = '\u001bc';
 
 /** Header and events; lines that are none are passed over. */
 function parse(recording) {
@@ -36,11 +38,19 @@ export async function openPlayer({ vm, console: name, container, onState }) {
   let next = 0;
   let speed = 1;
   let timer;
+  let isClosed = false;
+
+  /** The terminal draws what it is given later: so the size changes when what came before has been drawn. */
+  function resize(columns, rows) {
+    terminal.write('', () => {
+      if (!isClosed) terminal.resize(columns, rows);
+    });
+  }
 
   function show([, kind, data]) {
     if (kind === 'o') terminal.write(data);
     const [, columns, rows] = (kind === 'r' && /^(\d+)x(\d+)$/.exec(data)) || [];
-    if (columns > 0 && rows > 0) terminal.resize(Number(columns), Number(rows));
+    if (columns > 0 && rows > 0) resize(Number(columns), Number(rows));
   }
 
   function step() {
@@ -65,8 +75,8 @@ export async function openPlayer({ vm, console: name, container, onState }) {
 
   function again() {
     next = 0;
-    terminal.reset();
-    terminal.resize(header?.width ?? 80, header?.height ?? 24);
+    terminal.write(RESET);
+    resize(header?.width ?? 80, header?.height ?? 24);
     onState('playing');
     step();
   }
@@ -79,6 +89,7 @@ export async function openPlayer({ vm, console: name, container, onState }) {
       if (next < events.length) step();
     },
     close() {
+      isClosed = true;
       clearTimeout(timer);
       terminal.dispose();
     },
