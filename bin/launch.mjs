@@ -1,7 +1,7 @@
 // Hands a program of ours over to the Node that the package brings along, from whatever Node runs this.
 // Plain old JavaScript: it must also parse where that Node is needed most.
 import { spawn } from 'node:child_process';
-import { existsSync, realpathSync } from 'node:fs';
+import { existsSync, readlinkSync, realpathSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -54,12 +54,44 @@ function findNode() {
   return Number.parseInt(process.versions.node, 10) >= NODE_MAJOR ? process.execPath : undefined;
 }
 
+/** As UML's command line names them, `fd:7` and `tty_log_fd=3`. */
+const NAMED_DESCRIPTOR = /(?:^tty_log_fd=|[=,]fd:)(\d{1,4})(?=,|$)/g;
+
+/**
+ * Descriptors above those of standard streams that the arguments name and that this process was started with. Node closes all such
+ * ones when it replaces itself.
+ */
+function namedDescriptors(args) {
+  const named = args.flatMap((word) =>
+    [...word.matchAll(NAMED_DESCRIPTOR)].map(([, digits]) => Number(digits)),
+  );
+  return named.filter((fd) => {
+    try {
+      // Those of Node itself are not meant.
+      return fd > 2 && !readlinkSync(`/proc/self/fd/${fd}`).startsWith('anon_inode:');
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Of a child process: each under its own number. */
+function inherited(descriptors) {
+  const stdio = ['inherit', 'inherit', 'inherit'];
+  for (const fd of descriptors) {
+    while (stdio.length < fd) stdio.push('ignore');
+    stdio[fd] = fd;
+  }
+  return stdio;
+}
+
 function run(node, args) {
   const env = { ...process.env, ...ENVIRONMENT };
-  if (typeof process.execve === 'function') {
+  const descriptors = namedDescriptors(args);
+  if (typeof process.execve === 'function' && descriptors.length === 0) {
     process.execve(node, [node, ...args], env);
   }
-  const child = spawn(node, args, { stdio: 'inherit', env });
+  const child = spawn(node, args, { stdio: inherited(descriptors), env });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2']) {
     process.on(signal, () => {
       // What the terminal sends reaches the child without us.

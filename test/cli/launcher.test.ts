@@ -2,10 +2,13 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  closeSync,
   copyFileSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
+  readFileSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -97,6 +100,30 @@ describe.each([
     const { stdout, status } = spawnSync(process.execPath, [...flags, link], { encoding: 'utf8' });
     expect(JSON.parse(stdout).file).toBe(join(folder, 'node_modules/umlaut/dist/cli/main.js'));
     expect(status).toBe(4);
+  });
+
+  it('passes descriptors on that the arguments name', () => {
+    const launcher = install('.', 'node_modules');
+    const tell =
+      "import { writeSync } from 'node:fs'; for (const fd of [3, 5, 7]) writeSync(fd, `to ${fd}`);";
+    put('src/cli/main.ts', tell);
+    const files = [3, 5, 7].map((fd) => join(folder, `descriptor${fd}`));
+    const [three, five, seven] = files.map((file) => openSync(file, 'w'));
+    const words = [
+      'linux',
+      'tty_log_fd=5',
+      'ssl1=null,fd:7',
+      'con0=fd:3,fd:1',
+      'con1=fd:9999999',
+      'con2=fd:999',
+    ];
+    const ended = spawnSync(process.execPath, [...flags, launcher, ...words], {
+      stdio: ['ignore', 'ignore', 'pipe', three!, 'ignore', five!, 'ignore', seven!],
+      encoding: 'utf8',
+    });
+    for (const fd of [three, five, seven]) closeSync(fd!);
+    expect(ended.stderr).toBe('');
+    expect(files.map((file) => readFileSync(file, 'utf8'))).toEqual(['to 3', 'to 5', 'to 7']);
   });
 
   it.each([
