@@ -105,7 +105,7 @@ describe.each([
   it('passes descriptors on that the arguments name', () => {
     const launcher = install('.', 'node_modules');
     const tell =
-      "import { writeSync } from 'node:fs'; for (const fd of [3, 5, 7]) writeSync(fd, `to ${fd}`);";
+      "import { writeSync } from 'node:fs'; for (const fd of [3, 5, 7]) writeSync(fd, 'to ' + fd);";
     put('src/cli/main.ts', tell);
     const files = [3, 5, 7].map((fd) => join(folder, `descriptor${fd}`));
     const [three, five, seven] = files.map((file) => openSync(file, 'w'));

@@ -93,7 +93,8 @@ function logEvents(bytes: Buffer, file: string, console: string | undefined): Ca
   }
   throw new AppError('not_found', `${file} has nothing of ${wanted ?? 'any console'}`, {
     field: '--console',
-    remedy: `use one of ${names.join(', ')}`,
+    remedy:
+      names.length === 0 ? 'record one with --watch tty, or tty_log_fd' : `use one of ${names.join(', ')}`,
   });
 }
 

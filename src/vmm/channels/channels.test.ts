@@ -222,6 +222,17 @@ test('fd, null, and different channels for input and output', async () => {
   await expect(join('fd:999')).rejects.toMatchObject({ code: 'invalid_input' });
 });
 
+test('fd of a character device that is no terminal', async () => {
+  const fd = fs.openSync('/dev/null', 'r+');
+  onTestFinished(() => fs.closeSync(fd));
+  const { join, print, taken, lines, ssl0, problems } = setUp();
+  expect(await join(`fd:${fd}`)).toBe(`fd:${fd}`);
+  print('into nothing');
+  await happens(() => taken() === 'into nothing'.length, 'output taken');
+  lines.leave(ssl0);
+  expect(problems).toEqual([]);
+});
+
 test('a reader that stops is waited for, then passed over, and gets what comes when it reads again', async () => {
   const { join, print, taken, hub } = setUp();
   const client = connect(Number(deviceOf(await join('port:0'))), '127.0.0.1');

@@ -2,7 +2,7 @@
 import * as fs from 'node:fs';
 import { Socket } from 'node:net';
 import type { Readable, Writable } from 'node:stream';
-import { ReadStream } from 'node:tty';
+import { isatty, ReadStream } from 'node:tty';
 import { AppError } from '../../contracts/errors.ts';
 import { type ChannelContext, type OpenChannel, SteadyViewer } from './channel.ts';
 
@@ -53,7 +53,7 @@ function tellSize(output: Writable, viewer: SteadyViewer): void {
 
 function readerOf(fd: number, stat: fs.Stats): Readable {
   if (fd === 0) return process.stdin;
-  if (stat.isCharacterDevice()) return new ReadStream(fd);
+  if (isatty(fd)) return new ReadStream(fd);
   if (stat.isFIFO() || stat.isSocket()) return new Socket({ fd, readable: true, writable: false });
   return fs.createReadStream('', { fd, autoClose: false });
 }
