@@ -5,7 +5,14 @@ export const BLOCKS = 12;
 export type Entry =
   /** What the disk holds when a run begins, and each snapshot. */
   | { readonly t: 'disk'; readonly blocks: readonly number[] }
-  | { readonly t: 'snapshot' | 'backup'; readonly name: string; readonly blocks: readonly number[] }
+  | { readonly t: 'snapshot'; readonly name: string; readonly blocks: readonly number[] }
+  /** late: asked for before a crash and made after it. */
+  | {
+      readonly t: 'backup';
+      readonly name: string;
+      readonly blocks: readonly number[];
+      readonly late: boolean;
+    }
   /** A block is about to be filled with a value. */
   | { readonly t: 'write'; readonly block: number; readonly value: number }
   /** A flush has finished that was begun when the journal had so many entries. */
@@ -27,6 +34,8 @@ export class LineageModel {
   readonly perhaps = new Map<string, Content>();
   readonly backups = new Map<string, Content>();
   readonly perhapsBackups = new Map<string, Content>();
+  /** Those of them that were made of what a crash had left. */
+  readonly lateBackups = new Set<string>();
   /** Per block what may be in it, the oldest first; the last one is what a reader sees now. */
   readonly #written: Written[][] = Array.from({ length: BLOCKS }, () => []);
   #rollback: string | undefined;
@@ -43,6 +52,7 @@ export class LineageModel {
         break;
       case 'backup':
         this.backups.set(entry.name, exactly(entry.blocks));
+        if (entry.late) this.lateBackups.add(entry.name);
         break;
       case 'write':
         this.#written[entry.block]!.push({ at, values: new Set([entry.value]) });
@@ -96,6 +106,11 @@ export class LineageModel {
       const values = list.flatMap((written) => [...written.values]);
       return new Set([...values, ...(back?.[block] ?? [])]);
     });
+  }
+
+  /** What may be in a backup that was asked for before a crash and made after it. */
+  lateBackup(name: string): Content | undefined {
+    return this.perhapsBackups.has(name) ? this.disk : undefined;
   }
 
   /** What a reader sees now. */
