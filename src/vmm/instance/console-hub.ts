@@ -2,6 +2,7 @@
 import { type Console, SCROLLBACK_BYTES } from '../../contracts/api/index.ts';
 import { AppError } from '../../contracts/errors.ts';
 import { consoleNames } from '../console-names.ts';
+import { withoutQueries } from './terminal-queries.ts';
 
 const VIEWERS_MAX = 64;
 /** What was read is told in portions of this: a message for each line would be as much work as the line. */
@@ -153,7 +154,7 @@ export class ConsoleHub {
     return new Map([...this.#consoles].map(([name, console]) => [name, console.scrollback()]));
   }
 
-  /** The scrollback, if wanted, is sent before this returns. AppErrors: `not_found`, `quota_exceeded`. */
+  /** The scrollback, if wanted, is sent before this returns, without what was asked of terminals. AppErrors: `not_found`, `quota_exceeded`. */
   attach(name: string, viewer: Viewer, wantsScrollback = true): ViewerHandle {
     const console = this.#get(name);
     if (console.viewers.size >= VIEWERS_MAX) {
@@ -165,7 +166,8 @@ export class ConsoleHub {
         },
       );
     }
-    if (wantsScrollback && console.bytes > 0) viewer.output(console.scrollback());
+    const before = wantsScrollback ? withoutQueries(console.scrollback()) : new Uint8Array(0);
+    if (before.length > 0) viewer.output(before);
     console.viewers.add(viewer);
     if (console.isHeld) viewer.held?.(true);
     return {
