@@ -3,6 +3,7 @@
  * Requests carry an `id` and are answered by exactly one `reply`; events come unasked.
  */
 import type { BackupPlan, BackupSummary, Consistency } from './backup.ts';
+import type { PlainError } from './errors.ts';
 import type {
   DiskConfig,
   DiskErrorPolicy,
@@ -271,7 +272,6 @@ export type FromMachine =
   | {
       readonly type: 'backup-failed';
       readonly backupId: string;
-      readonly code: string;
-      readonly message: string;
+      readonly error: PlainError;
     }
   | { readonly type: 'ended'; readonly end: MachineEnd };

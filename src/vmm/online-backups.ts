@@ -1,6 +1,6 @@
 /** The backups of a running machine, on its own thread. */
 import type { BackupPlan } from '../contracts/backup.ts';
-import { AppError } from '../contracts/errors.ts';
+import { toAppError } from '../contracts/errors.ts';
 import type { FromMachine } from '../contracts/ports.ts';
 import { type BackupRun, type GuestDisk, prepareBackup } from '../storage/index.ts';
 import type { Quiescer } from './quiescer.ts';
@@ -61,11 +61,7 @@ export class OnlineBackups {
     };
     run.finished.then(
       (result) => finish({ type: 'backup-done', backupId, result }),
-      (error: unknown) => {
-        const code = error instanceof AppError ? error.code : 'internal';
-        const message = error instanceof Error ? error.message : String(error);
-        finish({ type: 'backup-failed', backupId, code, message });
-      },
+      (error: unknown) => finish({ type: 'backup-failed', backupId, error: toAppError(error).toPlain() }),
     );
   }
 }

@@ -80,10 +80,16 @@ describe('backups', () => {
 
   it('that meet a full disk fail, and the VM runs on', async () => {
     const api = await startHarness();
-    api.farm.failBackups = 'disk_full';
+    const error = {
+      code: 'disk_full',
+      detail: 'no space left on device',
+      field: 'destination',
+      remedy: 'free space',
+    } as const;
+    api.farm.failBackups = error;
     await api.runVm('web-1');
-    const operation = await api.operate('/v1/vms/web-1/backups');
-    expect(operation).toMatchObject({ status: 'failed', error: { code: 'disk_full' } });
+    // With all that the machine's thread knows of it.
+    expect(await api.operate('/v1/vms/web-1/backups')).toMatchObject({ status: 'failed', error });
     expect(await list(api)).toEqual([]);
     expect(manifests(api)).toEqual([]);
     expect(await api.vm('web-1')).toMatchObject({ state: 'running' });

@@ -207,7 +207,7 @@ export class MachineLink {
         this.#takeBackup(message.backupId)?.resolve(message.result);
         break;
       case 'backup-failed':
-        this.#takeBackup(message.backupId)?.reject(machineError(message));
+        this.#takeBackup(message.backupId)?.reject(AppError.fromPlain(message.error));
         break;
       case 'ended':
         this.#finish(message.end);

@@ -4,7 +4,7 @@ import { EventEmitter } from 'node:events';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { Readable } from 'node:stream';
-import { AppError, toAppError } from '../../../src/contracts/errors.ts';
+import { AppError, type PlainError, toAppError } from '../../../src/contracts/errors.ts';
 import type {
   FromMachine,
   LayerRequest,
@@ -251,13 +251,12 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
       request.writer?.on('close', () => {
         if (this.backup !== request) return;
         this.backup = undefined;
-        this.say({ type: 'backup-failed', backupId, code: 'canceled', message: 'canceled' });
+        this.say({ type: 'backup-failed', backupId, error: { code: 'canceled', detail: 'canceled' } });
       });
       return;
     }
     if (this.#farm.failBackups !== undefined) {
-      const code = this.#farm.failBackups;
-      this.say({ type: 'backup-failed', backupId, code, message: 'no space left on device' });
+      this.say({ type: 'backup-failed', backupId, error: this.#farm.failBackups });
       return;
     }
     void this.finishBackup();
@@ -274,8 +273,7 @@ export class FakeMachine extends EventEmitter implements MachineWorker {
       const run = (await prepareBackup(disks, plan, writer)).begin('crash');
       this.say({ type: 'backup-done', backupId, result: await run.finished });
     } catch (error) {
-      const { code, message } = toAppError(error);
-      this.say({ type: 'backup-failed', backupId, code, message });
+      this.say({ type: 'backup-failed', backupId, error: toAppError(error).toPlain() });
     }
   }
 }
@@ -289,7 +287,7 @@ export class MachineFarm {
   /** What a new machine does: runs, never starts, or ends at once. */
   onStart: 'run' | 'hang' | MachineEnd = 'run';
   holdBackups = false;
-  failBackups: string | undefined;
+  failBackups: PlainError | undefined;
   /** What machines answer when a disk is plugged in; they take it when missing. */
   refuseDisks: string | undefined;
   /** Guests do not let go of devices. */
