@@ -282,6 +282,26 @@ describe('what has filled a page of the bitmap', () => {
   });
 });
 
+describe('a volume that is abandoned', () => {
+  it('lets the flush that is under way come to its end, and begins none', async () => {
+    const file = new Recorder();
+    const volume = new CowVolume(file, backing, PLACEMENT);
+    volume.write(0, [new Uint8Array(SECTOR)]);
+    const flushed = volume.flush();
+    volume.write(SECTOR, [new Uint8Array(SECTOR)]);
+    let ended = false;
+    const abandoned = volume.abandon().then(() => {
+      ended = true;
+    });
+    await new Promise(setImmediate);
+    expect(ended).toBe(false);
+    while (file.finishSyncs()) await new Promise(setImmediate);
+    await Promise.all([flushed, abandoned]);
+    expect(file.events.filter(({ kind }) => kind === 'sync')).toHaveLength(2);
+    expect(file.events.filter(isBitmap)).toHaveLength(4096 / SECTOR);
+  });
+});
+
 describe('a flush that fails', () => {
   function failing(): { file: Recorder; volume: CowVolume; fail: { next: boolean } } {
     const fail = { next: false };

@@ -193,6 +193,16 @@ export class CowVolume implements Volume, Runs {
     }
   }
 
+  /**
+   * Another volume has all that it has: no flush is to come any more. Resolves when none is under way; the file, which stays
+   * open, may be closed then. Never rejects.
+   */
+  abandon(): Promise<void> {
+    this.#stopTimer();
+    this.#changed = false;
+    return this.#flusher.request().catch(() => undefined);
+  }
+
   async close(): Promise<void> {
     try {
       if (this.#lost === undefined) await this.#flusher.request();

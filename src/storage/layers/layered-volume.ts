@@ -225,8 +225,10 @@ export class LayeredVolume implements Volume {
     this.#top = lower.becomeTop(outcome.path);
     this.#stack = merge.stack;
     this.#merge = undefined;
+    // INVARIANT: the top was over a stack, so it is a copy-on-write file.
+    const ended = (old.volume as CowVolume).abandon();
     // It can have the lock of a writer when it is no longer open for reading.
-    this.#retire([old.file, ...(replaced === undefined ? [] : [replaced.file])], () => lower.lock());
+    this.#retire([old.file, ...(replaced === undefined ? [] : [replaced.file])], () => lower.lock(), ended);
     merge.release();
   }
 
@@ -278,9 +280,13 @@ export class LayeredVolume implements Volume {
     return done;
   }
 
-  /** Closes files when nothing that has begun can be using them. */
-  #retire(files: readonly HostFile[], then: () => void = ignore): void {
-    const using = [...this.#reads, ...[...this.#changes].map((change) => change.finished)];
+  /** Closes files when nothing that has begun can be using them, and `ended` has settled. */
+  #retire(
+    files: readonly HostFile[],
+    then: () => void = ignore,
+    ended: Promise<void> = Promise.resolve(),
+  ): void {
+    const using = [ended, ...this.#reads, ...[...this.#changes].map((change) => change.finished)];
     void Promise.all(using).then(() => {
       for (const file of files) file.close();
       then();

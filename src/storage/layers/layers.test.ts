@@ -1,7 +1,7 @@
 /** Layers over each other as files: what is read through them, freezing, merging, and the checks when they are opened. */
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { inPieces, pattern, randomNumbers, scratchFolder } from '../../../test/support/storage.ts';
 import { createCow, inspectCow } from '../cow/create.ts';
 import { openDisk } from '../disk.ts';
@@ -249,6 +249,61 @@ describe('layers over each other', () => {
     const waiting = model.change(random, 5);
     layers.finishMerge(undefined);
     await waiting;
+    await model.check();
+    await model.disk.close();
+  });
+});
+
+/** The process's descriptors of a file. */
+function descriptorsOf(file: string): number[] {
+  return fs
+    .readdirSync('/proc/self/fd')
+    .map(Number)
+    .filter((fd) => {
+      try {
+        return fs.readlinkSync(`/proc/self/fd/${fd}`) === file;
+      } catch {
+        return false;
+      }
+    });
+}
+
+function isOpen(fd: number): boolean {
+  try {
+    fs.fstatSync(fd);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+describe('a top that was merged away', () => {
+  it('never writes to a file that is opened afterwards, whatever it had not written yet', async () => {
+    const model = new Model();
+    await model.freeze();
+    await model.disk.layers.sealed();
+    const [fd] = descriptorsOf(fs.realpathSync(model.files.at(-1)!));
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const bytes = pattern(8 * SECTOR, 7);
+      await model.disk.write(0, [bytes]);
+      model.content.set(bytes, 0);
+      await model.merge();
+      while (isOpen(fd!)) await new Promise(setImmediate);
+      const others: number[] = [];
+      while (others.at(-1) !== fd) {
+        others.push(fs.openSync(path.join(model.folder, `other-${others.length}`), 'w+'));
+        expect(others.length).toBeLessThan(100);
+      }
+      // Longer than what is written waits for a flush.
+      vi.advanceTimersByTime(60_000);
+      // Time for what the timers may have begun in the thread pool.
+      for (let i = 0; i < 20; i++) await fs.promises.open(model.base).then((file) => file.close());
+      expect(fs.fstatSync(fd!).size).toBe(0);
+      for (const other of others) fs.closeSync(other);
+    } finally {
+      vi.useRealTimers();
+    }
     await model.check();
     await model.disk.close();
   });
