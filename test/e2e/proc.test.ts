@@ -80,7 +80,15 @@ async function boot(suite: (typeof SUITES)[number]) {
   });
   onTestFinished(async () => host.close());
   await Promise.race([ready.promise, host.run()]);
+  // The script's shell has printed that, and waits a moment later.
   host.request({ type: 'stop' });
+  const isRunning = (): boolean =>
+    Buffer.from(host.request({ type: 'proc', file: '1/wchan' }) as Uint8Array).toString() === '0';
+  while (isRunning()) {
+    host.request({ type: 'go' });
+    await new Promise((resolve) => setImmediate(resolve));
+    host.request({ type: 'stop' });
+  }
   return { host, output, pid: /PROCESS (\d+)/.exec(output)?.[1] ?? '' };
 }
 
