@@ -36,7 +36,7 @@ export interface CpuOptions {
 const JIT_CODE_BYTES = 12 << 20;
 
 /** Lower, and a kernel's boot compiles more than it wins; higher, and short programs stay interpreted. */
-const JIT_THRESHOLD = 10000;
+const JIT_THRESHOLD = 5000;
 
 const CORE_FILE = new URL('../../build/core.wasm', import.meta.url);
 

@@ -25,6 +25,8 @@ export interface Compilation {
 }
 
 export interface CompilerBackend {
+  /** There is work for some time: what is not asked for now is not missed. */
+  readonly isBusy: boolean;
   request(request: CompileRequest): void;
   /** What has come of the requests since the last call. */
   collect(): Compilation;
@@ -34,6 +36,9 @@ export interface CompilerBackend {
 
 /** Regions in a module. */
 export const BATCH = 8;
+
+/** Requests without an answer from which on the compiler is busy. */
+const BACKLOG = 8;
 
 /** Writes and compiles the translator's pending regions. */
 export function compilePending(translator: Translator, started: number): CompiledModule | undefined {
@@ -46,6 +51,7 @@ export function compilePending(translator: Translator, started: number): Compile
 
 /** Compiles in the thread that asks, when it collects. */
 export class LocalBackend implements CompilerBackend {
+  readonly isBusy = false;
   readonly #translator: Translator;
   #deferred: CompileRequest[] = [];
   #ms = 0;
@@ -95,6 +101,10 @@ export class RemoteBackend implements CompilerBackend {
     const introduction: Introduction = { buffer, signatures, options };
     port.postMessage(introduction);
     port.unref();
+  }
+
+  get isBusy(): boolean {
+    return this.#waiting >= BACKLOG;
   }
 
   request(request: CompileRequest): void {

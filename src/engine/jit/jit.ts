@@ -109,6 +109,10 @@ export class Jit {
       return;
     const ramOffset = view.getUint32(header + BLOCK.PHYS, true);
     if (this.#enterThere(header, placeKey(ramOffset, paging.mode))) return;
+    if (this.#backend.isBusy) {
+      view.setUint32(header + BLOCK.HEAT, this.#threshold, true);
+      return;
+    }
     const placement = this.#decoder.allocate(PLACEMENT.PAGES + MAX_PAGES * PLACEMENT.PAGE_SIZE);
     if (placement === undefined) {
       view.setUint32(header + BLOCK.HEAT, this.#threshold, true);
