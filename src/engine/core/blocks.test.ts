@@ -53,6 +53,15 @@ describe('forgetting a range of headers', () => {
     expect(bitmap(0x10)).toBe(1n);
   });
 
+  it('forgets links to blocks that are dead already, where others will be', () => {
+    const [first, second] = [block(0x10010, 20), block(0x10100, 20)];
+    h.view.setUint16(first - BLOCK.SIZE + BLOCK.UOPS, 1, true);
+    h.view.setUint32(first + UOP.LINK, second, true);
+    expect(h.core.invalidateRange(0x10100, 1)).toBe(1);
+    forget(second, second + UOP.SIZE);
+    expect(h.view.getUint32(first + UOP.LINK, true)).toBe(0);
+  });
+
   it('forgets what runs on into another page there too', () => {
     const crossing = block(0x10ff0, 32, 0x20);
     expect(bitmap(0x20)).toBe(1n);
