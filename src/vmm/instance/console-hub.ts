@@ -81,6 +81,9 @@ class ConsoleBuffer {
   }
 }
 
+/** What a viewer that comes is shown. */
+const shown = (console: ConsoleBuffer): Uint8Array => withoutQueries(console.scrollback());
+
 export class ConsoleHub {
   readonly #consoles = new Map<string, ConsoleBuffer>();
   readonly #taps = new Set<(bytes: Uint8Array, console: string) => void>();
@@ -106,7 +109,7 @@ export class ConsoleHub {
     return [...this.#consoles].map(([name, console]) => ({
       name,
       viewers: console.viewers.size,
-      scrollback_bytes: console.bytes,
+      scrollback_bytes: shown(console).length,
     }));
   }
 
@@ -154,7 +157,10 @@ export class ConsoleHub {
     return new Map([...this.#consoles].map(([name, console]) => [name, console.scrollback()]));
   }
 
-  /** The scrollback, if wanted, is sent before this returns, without what was asked of terminals. AppErrors: `not_found`, `quota_exceeded`. */
+  /**
+   * The scrollback, if wanted, is sent before this returns, without what was asked of terminals.
+   * AppErrors: `not_found`, `quota_exceeded`.
+   */
   attach(name: string, viewer: Viewer, wantsScrollback = true): ViewerHandle {
     const console = this.#get(name);
     if (console.viewers.size >= VIEWERS_MAX) {
@@ -166,7 +172,7 @@ export class ConsoleHub {
         },
       );
     }
-    const before = wantsScrollback ? withoutQueries(console.scrollback()) : new Uint8Array(0);
+    const before = wantsScrollback ? shown(console) : new Uint8Array(0);
     if (before.length > 0) viewer.output(before);
     console.viewers.add(viewer);
     if (console.isHeld) viewer.held?.(true);

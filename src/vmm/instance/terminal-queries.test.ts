@@ -36,5 +36,7 @@ describe('questions to a terminal', () => {
     hub.output('ttyS0', Buffer.from('$ \u001b[6n'));
     hub.attach('ttyS0', viewer(1), true);
     expect(shown).toEqual(['$ \u001b[6n', '$ ']);
+    // So much is sent to who comes.
+    expect(hub.list()[0]).toMatchObject({ name: 'ttyS0', scrollback_bytes: 2 });
   });
 });
