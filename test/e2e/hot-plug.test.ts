@@ -40,7 +40,7 @@ describe('a guest that runs', () => {
         field: 'device',
         remedy: expect.stringContaining('unmount it there first'),
       });
-      expect((await say('proc cpuinfo')).text).toContain('use one of cmdline, ');
+      expect((await say('proc mounts')).text).toContain('/dev/vdb /mnt ');
       await session.check('echo kept > /mnt/file && umount /mnt && [ -e /dev/vdb ]');
       expect((await daemon.client.detachDisk('web', 'ubd1')).disks).toHaveLength(1);
       await session.check(goes('/dev/vdb'));
