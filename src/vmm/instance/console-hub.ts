@@ -51,10 +51,6 @@ class ConsoleBuffer {
   #ring = new Uint8Array(0);
   #written = 0;
 
-  get bytes(): number {
-    return Math.min(this.#written, SCROLLBACK_BYTES);
-  }
-
   append(bytes: Uint8Array): void {
     if (this.#ring.length === 0) this.#ring = new Uint8Array(SCROLLBACK_BYTES);
     const tail = bytes.subarray(Math.max(bytes.length - SCROLLBACK_BYTES, 0));

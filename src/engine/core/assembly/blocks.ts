@@ -344,12 +344,13 @@ function clearLinks(header: usize, start: usize, end: usize): void {
 /** Forgets the blocks of a page whose headers are in a range of addresses, and links there: also those to dead ones. */
 function forgetInPage(page: u32, start: usize, end: usize): void {
   const heads = pageBlocks + ((<usize>page) << 3);
-  unlinkRange(heads + LIST_START, start, end, BLOCK_PAGE_NEXT);
-  unlinkRange(heads + LIST_SECOND, start, end, BLOCK_PAGE2_NEXT);
+  const count =
+    unlinkRange(heads + LIST_START, start, end, BLOCK_PAGE_NEXT) +
+    unlinkRange(heads + LIST_SECOND, start, end, BLOCK_PAGE2_NEXT);
   for (let at: usize = load<u32>(heads + LIST_START); at; at = load<u32>(at, BLOCK_PAGE_NEXT)) {
     clearLinks(at, start, end);
   }
-  recomputePage(page);
+  if (count != 0) recomputePage(page);
 }
 
 /**
