@@ -30,7 +30,7 @@ export interface MachineIntervention {
   setRegister(number: number, value: bigint): void;
   /** The CPU goes on there: the point's listener must say so. */
   setRip(value: bigint): void;
-  /** Writes to RAM, which the range must be. */
+  /** Writes to RAM, which the range must be. Only where the CPU is sent elsewhere: what it was about to run may be written to. */
   write(physical: number, bytes: Uint8Array): void;
 }
 

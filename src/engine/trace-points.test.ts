@@ -89,6 +89,22 @@ describe.each(SETTINGS)('with $tlbEntries TLB entries, JIT threshold $jitThresho
     expect(guest.reg('rax')).toBe(SUM);
   });
 
+  it('the code that has them is compiled as without them', () => {
+    const compiled = (points: readonly number[]): Record<string, number> => {
+      const guest = new Guest(settings);
+      guest.load(PLACE.code, PROGRAM);
+      guest.longMode();
+      guest.cpu.setTracePoints(points);
+      toHalt(guest);
+      expect(guest.reg('rax')).toBe(SUM);
+      const { regions, guestInstructions, compiledInstructions, leftForCode } = guest.cpu.jitStats;
+      return { regions, guestInstructions, compiledInstructions, leftForCode };
+    };
+    const plain = compiled([]);
+    expect(compiled([ADD])).toEqual(plain);
+    expect(plain.compiledInstructions! > 0).toBe(settings.jitThreshold === 1);
+  });
+
   it('once they are gone, what is decoded and compiled is what it is without them, byte for byte', () => {
     const plain = translationOf(settings, () => undefined);
     const gone = translationOf(settings, ({ cpu }) => {

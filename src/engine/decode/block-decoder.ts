@@ -3,7 +3,8 @@ import { hasTracePoints, tracePointAt } from '../trace-points.ts';
 import { BLOCK, type MemoryMap, MODE, UOP } from '../layout.ts';
 import { CodeBytes, FetchFault } from './code-bytes.ts';
 import { decodeInstruction } from './decode-instruction.ts';
-import { FLOW, type Flow, Instruction, ZERO } from './instruction.ts';
+import { FLOW, type Flow } from './instruction.ts';
+import { emitMark } from './mark.ts';
 import { UopArena } from './uop-arena.ts';
 import { UopWriter } from './uop-writer.ts';
 
@@ -109,7 +110,7 @@ export class BlockDecoder {
       const first = this.#out.count;
       const at = code.pageOffset;
       const tracePoint = traced ? tracePointAt(this.#view, page + at) : -1;
-      if (tracePoint >= 0) this.#mark('trace', tracePoint, at, done);
+      if (tracePoint >= 0) emitMark(this.#out, 'trace', tracePoint, at, done);
       const flow = this.#instruction(code, mode, done);
       if (code.crossed && done > 0) {
         // An instruction that crosses into the next page has a block of its own.
@@ -135,15 +136,7 @@ export class BlockDecoder {
    * The micro-op that goes on at `pageOffset`. It belongs to the last instruction: DONE counts those before it.
    */
   #end(name: string, pageOffset: number, done: number): void {
-    this.#mark(name, pageOffset, pageOffset, done);
-  }
-
-  /** A micro-op that no instruction asks for, before the one at `pageOffset`. */
-  #mark(name: string, low: number, pageOffset: number, done: number): void {
-    const first = this.#out.count;
-    const mark = new Instruction(new CodeBytes(this.#ram, 0, pageOffset, () => 0), this.#out, 0);
-    mark.emit(name, ZERO, ZERO, low);
-    this.#out.finishInstruction(first, done, pageOffset, pageOffset);
+    emitMark(this.#out, name, pageOffset, pageOffset, done);
   }
 
   #instruction(code: CodeBytes, mode: number, done: number): Flow {

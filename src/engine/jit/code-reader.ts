@@ -5,7 +5,7 @@
  * region was compiled; that they still are is checked when the region is entered.
  */
 import { CodeBytes, FetchFault } from '../decode/code-bytes.ts';
-import { decodeInstruction } from '../decode/index.ts';
+import { decodeInstruction, emitMark } from '../decode/index.ts';
 import { FLOW } from '../decode/instruction.ts';
 import { UopWriter } from '../decode/uop-writer.ts';
 import { UOP } from '../layout.ts';
@@ -23,6 +23,8 @@ export interface DecodedInstruction {
   readonly firstUop: number;
   readonly uopCount: number;
   readonly ending: Ending;
+  /** The number of the trace point that is told before it, -1 if there is none. */
+  readonly tracePoint: number;
 }
 
 /** How an instruction passes control on. Targets are offsets. */
@@ -50,8 +52,8 @@ export interface CodeSource {
   executed(ramOffset: number): boolean;
   /** Whether a compiled region can be entered at an offset in RAM. */
   compiled(ramOffset: number): boolean;
-  /** Whether the execution of the instruction at an offset in RAM is to be told of: it is left to the interpreter. */
-  traced(ramOffset: number): boolean;
+  /** The number of the trace point at an offset in RAM, -1 if there is none. */
+  tracePoint(ramOffset: number): number;
   /** Offsets that the computed jump at `pc` went to, as far as the interpreter has seen; `block` is where its block starts. */
   targets(block: number, pc: number): readonly number[];
 }
@@ -170,18 +172,20 @@ export class CodeReader {
     const firstUop = this.#out.count;
     const page = this.#page(pc);
     if (page === undefined || this.#decoded.size >= MAX_DECODED) return undefined;
-    if (this.#source.traced(page.ramOffset + (pc & 4095))) return undefined;
+    const tracePoint = this.#source.tracePoint(page.ramOffset + (pc & 4095));
     const base = pageOf(pc) * 4096;
     const code = new CodeBytes(page.bytes, 0, pc - base, () => {
       throw new FetchFault();
     });
     try {
+      if (tracePoint >= 0) emitMark(this.#out, 'trace', tracePoint, pc - base, 0);
       const flow = decodeInstruction(code, this.#out, this.#mode, 0);
       const last = this.#out.count - 1;
       const target = base + scratchReader.i32(last, UOP.IMM);
       const ending = shape(scratchReader.u16(last, UOP.OP))(flow, target);
       if (ending.kind === 'refuse') return undefined;
-      return { pc, next: base + code.pageOffset, firstUop, uopCount: this.#out.count - firstUop, ending };
+      const uopCount = this.#out.count - firstUop;
+      return { pc, next: base + code.pageOffset, firstUop, uopCount, ending, tracePoint };
     } catch (error) {
       // An instruction that runs into the next page is left to the interpreter.
       if (!(error instanceof FetchFault)) throw error;

@@ -46,7 +46,7 @@ const EFFECTS: ReadonlyMap<string, CoreEffects> = new Map([
   ),
   ...list('stac clac', TRANSLATION),
   ...list('getFlags pushf', READS_FLAGS),
-  ...list('movs stos lods rdtsc rdmsr cpuid', REGISTERS),
+  ...list('movs stos lods rdtsc rdmsr cpuid tracePoint', REGISTERS),
   ...list('setArithmeticFlags', WRITES_FLAGS),
   // These leave some flags, or in some cases all, as they were.
   ...list('shiftDouble comiF64 comiF32 lar lsl rotateCarryLeft rotateCarryRight', FLAGS),

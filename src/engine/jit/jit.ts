@@ -9,7 +9,7 @@ import type { CoreExports } from '../core/exports.ts';
 import type { JitStats } from '../cpu.ts';
 import type { AddressRange, BlockDecoder } from '../decode/index.ts';
 import { BLOCK, CPU, type MemoryMap, MODE, PLACEMENT, REGION_LINK, STATE, UOP } from '../layout.ts';
-import { isTraced } from '../trace-points.ts';
+import { type TracePoints, tracePointsIn } from '../trace-points.ts';
 import { BATCH, type CompiledModule, type CompilerBackend } from './backend.ts';
 import { blockAt, isCompiled, placeKey } from './blocks.ts';
 import { type CachedRegion, type CodeCache, type InstalledRegion, NEVER } from './code-cache.ts';
@@ -218,15 +218,15 @@ export class Jit {
     }
   }
 
-  /** The block is still there, and the code is what the region was made from; nothing in it is to be told of. */
+  /** The block is still there, the code is what the region was made from, and what is to be told of is what it tells. */
   #isCurrent({ request, ranges }: TranslatedRegion): boolean {
     const { header } = request;
     if (!this.#isThere(request) || this.#view.getUint16(header + BLOCK.DEAD, true) !== 0) return false;
     if (isCompiled(this.#view, header)) return false;
     return ranges.every(
-      ({ ramOffset, bytes }) =>
+      ({ ramOffset, bytes, tracePoints }) =>
         bytes.every((byte, n) => this.#ram[ramOffset + n] === byte) &&
-        !isTraced(this.#view, ramOffset, bytes.length),
+        isEqual(tracePointsIn(this.#view, ramOffset, bytes.length), tracePoints),
     );
   }
 
@@ -267,4 +267,8 @@ export class Jit {
       view.setUint32(at + 4, ramPage, true);
     });
   }
+}
+
+function isEqual(a: TracePoints, b: TracePoints): boolean {
+  return a.size === b.size && [...a].every(([ramOffset, number]) => b.get(ramOffset) === number);
 }

@@ -4,7 +4,7 @@
  * still the same.
  */
 import { BLOCK, CPU, type MemoryMap, MODE, STATE, UOP } from '../layout.ts';
-import { tracePointAt } from '../trace-points.ts';
+import { type TracePoints, tracePointAt } from '../trace-points.ts';
 import { uopDefinitions, uopProperty } from '../uops/index.ts';
 import type { ExportedFunction } from '../wasm/module-reader.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
@@ -36,6 +36,8 @@ export interface CompileRequest {
 export interface CodeRange {
   readonly ramOffset: number;
   readonly bytes: Uint8Array;
+  /** The trace points that are told in it. */
+  readonly tracePoints: TracePoints;
 }
 
 /** A function of a module. */
@@ -159,10 +161,16 @@ export class Translator {
   }
 
   #describe(request: CompileRequest, graph: FlowGraph): TranslatedRegion {
+    const instructions = blocksOf(graph).flatMap((node) => node.instructions);
     const ranges = codeRanges(graph).map(([start, end]): CodeRange => {
       const page = graph.pages.get(pageOf(start))!;
       const at = start & 4095;
-      return { ramOffset: page.ramOffset + at, bytes: page.bytes.slice(at, at + end - start) };
+      const tracePoints = new Map<number, number>();
+      for (const { pc, tracePoint } of instructions) {
+        if (tracePoint >= 0 && pc >= start && pc < end)
+          tracePoints.set(page.ramOffset + (pc & 4095), tracePoint);
+      }
+      return { ramOffset: page.ramOffset + at, bytes: page.bytes.slice(at, at + end - start), tracePoints };
     });
     const pages = [...graph.pages].map(([relative, { ramOffset }]) => [relative, ramOffset >>> 12] as const);
     const entries = graph.entries.map(
@@ -182,7 +190,7 @@ export class Translator {
     return {
       ram: this.#ram,
       page,
-      traced: (at) => tracePointAt(this.#view, at) >= 0,
+      tracePoint: (at) => tracePointAt(this.#view, at),
       executed: (at) => this.#isWarm(at, paging.mode),
       compiled: (at) => this.#isCompiled(at, paging.mode),
       targets: (block, pc) => this.#targets(request, page(pageOf(block)) + (block & 4095), pc & 4095),
