@@ -13,7 +13,7 @@ export type Channel =
   | { readonly kind: 'tty'; readonly path: string }
   /** A terminal program on the host's X display. */
   | { readonly kind: 'xterm' }
-  /** Telnet clients. UML listens on all addresses; here it is the host itself unless an address is given. */
+  /** Telnet clients. Lines may share a port. UML listens on all addresses; here it is the host itself unless an address is given. */
   | { readonly kind: 'port'; readonly address: string; readonly port: number };
 
 /** A line's ends; undefined when it is disabled (`none`). */

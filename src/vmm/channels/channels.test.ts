@@ -160,6 +160,40 @@ test('port: telnet clients, each of which sees all', async () => {
   await expect(other.join(`port:${port}`)).rejects.toMatchObject({ code: 'in_use' });
 });
 
+test('port: lines that share one: each client gets the next that is free', async () => {
+  const telnet = requireTool('telnet', 'telnet');
+  const { hub, lines, ssl0, join, typed } = setUp();
+  const port = deviceOf(await join('port:0'));
+  const others = ['ssl1', 'ssl2'].map(parseLineName);
+  await Promise.all(others.map((name) => lines.join(name, parseLine('ssl1', `port:${port}`)!)));
+  expect([ssl0, ...others].map((name) => lines.text(name))).toEqual(Array(3).fill(`port:${port}`));
+  const consoles = ['ttyS0', 'ttyS1', 'ttyS2'];
+  for (const console of consoles) hub.output(console, Buffer.from(`this is ${console} `));
+  const clients: Program[] = [];
+  const connectTo = async (console: string): Promise<Program> => {
+    const client = run(telnet, ['127.0.0.1', port]);
+    await shows(client, `this is ${console}`);
+    return client;
+  };
+  for (const console of consoles) clients.push(await connectTo(console));
+  clients[1]!.child.stdin!.write('hello\n');
+  await shows(clients[1]!, 'HELLO');
+  expect(typed.join('').trimEnd()).toBe('hello');
+  expect([clients[0]!.output, clients[2]!.output].join('')).not.toContain('HELLO');
+  // A line that has become free is the next; with none free, one is shared.
+  clients[1]!.child.kill();
+  await happens(() => hub.list().find(({ name }) => name === 'ttyS1')!.viewers === 0, 'the client is gone');
+  await connectTo('ttyS1');
+  await connectTo('ttyS0');
+  // A line that leaves takes its clients along, and the port is there for the others.
+  lines.leave(ssl0);
+  await happens(() => clients[0]!.child.exitCode !== null, 'the client was hung up');
+  expect(clients[2]!.child.exitCode).toBeNull();
+  await connectTo('ttyS1');
+  for (const name of others) lines.leave(name);
+  expect(await setUp().join(`port:${port}`)).toBe(`port:${port}`);
+});
+
 test('port: a telnet on a terminal tells its size', async () => {
   const telnet = requireTool('telnet', 'telnet');
   const socat = requireTool('socat', 'socat');

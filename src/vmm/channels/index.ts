@@ -3,12 +3,13 @@ import { AppError } from '../../contracts/errors.ts';
 import type { Channel } from '../../uml/channels.ts';
 import type { ChannelContext, OpenChannel } from './channel.ts';
 import { openDescriptor } from './descriptor.ts';
-import { openPort } from './listener.ts';
+import type { SharedPorts } from './shared-port.ts';
 import { openPts, openTty } from './terminal.ts';
 import type { Xterm } from '../../uml/command-line.ts';
 import { openXterm, XTERM } from './xterm.ts';
 
 export type { OpenChannel } from './channel.ts';
+export { SharedPorts } from './shared-port.ts';
 
 export interface ChannelOptions {
   /** Descriptors are this process's own: a daemon has none to give. */
@@ -16,10 +17,14 @@ export interface ChannelOptions {
   readonly xterm?: Xterm | undefined;
 }
 
-/** AppErrors as the kinds' own. */
+/**
+ * AppErrors as the kinds' own.
+ * @param ports that the VM's lines share
+ */
 export async function openChannel(
   channel: Exclude<Channel, { kind: 'null' }>,
   context: ChannelContext,
+  ports: SharedPorts,
   { descriptors, xterm = XTERM }: ChannelOptions,
 ): Promise<OpenChannel> {
   switch (channel.kind) {
@@ -29,7 +34,7 @@ export async function openChannel(
     case 'tty':
       return openTty(channel.path, context);
     case 'port':
-      return openPort(channel.address, channel.port, context);
+      return ports.open(channel.address, channel.port, context);
     case 'xterm':
       return openXterm(xterm, context);
     case 'fd':

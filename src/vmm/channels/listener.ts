@@ -1,32 +1,22 @@
-/** Telnet clients of a console (`port:N`): any number, each sees all. */
+/** Listening for clients that speak telnet. */
 import { createServer, type ListenOptions, type Server, type Socket } from 'node:net';
 import { AppError, systemErrorCode } from '../../contracts/errors.ts';
-import { type ChannelContext, type OpenChannel, SteadyViewer } from './channel.ts';
+import { type ChannelContext, SteadyViewer } from './channel.ts';
 import { encodeTelnet, TELNET_GREETING, TelnetDecoder } from './telnet.ts';
 
-/** AppErrors: `in_use`, `invalid_input` for an address that is not this host's. */
-export async function openPort(address: string, port: number, context: ChannelContext): Promise<OpenChannel> {
-  const { server, close } = await listen({ host: address, port }, context);
-  const bound = server.address();
-  const number = bound === null || typeof bound === 'string' ? port : bound.port;
-  return { device: String(number), close };
+export interface Listener {
+  readonly server: Server;
+  /** Listens no more, and ends what has come in. */
+  close(): void;
 }
 
-/** Listens with telnet's protocol. `onClient` is told how many there are. */
-export async function listen(
-  where: ListenOptions,
-  context: ChannelContext,
-  onClients: (count: number) => void = () => undefined,
-): Promise<{ readonly server: Server; close(): void }> {
-  const clients = new Set<Socket>();
+/** AppErrors: `in_use`, `invalid_input` for an address that is not this host's. */
+export async function listen(where: ListenOptions, accept: (socket: Socket) => void): Promise<Listener> {
+  const sockets = new Set<Socket>();
   const server = createServer((socket) => {
-    clients.add(socket);
-    socket.once('close', () => {
-      clients.delete(socket);
-      onClients(clients.size);
-    });
-    serve(socket, context);
-    onClients(clients.size);
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    accept(socket);
   });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause) => reject(cannotListen(where, cause)));
@@ -36,12 +26,13 @@ export async function listen(
   server.on('error', () => undefined);
   const close = (): void => {
     server.close();
-    for (const socket of clients) socket.destroy();
+    for (const socket of sockets) socket.destroy();
   };
   return { server, close };
 }
 
-function serve(socket: Socket, context: ChannelContext): void {
+/** Joins a client to a console, until it closes its connection. */
+export function serve(socket: Socket, context: ChannelContext): void {
   socket.setNoDelay(true);
   // Its end comes as `close`.
   socket.on('error', () => undefined);

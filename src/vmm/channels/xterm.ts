@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { AppError } from '../../contracts/errors.ts';
 import type { Xterm } from '../../uml/command-line.ts';
 import type { ChannelContext, OpenChannel } from './channel.ts';
-import { listen } from './listener.ts';
+import { listen, serve } from './listener.ts';
 
 export const XTERM: Xterm = { program: 'xterm', titleSwitch: '-T', execSwitch: '-e' };
 
@@ -26,7 +26,7 @@ export async function openXterm(xterm: Xterm, context: ChannelContext): Promise<
   }
   const folder = fs.mkdtempSync(path.join(tmpdir(), 'umlaut-xterm-'));
   const socket = path.join(folder, 'console');
-  const { close: closeListener } = await listen({ path: socket }, context);
+  const { close: closeListener } = await listen({ path: socket }, (client) => serve(client, context));
   const { program, titleSwitch, execSwitch } = xterm;
   // The flags of V8 are this process's.
   const command = [process.execPath, ...process.execArgv, HELPER, socket];

@@ -1,7 +1,7 @@
 /** A VM's lines: UML's con0 to con15 and ssl0 to ssl3, which are its consoles, and the channels that they are joined to. */
 import { AppError } from '../../contracts/errors.ts';
 import type { Channel, Line } from '../../uml/channels.ts';
-import { type ChannelOptions, openChannel, type OpenChannel } from '../channels/index.ts';
+import { type ChannelOptions, openChannel, type OpenChannel, SharedPorts } from '../channels/index.ts';
 import { SERIALS, VIRTIO_CONSOLES } from '../console-names.ts';
 import type { ConsoleHub } from './console-hub.ts';
 
@@ -57,6 +57,7 @@ export class Lines {
   readonly #options: ChannelOptions;
   readonly #hooks: LineHooks;
   readonly #joined = new Map<string, JoinedLine>();
+  readonly #ports = new SharedPorts();
 
   constructor(hub: ConsoleHub, options: ChannelOptions, hooks: LineHooks) {
     this.#hub = hub;
@@ -119,7 +120,7 @@ export class Lines {
         this.#hub.attach(consoleOf(name), viewer, wantsScrollback),
       ended: (why: string) => this.#hooks.ended(lineText(name), why),
     };
-    return await openChannel(channel, context, this.#options);
+    return await openChannel(channel, context, this.#ports, this.#options);
   }
 }
 
