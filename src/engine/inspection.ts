@@ -5,6 +5,8 @@ export interface MachineInspection {
   /** Offset in `ram` of a guest physical range, -1 if any byte of it is not RAM. */
   ramOffset(physical: number, length: number): number;
   readonly cr3: bigint;
+  /** Physical address of the top-level page table, which CR3 has. */
+  readonly pageTables: number;
   /** Where SYSCALL enters the kernel; 0 until the kernel has set it. */
   readonly lstar: bigint;
   readonly rsp: bigint;
@@ -25,6 +27,8 @@ export const REGISTER = { RAX: 0, RCX: 1, RDX: 2, RSP: 4, RSI: 6, RDI: 7 } as co
 
 /** What can be changed of a machine while it is at a trace point. */
 export interface MachineIntervention {
+  /** The general registers, as they are at any time: of each the low word, and the high one. */
+  readonly words: Uint32Array;
   /** @param number see REGISTER */
   register(number: number): bigint;
   setRegister(number: number, value: bigint): void;

@@ -38,6 +38,7 @@ function machine(code: readonly number[]): {
     view: {
       ...{ ram, ramOffset: (physical) => physical, tsc: 77n },
       ...{
+        pageTables: 0,
         cr3: unused,
         lstar: unused,
         rsp: unused,

@@ -2,4 +2,4 @@
 export { type ProcContent, ProcFiles, type ProcRule } from './hppfs/index.ts';
 export { Inspector } from './inspector.ts';
 export { KernelPoints } from './kernel-points.ts';
-export { Tracer } from './tracer.ts';
+export { Tracer } from './trace/tracer.ts';

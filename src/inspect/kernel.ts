@@ -58,6 +58,7 @@ export const SYMBOLS = [
   'native_queued_spin_lock_slowpath',
   'oom_adj_read',
   'oom_score_adj_read',
+  'page_offset_base',
   'pagemap_read',
   'pcpu_hot',
   'percpu_down_write',

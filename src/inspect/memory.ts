@@ -9,17 +9,36 @@ const FRAME = 0x000f_ffff_ffff_f000n;
 /** Levels from the top: the shift of the index, and the bytes that an entry covers. */
 const SHIFTS = [39n, 30n, 21n, 12n] as const;
 const STRING_BYTES_MAX = 64 * 1024;
-const LARGE_KNOWN_MAX = 65_536;
+/** Pages whose places are kept: a power of two. */
+const KNOWN_PAGES = 512;
 /** Of a string at a time: a divisor of a page. */
 const PIECE_BYTES = 256;
+
+/** Where pages are, each in the one place that its number gives it. */
+class KnownPages {
+  readonly #pages = new Float64Array(KNOWN_PAGES).fill(-1);
+  readonly #offsets = new Uint32Array(KNOWN_PAGES);
+
+  /** RAM offset of a page; -1 where it is not known. */
+  at(page: number): number {
+    const slot = page & (KNOWN_PAGES - 1);
+    return this.#pages[slot] === page ? this.#offsets[slot]! : -1;
+  }
+
+  note(page: number, ramOffset: number): void {
+    const slot = page & (KNOWN_PAGES - 1);
+    this.#pages[slot] = page;
+    this.#offsets[slot] = ramOffset;
+  }
+}
 
 export class LinearMemory {
   readonly #ram: Buffer;
   readonly #machine: MachineInspection;
   /** Physical address of the top-level table. */
   readonly #top: number;
-  /** Physical pages of linear ones that large pages map: the kernel's image and its map of all memory, which stay. */
-  readonly #large = new Map<number, number>();
+  /** Of pages that large pages map: the kernel's image and its map of all memory, which stay. */
+  #known: KnownPages | undefined;
 
   /** @param cr3 of the address space */
   constructor(machine: MachineInspection, cr3: bigint) {
@@ -31,9 +50,10 @@ export class LinearMemory {
 
   /** Guest physical address; undefined where nothing is mapped. */
   physical(linear: bigint): number | undefined {
-    const page = Number(linear >> 12n);
-    const known = this.#large.get(page);
-    if (known !== undefined) return known + Number(linear & 4095n);
+    return this.#walk(linear)?.physical;
+  }
+
+  #walk(linear: bigint): { readonly physical: number; readonly isLarge: boolean } | undefined {
     let table = this.#top;
     for (const shift of SHIFTS) {
       const at = this.#machine.ramOffset(table + Number((linear >> shift) & 511n) * 8, 8);
@@ -44,13 +64,29 @@ export class LinearMemory {
       if (isPage) {
         const within = (1n << shift) - 1n;
         const physical = Number((entry & FRAME & ~within) | (linear & within));
-        if (shift > 12n && this.#large.size < LARGE_KNOWN_MAX)
-          this.#large.set(page, physical - (physical % PAGE));
-        return physical;
+        return { physical, isLarge: shift > 12n };
       }
       table = Number(entry & FRAME);
     }
     return undefined;
+  }
+
+  /** Where bytes that are in one page are in RAM; -1 where nothing is mapped, or no RAM. */
+  #ramOffset(linear: bigint, length: number): number {
+    const address = BigInt.asUintN(64, linear);
+    const page = Number(address >> 12n);
+    const within = Number(address & 4095n);
+    const known = this.#known?.at(page) ?? -1;
+    if (known >= 0) return known + within;
+    const found = this.#walk(address);
+    if (found === undefined) return -1;
+    const { physical, isLarge } = found;
+    if (!isLarge) return this.#machine.ramOffset(physical, length);
+    const start = this.#machine.ramOffset(physical - within, PAGE);
+    if (start < 0) return this.#machine.ramOffset(physical, length);
+    this.#known ??= new KnownPages();
+    this.#known.note(page, start);
+    return start + within;
   }
 
   /** Up to `length` bytes, copied: fewer when the rest is not mapped. */
@@ -60,8 +96,7 @@ export class LinearMemory {
     while (done < length) {
       const at = linear + BigInt(done);
       const bytes = Math.min(length - done, PAGE - Number(at & 4095n));
-      const physical = this.physical(BigInt.asUintN(64, at));
-      const offset = physical === undefined ? -1 : this.#machine.ramOffset(physical, bytes);
+      const offset = this.#ramOffset(at, bytes);
       if (offset < 0) break;
       this.#ram.copy(out, done, offset, offset + bytes);
       done += bytes;
@@ -88,9 +123,7 @@ export class LinearMemory {
 
   /** RAM offset of a field, which is aligned and so in one page. */
   #place(linear: bigint, length: number): number {
-    const physical =
-      Number(linear & 4095n) + length > PAGE ? undefined : this.physical(BigInt.asUintN(64, linear));
-    const offset = physical === undefined ? -1 : this.#machine.ramOffset(physical, length);
+    const offset = Number(linear & 4095n) + length > PAGE ? -1 : this.#ramOffset(linear, length);
     if (offset < 0) throw new InspectError(`nothing is mapped at 0x${linear.toString(16)}`);
     return offset;
   }
@@ -112,7 +145,13 @@ export class LinearMemory {
     return Buffer.concat(pieces);
   }
 
-  text(linear: bigint, bytesMax?: number): string {
+  text(linear: bigint, bytesMax = STRING_BYTES_MAX): string {
+    // As most are, in one page.
+    const offset = this.#ramOffset(linear, 1);
+    const end = offset < 0 ? -1 : offset + Math.min(bytesMax, PAGE - Number(linear & 4095n));
+    for (let at = offset; at < end; at++) {
+      if (this.#ram[at] === 0) return this.#ram.toString('utf8', offset, at);
+    }
     return this.bytesToNul(linear, bytesMax).toString('utf8');
   }
 }

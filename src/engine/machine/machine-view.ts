@@ -4,6 +4,10 @@ import { STATE } from '../layout.ts';
 import type { GuestMemory } from './guest-memory.ts';
 
 const GS = 5;
+const GENERAL_REGISTERS = 16;
+/** Of CR3, what is an address. */
+const FRAME_LOW = 0xffff_f000;
+const FRAME_HIGH = 0x000f_ffff;
 const { RDI, RDX, RSI, RSP } = REGISTER;
 
 /** @param state the CPU's, see STATE */
@@ -14,6 +18,12 @@ export function viewOf(memory: GuestMemory, state: DataView, tsc: () => number):
     ramOffset: (physical, length) => memory.ramOffset(physical, length),
     get cr3() {
       return u64(STATE.CR3);
+    },
+    get pageTables() {
+      return (
+        (state.getUint32(STATE.CR3 + 4, true) & FRAME_HIGH) * 2 ** 32 +
+        ((state.getUint32(STATE.CR3, true) & FRAME_LOW) >>> 0)
+      );
     },
     get lstar() {
       return u64(STATE.LSTAR);
@@ -45,6 +55,7 @@ export function viewOf(memory: GuestMemory, state: DataView, tsc: () => number):
 /** @param state the CPU's, see STATE */
 export function interventionIn(memory: GuestMemory, state: DataView): MachineIntervention {
   return {
+    words: new Uint32Array(state.buffer, state.byteOffset + STATE.REGS, GENERAL_REGISTERS * 2),
     register: (number) => state.getBigUint64(STATE.REGS + number * 8, true),
     setRegister: (number, value) =>
       state.setBigUint64(STATE.REGS + number * 8, BigInt.asUintN(64, value), true),

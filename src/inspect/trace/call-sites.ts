@@ -1,5 +1,5 @@
 /** Where functions of a guest's kernel are called: what follows CALL rel32 (Intel SDM volume 2, CALL: E8) in its code. */
-import type { LinuxKernel } from './kernel.ts';
+import type { LinuxKernel } from '../kernel.ts';
 
 const CALL = 0xe8;
 const CALL_BYTES = 5;

@@ -1,5 +1,5 @@
 /** struct sockaddr of the families that lead somewhere. */
-import type { TraceRecord } from '../contracts/ports.ts';
+import type { TraceRecord } from '../../contracts/ports.ts';
 
 const FAMILY = { UNIX: 1, INET: 2, INET6: 10 } as const;
 
