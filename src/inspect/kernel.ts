@@ -24,8 +24,6 @@ export const SYMBOLS = [
   '__start_BTF',
   '__stop_BTF',
   '__sys_connect_file',
-  '__x64_sys_execve',
-  '__x64_sys_execveat',
   '_copy_to_iter',
   '_copy_to_user',
   '_etext',

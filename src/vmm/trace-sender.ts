@@ -3,7 +3,8 @@ import type { FromMachine, TraceKind, TraceRecord } from '../contracts/ports.ts'
 import type { MachineIntervention } from '../engine/inspection.ts';
 import { type KernelPoints, Tracer } from '../inspect/index.ts';
 
-const BATCH_MS = 50;
+/** Each time takes something out of the processor's caches. */
+const BATCH_MS = 200;
 
 export class TraceSender {
   readonly #tracer: Tracer;
@@ -13,8 +14,10 @@ export class TraceSender {
 
   constructor(machine: MachineIntervention, points: KernelPoints, post: (message: FromMachine) => void) {
     this.#post = post;
-    const onSeen = (): void => {
-      this.#timer ??= setTimeout(() => this.#send(), BATCH_MS);
+    const onSeen = (isUrgent: boolean): void => {
+      if (isUrgent) clearTimeout(this.#timer);
+      else if (this.#timer !== undefined) return;
+      this.#timer = setTimeout(() => this.#send(), isUrgent ? 0 : BATCH_MS);
     };
     this.#tracer = new Tracer(machine, points, onSeen, (record) => void this.#records.push(record));
   }

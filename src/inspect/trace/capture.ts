@@ -28,15 +28,15 @@ export class Capture {
   dropped = 0;
   readonly #put = Buffer.alloc(CAPTURE_BYTES);
   readonly #view = new DataView(this.#put.buffer, this.#put.byteOffset, CAPTURE_BYTES);
-  readonly #onFirst: () => void;
+  readonly #onSeen: (isUrgent: boolean) => void;
   #length = 0;
   #start = 0;
   #isWhole = false;
   #field = 0;
 
-  /** @param onFirst there is something to look at */
-  constructor(onFirst: () => void) {
-    this.#onFirst = onFirst;
+  /** @param onSeen there is something to look at; urgent: half of the room is taken */
+  constructor(onSeen: (isUrgent: boolean) => void) {
+    this.#onSeen = onSeen;
   }
 
   /** What has been put down since the last time: until something is put down again. */
@@ -57,7 +57,8 @@ export class Capture {
     if (!this.#isWhole) {
       this.#length = this.#start;
       this.dropped++;
-    } else if (this.#start === 0) this.#onFirst();
+    } else if (this.#start === 0) this.#onSeen(false);
+    else if (this.#start < CAPTURE_BYTES / 2 && this.#length >= CAPTURE_BYTES / 2) this.#onSeen(true);
   }
 
   /** It cannot be read: as if it had not begun. */

@@ -84,8 +84,8 @@ const WHO = { time: 5, pid: 7, ppid: 1, uid: 1000, euid: 0, comm: 'sh' } as cons
 
 function setUp() {
   const { guest, ram } = guestWords();
-  const firsts: number[] = [];
-  const capture = new Capture(() => firsts.push(1));
+  const seen: boolean[] = [];
+  const capture = new Capture((isUrgent) => seen.push(isUrgent));
   const records: TraceRecord[] = [];
   const decoder = new TraceDecoder((record) => void records.push(record));
   /** What has come since the last time. */
@@ -118,7 +118,7 @@ function setUp() {
     capture.word(descriptor);
     capture.end();
   };
-  return { guest, ram, capture, taken, firsts, open, opened, installed };
+  return { guest, ram, capture, taken, seen, open, opened, installed };
 }
 
 describe('what is put down', () => {
@@ -175,19 +175,19 @@ describe('what is put down', () => {
   });
 
   it('is given up where it cannot be read, and dropped where there is no room', () => {
-    const { capture, taken, firsts, open } = setUp();
+    const { capture, taken, seen, open } = setUp();
     capture.begin(SEEN.EXEC);
     capture.word(1);
     capture.giveUp();
-    expect(firsts).toHaveLength(0);
+    expect(seen).toEqual([]);
     for (let n = 0; n < 20_000; n++) open(n, LINEAR, false);
-    expect(firsts).toHaveLength(1);
+    expect(seen).toEqual([false, true]);
     const records = taken();
     expect(capture.dropped).toBe(20_000 - records.length);
     expect(records.length).toBeGreaterThan(1000);
     expect(records.at(-1)).toEqual({ ...WHO, kind: 'open', flags: 0x8000, path: '' });
     open(1, LINEAR, false);
-    expect(firsts).toHaveLength(2);
+    expect(seen).toEqual([false, true, false]);
     expect(taken()).toHaveLength(1);
   });
 });

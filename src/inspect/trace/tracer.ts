@@ -5,13 +5,14 @@
  */
 import type { TraceKind, TraceRecord } from '../../contracts/ports.ts';
 import { type MachineIntervention, REGISTER } from '../../engine/inspection.ts';
-import type { LinuxKernel, SymbolName } from '../kernel.ts';
+import type { LinuxKernel } from '../kernel.ts';
 import type { KernelPoint, KernelPoints, PointOwner } from '../kernel-points.ts';
 import { returnSites } from './call-sites.ts';
 import { Capture, keyOf, SEEN } from './capture.ts';
 import { CurrentTask } from './current-task.ts';
 import { ARGUMENTS_MAX, TraceDecoder } from './decoder.ts';
 import { directMapOf, GuestWords } from './guest-words.ts';
+import { SystemCalls } from './system-calls.ts';
 
 const PATH_BYTES_MAX = 4096;
 const ARGUMENT_BYTES_MAX = 4096;
@@ -20,35 +21,32 @@ const ARGUMENTS_BYTES_MAX = 128 << 10;
 const ADDRESS_BYTES_MAX = 128;
 const ERRNO_MAX = 4095;
 const ALL_ONES = 0xffff_ffff;
-/** System calls that are under way. */
-const CALLS_MAX = 4096;
 const { RAX, RDI, RDX, RSI, RSP } = REGISTER;
 
 /** Those that give the file a descriptor, with `fd_install`. */
 const OPENERS = ['do_sys_openat2', 'io_openat2'];
 const EXEC_FUNCTIONS = ['do_execveat_common.isra.0', 'do_execveat_common'] as const;
-const EXEC_CALLS = [
-  ['__x64_sys_execve', 0],
-  ['__x64_sys_execveat', 1],
-] as const satisfies readonly (readonly [SymbolName, number])[];
-/** Members of struct pt_regs with a system call's first arguments. */
-const ARGUMENTS = ['di', 'si', 'dx'] as const;
+/** execve and execveat by their numbers (arch/x86/entry/syscalls/syscall_64.tbl): which of their arguments is the path. */
+const EXEC_CALLS: ReadonlyMap<number, number> = new Map([
+  [59, 0],
+  [322, 1],
+]);
 
 export class Tracer implements PointOwner {
   /** Calls that found no room since the last `tell`. */
   #dropped = 0;
   readonly #points: KernelPoints;
   readonly #machine: MachineIntervention;
-  readonly #onSeen: () => void;
+  readonly #onSeen: (isUrgent: boolean) => void;
   readonly #onRecord: (record: TraceRecord) => void;
   #kinds: readonly TraceKind[] = [];
   #current: { readonly capture: Capture; readonly decoder: TraceDecoder } | undefined;
 
-  /** @param onSeen there is something to tell, once until `tell` */
+  /** @param onSeen there is something to tell, once until `tell`; and once more, when there is not much room left (urgent) */
   constructor(
     machine: MachineIntervention,
     points: KernelPoints,
-    onSeen: () => void,
+    onSeen: (isUrgent: boolean) => void,
     onRecord: (record: TraceRecord) => void,
   ) {
     this.#machine = machine;
@@ -89,13 +87,6 @@ export class Tracer implements PointOwner {
     this.#current = { capture, decoder: new TraceDecoder(this.#onRecord) };
     return points;
   }
-}
-
-/** What a system call's registers are at, and which of its arguments is the path. */
-interface ExecCall {
-  readonly high: number;
-  readonly low: number;
-  readonly argument: number;
 }
 
 /** Puts down what is seen of one kernel, from its boot to its end. */
@@ -215,40 +206,24 @@ class KernelTracer {
   }
 
   #failedExecs(sites: readonly bigint[]): KernelPoint[] {
-    /** By the task that makes them. */
-    const calls = new Map<number, ExecCall>();
-    const begun = EXEC_CALLS.filter(([name]) => this.#kernel.has(name)).map(([name, argument]) =>
-      this.#silentPoint(this.#kernel.symbol(name), () => {
-        if (this.#current.find() < 0) return;
-        if (calls.size >= CALLS_MAX) calls.clear();
-        const call = { high: this.#high(RDI), low: this.#low(RDI), argument };
-        calls.set(keyOf(this.#current.high, this.#current.low), call);
-      }),
-    );
-    const fieldsAt = ARGUMENTS.map((name) => this.#kernel.types.offset('pt_regs', name));
-    const ended = sites.map((site) =>
+    const calls = new SystemCalls(this.#kernel, this.#guest);
+    return sites.map((site) =>
       this.#silentPoint(site, () => {
-        if (this.#current.find() < 0) return;
-        const task = keyOf(this.#current.high, this.#current.low);
-        const call = calls.get(task);
-        if (call === undefined) return;
-        calls.delete(task);
         const result = this.#low(RAX) | 0;
-        if (result < 0) this.#see(SEEN.EXEC, () => this.#wanted(call, fieldsAt, result));
+        if (result < 0) this.#see(SEEN.EXEC, () => this.#wanted(calls, result));
       }),
     );
-    return [...begun, ...ended];
   }
 
   /** What a system call's caller has asked for, out of its memory. */
-  #wanted({ high, low, argument }: ExecCall, fieldsAt: readonly number[], result: number): boolean {
+  #wanted(calls: SystemCalls, result: number): boolean {
     const capture = this.#capture;
     const guest = this.#guest;
+    if (!calls.find(this.#high(RSP), this.#low(RSP))) return false;
+    const first = EXEC_CALLS.get(calls.number);
     capture.word(result);
-    if (!this.#current.who(capture)) return false;
-    const field = (n: number): number => guest.behind(high, low, fieldsAt[n]!, 8);
-    const [path, list] = [field(argument), field(argument + 1)];
-    if (path < 0 || list < 0) return false;
+    if (first === undefined || !this.#current.who(capture)) return false;
+    const [path, list] = [calls.argument(first), calls.argument(first + 1)];
     capture.open();
     capture.text(guest, guest.word(path + 4), guest.word(path), PATH_BYTES_MAX);
     capture.close();
