@@ -9,7 +9,7 @@ import {
   type Principal,
   type Services,
 } from '../vmm/index.ts';
-import { isEthTransport, parseEth } from '../uml/eth.ts';
+import { isEthTransport, parseEth, type TransportCard } from '../uml/eth.ts';
 import { HOSTFS_TAG } from '../uml/hostfs.ts';
 import type { Target, WantedDisk } from './target.ts';
 
@@ -96,11 +96,14 @@ export class DaemonTarget implements Target {
     const [network = '', mac] = value.split(',', 2);
     if (isEthTransport(network) && !this.#hasNetwork(network)) {
       const { eth } = parseEth(`${device}=${value}`, String(unit), value);
-      const { transport } = eth;
-      await devices.attachNic(this.#who, this.#vmId, { device, transport, mac: eth.mac });
+      await this.addTransportNic(unit, eth);
       return;
     }
     await devices.attachNic(this.#who, this.#vmId, { device, network, mac });
+  }
+
+  async addTransportNic(unit: number, { transport, mac }: TransportCard): Promise<void> {
+    await this.#services.devices.attachNic(this.#who, this.#vmId, { device: `eth${unit}`, transport, mac });
   }
 
   #hasNetwork(name: string): boolean {

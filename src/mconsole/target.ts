@@ -1,4 +1,5 @@
 /** What the verbs act on: a VM of the daemon's, or the one that runs in the foreground. */
+import type { TransportCard } from '../uml/eth.ts';
 import type { Instance, LineName } from '../vmm/index.ts';
 
 /** What verbs need of a machine itself. */
@@ -38,6 +39,7 @@ export interface Target {
   hasNic(unit: number): Promise<boolean>;
   /** `value`: what follows the `=` in `eth1=…`. */
   addNic(unit: number, value: string): Promise<void>;
+  addTransportNic(unit: number, card: TransportCard): Promise<void>;
   removeNic(unit: number): Promise<void>;
   /** Shares a folder of the host as `hostfs`. */
   addHostfs(root: string, append: boolean): Promise<void>;

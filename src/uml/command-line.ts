@@ -1,7 +1,7 @@
 /** The command line of linux.uml (arch/um/kernel/um_arch.c, arch/um/drivers): each word is an option of UML's or goes to the guest. */
 import { type Line, parseLine } from './channels.ts';
 import { type Eth, parseEth } from './eth.ts';
-import { parseVector } from './vector.ts';
+import { parseVector, type Vector } from './vector.ts';
 import { type Hostfs, parseHostfs } from './hostfs.ts';
 import { parseUbd, type Ubd, ubdUnit } from './ubd.ts';
 import { wrong } from './wrong.ts';
@@ -169,18 +169,15 @@ function takeUbd(draft: Draft, word: string, key: string, value: string, equals:
 
 function takeEth(draft: Draft, word: string, key: string, value: string, equals: number): void {
   if (equals < 0) throw wrong(word, "lacks its '='", 'write eth0=daemon or another transport');
-  addEth(draft, word, key.slice('eth'.length), value);
+  addEth(draft, word, parseEth(word, key.slice('eth'.length), value));
 }
 
 /** The guest has it as a card like any other. */
 function takeVector(draft: Draft, word: string): void {
-  const { unit, text, warnings } = parseVector(word);
-  draft.warnings.push(...warnings);
-  addEth(draft, word, String(unit), text);
+  addEth(draft, word, parseVector(word));
 }
 
-function addEth(draft: Draft, word: string, name: string, value: string): void {
-  const { unit, eth } = parseEth(word, name, value);
+function addEth(draft: Draft, word: string, { unit, eth }: Vector): void {
   if (draft.eths.has(unit))
     throw wrong(word, 'sets a device that is already configured', 'give each unit once');
   draft.warnings.push(...eth.warnings);

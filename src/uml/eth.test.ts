@@ -69,11 +69,25 @@ describe('transports on the command line', () => {
     'tuntap:tap0',
     'pcap:eth0:tcp port 80',
     'slip',
+    'gre:local=10.0.0.1,remote=10.0.0.2,receive_key=1,send_key=2,sequence=counts',
+    'l2tpv3:local=fd00::1,remote=fd00::2,local_port=1,remote_port=2,receive_session=3,send_session=4,receive_cookie=00000001,send_cookie=00000002,counter=none',
+    'bess:/tmp/bess',
   ])('%s', (text) => {
     expect(formatTransport(parseTransport(text, 'uplink'))).toBe(text);
   });
 
-  it.each(['', 'ethertap:x', 'daemon', 'mcast:1.2.3.4', 'tuntap:', 'nat2'])('"%s" is refused', (text) => {
+  it.each([
+    '',
+    'ethertap:x',
+    'daemon',
+    'mcast:1.2.3.4',
+    'tuntap:',
+    'nat2',
+    'bess:',
+    'gre:',
+    'gre:local',
+    'l2tpv3:local=1.2.3.4,remote=1.2.3.5',
+  ])('"%s" is refused', (text) => {
     expect(() => parseTransport(text, 'uplink')).toThrow(
       expect.objectContaining({ code: 'invalid_input', field: 'uplink' }),
     );

@@ -7,23 +7,25 @@ export const ETH_MAX = 8;
 const SWITCH_SOCKET = '/var/run/uml-utilities/uml_switch.ctl';
 const VDE_FOLDER = '/var/run/vde.ctl';
 
-export interface Eth {
+/** A network card with a transport of its own. */
+export interface TransportCard {
   readonly transport: Transport;
   /** `aa:bb:cc:dd:ee:ff`; undefined: one is to be made up. */
   readonly mac: string | undefined;
-  /** As it was written. */
-  readonly text: string;
+}
+
+export interface Eth extends TransportCard {
   readonly warnings: readonly string[];
 }
 
-interface Draft {
+export interface EthDraft {
   readonly transport: unknown;
   readonly mac?: string | undefined;
   readonly warnings?: readonly string[];
 }
 
 /** The fields behind a transport's name; missing ones are empty. */
-type Reader = (fields: readonly string[], word: string) => Draft;
+type Reader = (fields: readonly string[], word: string) => EthDraft;
 
 const TRANSPORTS: Readonly<Record<string, Reader>> = {
   tuntap: ([device = '', mac, hostAddress], word) => {
@@ -87,24 +89,28 @@ export function isEthTransport(kind: string): boolean {
 /** `name`: what is between `eth` and the `=`. Throws AppError `invalid_input`, in UML's words where it has any. */
 export function parseEth(word: string, name: string, value: string): { unit: number; eth: Eth } {
   if (!/^\d{1,4}$/.test(name)) throw wrong(word, 'has a bad device number', `use eth0 to eth${ETH_MAX - 1}`);
-  const unit = Number(name);
-  if (unit >= ETH_MAX) throw wrong(word, 'has a device number out of range', `use eth0 to eth${ETH_MAX - 1}`);
+  const unit = ethUnit(word, Number(name));
   const [kind = '', ...fields] = value.split(',');
   const read = Object.hasOwn(TRANSPORTS, kind) ? TRANSPORTS[kind] : undefined;
   if (read === undefined) {
     const names = Object.keys(TRANSPORTS).filter((known) => known !== 'ethertap');
     throw wrong(word, `has no transport of UML`, `use ${names.join(', ')}`);
   }
-  const { transport, mac, warnings = [] } = read(fields, word);
+  return { unit, eth: checkEth(word, read(fields, word)) };
+}
+
+export function ethUnit(word: string, unit: number): number {
+  if (unit < ETH_MAX) return unit;
+  throw wrong(word, 'has a device number out of range', `use eth0 to eth${ETH_MAX - 1}`);
+}
+
+/** Throws AppError `invalid_input`. */
+export function checkEth(word: string, { transport, mac, warnings = [] }: EthDraft): Eth {
   const address = readMac(word, mac);
   return {
-    unit,
-    eth: {
-      transport: checkTransport(transport, word.slice(0, 80)),
-      mac: address.mac,
-      text: value,
-      warnings: [...warnings, ...address.warnings],
-    },
+    transport: checkTransport(transport, word.slice(0, 80)),
+    mac: address.mac,
+    warnings: [...warnings, ...address.warnings],
   };
 }
 

@@ -76,7 +76,7 @@ test('all are on one network', { timeout: TIMEOUT_MS }, async () => {
   void host.run();
   await vi.waitFor(() => expect(output).toContain('SERVES'), { timeout: UML_BOOT_MS, interval: 100 });
   const words = [`ip=${UML}`, `fetch=${OURS}/data`, `ping=${OURS}`];
-  const said = await umls.boot('uml', 'GUEST-DONE', words, `daemon,,unix,${umlSocket}`);
+  const said = await umls.boot('uml', 'GUEST-DONE', words, `eth0=daemon,,unix,${umlSocket}`);
   const digest = /SENDS ([0-9a-f]{32})/.exec(output)![1];
   expect(said).toContain(`FETCHED ${digest}`);
   expect(said).toContain('3 packets transmitted, 3 packets received, 0% packet loss');

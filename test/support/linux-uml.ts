@@ -12,7 +12,7 @@ B=/bin/busybox
 $B mount -t proc proc /proc; $B mount -t devtmpfs dev /dev
 exec </dev/console >/dev/console 2>&1
 for word in $($B cat /proc/cmdline); do case "$word" in
-  ip=*) $B ifconfig eth0 \${word#ip=} up; echo GUEST-UP;;
+  ip=*) for card in eth0 vec0; do $B ifconfig $card \${word#ip=} up 2>/dev/null; done; echo GUEST-UP;;
   fetch=*) echo "FETCHED $($B wget -q -O - http://\${word#fetch=} | $B md5sum)";;
   ping=*) $B ping -c 3 -i 0.2 -s 1400 \${word#ping=}; echo GUEST-DONE;;
 esac; done
@@ -42,9 +42,10 @@ export class UmlGuests {
   /**
    * Boots until the guest says `awaited`; gives all that it said. `words` are done in order: ip=ADDRESS, fetch=ADDRESS/PATH (the MD5
    * of what is got by HTTP), ping=ADDRESS.
+   * @param card `eth0=…` or `vec0:…`
    */
-  boot(name: string, awaited: string, words: readonly string[], eth: string): Promise<string> {
-    const guest = this.#spawn(name, words, eth);
+  boot(name: string, awaited: string, words: readonly string[], card: string): Promise<string> {
+    const guest = this.#spawn(name, words, card);
     let said = '';
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`no ${awaited}:\n${said}`)), UML_BOOT_MS);
@@ -72,7 +73,7 @@ export class UmlGuests {
     }
   }
 
-  #spawn(name: string, words: readonly string[], eth: string): ChildProcess {
+  #spawn(name: string, words: readonly string[], card: string): ChildProcess {
     const folder = this.#folder;
     const uml = requireTool('linux.uml', 'user-mode-linux');
     const setarch = requireTool('setarch', 'util-linux');
@@ -83,7 +84,7 @@ export class UmlGuests {
       `initrd=${join(folder, 'initrd')}`,
       'root=/dev/ram0',
     ];
-    const consoles = ['con=null', 'con0=null,fd:1', 'ssl=null', `eth0=${eth}`];
+    const consoles = ['con=null', 'con0=null,fd:1', 'ssl=null', card];
     // Without randomized addresses, with which UML sometimes has no memory.
     const guest = spawn(setarch, ['-R', uml, ...machine, ...consoles, ...words], {
       cwd: folder,

@@ -18,7 +18,8 @@ export function registerLinux(program: Command, io: Io): void {
   ubd<n>[rsctd]=FILE or COW,BACKING   disks: vda, vdb, ... in order; a COW file that is missing is made
   mem=256M  initrd=FILE  root=/dev/ubda  umid=NAME  uml_dir=DIR  mconsole=notify:SOCKET  noreboot
   eth<n>=TRANSPORT[,ARGUMENT...]      network cards: daemon, vde, mcast, ucast, tuntap, slirp (NAT), pcap, slip
-  vec<n>:transport=tap,ifname=DEVICE  the same as UML's newer devices: tap, hybrid, raw, vde (vnl=FOLDER)
+  vec<n>:transport=tap,ifname=DEVICE  the same as UML's newer devices: tap, hybrid, raw, vde (vnl=FOLDER),
+                                      gre, l2tpv3 (src=, dst=, ...), bess (dst=SOCKET)
   hostfs=DIR                          a folder of this host: mount -t 9p hostfs /mnt
   con0..con15=IN[,OUT]                the consoles hvc0, hvc1, ... (default: con0=fd:0,fd:1, the others none)
   ssl0..ssl3=IN[,OUT]                 the serial lines ttyS0 to ttyS3; con= and ssl= for all that are not named

@@ -3,7 +3,7 @@ import { toAppError } from '../../contracts/errors.ts';
 import type { NicConfig } from '../../contracts/machine.ts';
 import { type Attachment, type SwitchHandle, startSwitch } from '../../switchd/index.ts';
 import { type NicOptions, plugTransport } from '../../switchd/transport/nic.ts';
-import type { Eth } from '../../uml/eth.ts';
+import type { TransportCard } from '../../uml/eth.ts';
 import { macFor } from '../../vmm/ids.ts';
 import type { Io } from '../io.ts';
 import type { Cards, PluggedCard } from './foreground.ts';
@@ -24,14 +24,14 @@ export class NetworkCards implements Cards {
 
   /** The cards that the machine starts with. AppErrors as `plug`. */
   async plugAll(
-    eths: ReadonlyMap<number, Eth>,
+    eths: ReadonlyMap<number, TransportCard>,
   ): Promise<{ readonly nics: readonly NicConfig[]; readonly nicRings: readonly SharedArrayBuffer[] }> {
     const cards: PluggedCard[] = [];
     for (const [unit, eth] of eths) cards.push(await this.plug(unit, eth));
     return { nics: cards.map(({ nic }) => nic), nicRings: cards.map(({ ring }) => ring) };
   }
 
-  async plug(unit: number, { transport, mac }: Eth): Promise<PluggedCard> {
+  async plug(unit: number, { transport, mac }: TransportCard): Promise<PluggedCard> {
     const device = `eth${unit}`;
     const nic = { device, mac: mac ?? macFor(this.#umid, device), network: transport.kind };
     const handle = await this.#open();

@@ -7,7 +7,7 @@ import type { FromMachine, MachineRequest } from '../../contracts/ports.ts';
 import type { MachineControl, Target, WantedDisk } from '../../mconsole/target.ts';
 import { parseLine } from '../../uml/channels.ts';
 import type { UmlCommandLine } from '../../uml/command-line.ts';
-import { type Eth, parseEth } from '../../uml/eth.ts';
+import { parseEth, type TransportCard } from '../../uml/eth.ts';
 import { HOSTFS_TAG } from '../../uml/hostfs.ts';
 import { readHppfs } from '../../uml/hppfs.ts';
 import { type ConsoleHub, consoleOf, FIRST_SERIAL, type LineName, Lines, lineText } from '../../vmm/index.ts';
@@ -64,7 +64,7 @@ export interface PluggedCard {
 
 /** Where the cables of network cards lead. */
 export interface Cards {
-  plug(unit: number, eth: Eth): Promise<PluggedCard>;
+  plug(unit: number, eth: TransportCard): Promise<PluggedCard>;
   unplug(unit: number): Promise<void>;
 }
 
@@ -178,10 +178,13 @@ export class Foreground implements Target {
   }
 
   async addNic(unit: number, value: string): Promise<void> {
-    const { eth } = parseEth(`eth${unit}=${value}`, String(unit), value);
+    await this.addTransportNic(unit, parseEth(`eth${unit}=${value}`, String(unit), value).eth);
+  }
+
+  async addTransportNic(unit: number, card: TransportCard): Promise<void> {
     if (unit >= NICS_MAX) throw new AppError('quota_exceeded', `a VM has at most ${NICS_MAX} NICs`);
     const { cards } = this.#options;
-    const { nic, ring } = await cards.plug(unit, eth);
+    const { nic, ring } = await cards.plug(unit, card);
     try {
       await this.instance.request({ type: 'attach-nic', nic, ring });
     } catch (error) {

@@ -18,6 +18,25 @@ const MulticastGroup = z
   .ipv4()
   .refine((group) => /^2(2[4-9]|3\d)\./.test(group), 'use a group from 224.0.0.0 to 239.255.255.255');
 
+/** What a tunnel's frames have that tell them from those of others. */
+const Word = z.int().min(0).max(0xffff_ffff);
+const Cookie = z
+  .string()
+  .regex(/^(?:[0-9a-f]{8}){1,2}$/, 'use 8 or 16 hexadecimal digits')
+  .meta({ description: '4 or 8 bytes in hexadecimal' });
+const Counter = z
+  .enum(['none', 'counts', 'zero'])
+  .default('none')
+  .meta({ description: 'A number in each frame; what comes in is not checked' });
+const Address = z.union([z.ipv4(), z.ipv6()]);
+interface Ends {
+  readonly local: string;
+  readonly remote: string;
+}
+const isOneFamily = ({ local, remote }: Ends): boolean => local.includes(':') === remote.includes(':');
+const ONE_FAMILY = { message: 'use two addresses of IPv4, or two of IPv6', path: ['remote'] };
+const areBoth = (one: unknown, other: unknown): boolean => (one === undefined) === (other === undefined);
+
 const SCHEMAS = {
   nat: z
     .strictObject({ kind: z.literal('nat') })
@@ -67,6 +86,47 @@ const SCHEMAS = {
   slip: z
     .strictObject({ kind: z.literal('slip') })
     .meta({ description: 'IP packets on a pseudo-terminal, in SLIP (RFC 1055)' }),
+  gre: z
+    .strictObject({
+      kind: z.literal('gre'),
+      local: Address,
+      remote: Address,
+      receive_key: Word.optional(),
+      send_key: Word.optional(),
+      sequence: Counter,
+    })
+    .refine(isOneFamily, ONE_FAMILY)
+    .refine((gre) => areBoth(gre.receive_key, gre.send_key), {
+      message: 'give both keys, or none',
+      path: ['send_key'],
+    })
+    .meta({ description: 'One peer, by GRE with Ethernet frames in it (RFC 2784, 2890)' }),
+  l2tpv3: z
+    .strictObject({
+      kind: z.literal('l2tpv3'),
+      local: Address,
+      remote: Address,
+      local_port: UdpPort.optional().meta({ description: 'Absent: by IP itself' }),
+      remote_port: UdpPort.optional(),
+      receive_session: Word,
+      send_session: Word,
+      receive_cookie: Cookie.optional(),
+      send_cookie: Cookie.optional(),
+      counter: Counter,
+    })
+    .refine(isOneFamily, ONE_FAMILY)
+    .refine((l2tp) => areBoth(l2tp.local_port, l2tp.remote_port), {
+      message: 'give both ports, or none',
+      path: ['remote_port'],
+    })
+    .refine((l2tp) => l2tp.receive_cookie?.length === l2tp.send_cookie?.length, {
+      message: 'give both cookies, of one length, or none',
+      path: ['send_cookie'],
+    })
+    .meta({ description: 'One peer, by a static L2TPv3 tunnel (RFC 3931), with UDP or without' }),
+  bess: z.strictObject({ kind: z.literal('bess'), socket: SocketPath, local: SocketPath.optional() }).meta({
+    description: 'A program that takes frames at a Unix socket of packets, as the BESS switch does',
+  }),
 } as const;
 
 export const Transport = z.discriminatedUnion('kind', [
@@ -78,6 +138,9 @@ export const Transport = z.discriminatedUnion('kind', [
   SCHEMAS.tuntap,
   SCHEMAS.pcap,
   SCHEMAS.slip,
+  SCHEMAS.gre,
+  SCHEMAS.l2tpv3,
+  SCHEMAS.bess,
 ]);
 export type Transport = z.infer<typeof Transport>;
 export type TransportInput = z.input<typeof Transport>;
@@ -91,7 +154,7 @@ export const TransportState = z.object({
 export type TransportState = z.infer<typeof TransportState>;
 
 const FORMS =
-  'nat, daemon:SOCKET, vde:FOLDER, mcast[:GROUP[:PORT[:TTL]]], ucast:ADDRESS:LOCAL-PORT:REMOTE-PORT, tuntap:DEVICE, pcap:INTERFACE[:FILTER] or slip';
+  'nat, daemon:SOCKET, vde:FOLDER, mcast[:GROUP[:PORT[:TTL]]], ucast:ADDRESS:LOCAL-PORT:REMOTE-PORT, tuntap:DEVICE, pcap:INTERFACE[:FILTER], slip, gre:FIELD=VALUE,…, l2tpv3:FIELD=VALUE,… or bess:SOCKET';
 
 /** A transport by what was written, as the schema checks it. Throws AppError `invalid_input` with `field`. */
 export function checkTransport(input: unknown, field: string): Transport {
@@ -129,9 +192,22 @@ function fieldsOf(kind: string, rest: string): unknown {
       return { kind, device: rest };
     case 'pcap':
       return { kind, interface: first, filter: rest.slice(first.length + 1) };
+    case 'bess':
+      return { kind, socket: rest };
+    case 'gre':
+    case 'l2tpv3':
+      return { kind, ...Object.fromEntries(rest.split(',').map(fieldOf)) };
     default:
       return { kind };
   }
+}
+
+/** `FIELD=VALUE`, of a tunnel. */
+function fieldOf(text: string): [string, unknown] {
+  const equals = text.indexOf('=');
+  const [name, value] = equals < 0 ? [text, ''] : [text.slice(0, equals), text.slice(equals + 1)];
+  const isNumber = /_(?:port|session|key)$/.test(name) && value !== '';
+  return [name, isNumber ? Number(value) : value];
 }
 
 /** The reverse of `parseTransport`, as far as its text goes. */
@@ -149,6 +225,13 @@ export function formatTransport(transport: Transport): string {
       return `tuntap:${transport.device}`;
     case 'pcap':
       return `pcap:${transport.interface}${transport.filter === '' ? '' : `:${transport.filter}`}`;
+    case 'bess':
+      return `bess:${transport.socket}`;
+    case 'gre':
+    case 'l2tpv3': {
+      const fields = Object.entries(transport).filter(([name]) => name !== 'kind');
+      return `${transport.kind}:${fields.map(([name, value]) => `${name}=${value}`).join(',')}`;
+    }
     default:
       return transport.kind;
   }

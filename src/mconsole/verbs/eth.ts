@@ -13,9 +13,12 @@ export async function setEth(target: Target, rest: string, value: string): Promi
   const parsed = parseUnit(rest, false);
   if (parsed === undefined || parsed.unit >= NICS_MAX) return refuse('Bad device number', ERRNO.EINVAL);
   if (parsed.flags !== '') return refuse("Expected '=' after device number", ERRNO.EINVAL);
-  const { unit } = parsed;
+  return await plug(target, parsed.unit, () => target.addNic(parsed.unit, value));
+}
+
+async function plug(target: Target, unit: number, add: () => Promise<void>): Promise<MconsoleResult> {
   if (await target.hasNic(unit)) return refuse('Device already configured', ERRNO.EINVAL);
-  return await attempt(() => target.addNic(unit, value));
+  return await attempt(add);
 }
 
 /** `config vecN:KEY=VALUE,…`: a card with the transport, as one of `ethN`. */
@@ -28,7 +31,8 @@ export async function setVector(target: Target, argument: string): Promise<Mcons
     if (error instanceof AppError) return refuse(`${error.message}; ${error.remedy}`, ERRNO.EINVAL);
     throw error;
   }
-  return await setEth(target, String(vector.unit), vector.text);
+  const { unit, eth } = vector;
+  return await plug(target, unit, () => target.addTransportNic(unit, eth));
 }
 
 export async function removeEth(target: Target, rest: string): Promise<MconsoleResult> {

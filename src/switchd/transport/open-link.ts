@@ -2,9 +2,11 @@
 import type { Transport } from '../../contracts/api/transport.ts';
 import { tapLink } from './device-link.ts';
 import type { LinkOpener } from './link.ts';
+import { bessLink } from './packet-socket-link.ts';
 import { packetLink } from './packet-link.ts';
 import { slipLink } from './slip-link.ts';
 import { daemonLink, vdeLink } from './switch-link.ts';
+import { greLink, l2tpv3Link } from './tunnel-link.ts';
 import { mcastLink, ucastLink } from './udp-link.ts';
 
 export type LinkTransport = Exclude<Transport, { readonly kind: 'nat' }>;
@@ -25,5 +27,11 @@ export function linkOpener(transport: LinkTransport): LinkOpener {
       return packetLink(transport);
     case 'slip':
       return slipLink();
+    case 'gre':
+      return greLink(transport);
+    case 'l2tpv3':
+      return l2tpv3Link(transport);
+    case 'bess':
+      return bessLink(transport.socket, transport.local);
   }
 }

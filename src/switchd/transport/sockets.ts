@@ -3,10 +3,12 @@ import koffi from 'koffi';
 import { AF_UNIX, check, libc } from '../uml/libc.ts';
 
 export const AF_INET = 2;
+export const AF_INET6 = 10;
 export const AF_PACKET = 17;
 export const SOCK_STREAM = 1;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
+export const SOCK_SEQPACKET = 5;
 export const NONBLOCK = 0o4000;
 export const CLOEXEC = 0o2000000;
 const UNIX_PATH_BYTES = 108;
@@ -65,12 +67,17 @@ export function more(): MoreLibc {
   return loaded;
 }
 
-/** A connection to a Unix socket by its path. Throws with errno's name as `code`. */
-export function openStreamSocket(path: string): number {
-  const name = Buffer.from(path, 'utf8');
+/** struct sockaddr_un of a path. */
+export function pathAddress(path: string): Buffer {
   const address = Buffer.alloc(2 + UNIX_PATH_BYTES);
   address.writeUInt16LE(AF_UNIX, 0);
-  name.copy(address, 2);
+  Buffer.from(path, 'utf8').copy(address, 2);
+  return address;
+}
+
+/** A connection to a Unix socket by its path. Throws with errno's name as `code`. */
+export function openStreamSocket(path: string): number {
+  const address = pathAddress(path);
   const fd = check('socket', libc().socket(AF_UNIX, SOCK_STREAM | CLOEXEC, 0));
   return opened(fd, () => void check(path, libc().connect(fd, address, address.length)));
 }

@@ -239,6 +239,76 @@ test('slip: IP packets on a pseudo-terminal, whose other end has all addresses',
   expect(received.subarray(14).toString('hex')).toBe(packet.toString('hex'));
 });
 
+test('bess: guests talk through a program that passes packets on, and again when it was restarted', {
+  timeout: 60_000,
+}, async () => {
+  const [one, other] = ['one', 'other'].map((name) => join(folder(), name)) as [string, string];
+  const own = join(folder(), 'own');
+  const relay = async (): Promise<ChildProcess> => {
+    for (const socket of [one, other]) rmSync(socket, { force: true });
+    // Of packets (SOCK_SEQPACKET), that it makes as one connects after the other.
+    const listeners = [one, other].map((socket) => `UNIX-LISTEN:${socket},type=5`);
+    return await program('socat', 'socat', ['-b', '65536', ...listeners], one);
+  };
+  const handle = await switchHandle();
+  let child = await relay();
+  const a = await guestBehind(handle, 1, { kind: 'bess', socket: one, local: own });
+  expect(existsSync(own)).toBe(true);
+  await handle.createNetwork({
+    ...{ id: 'net-2', name: 'net-2', subnet: '10.0.0.0/24', services: false },
+    uplink: { kind: 'bess', socket: other },
+  });
+  const mac = macOf(2);
+  const b = new FakeGuest(mac, await handle.attach({ networkId: 'net-2', portId: 'p2', name: 'g2', mac }));
+  await reaches(a, b, 'hello');
+  await reaches(b, a, 'hello back');
+  a.nic.send([tcp4Frame(4000)], checksumWord(34, 16), segmentationWord(GSO.TCP4, 1460));
+  for (const length of [1514, 1514, 1134])
+    expect((await b.take((frame) => frame.length > 1000)).length).toBe(length);
+  await end(child);
+  await stateOf(handle, 'net-1', false);
+  child = await relay();
+  await stateOf(handle, 'net-1', true);
+  await reaches(b, a, 'here again');
+  await a.attachment.detach();
+  await handle.deleteNetwork('net-1');
+  expect(existsSync(own)).toBe(false);
+});
+
+test.each([
+  ['UDP', { local_port: 17_021, remote_port: 17_022 }, { local_port: 17_022, remote_port: 17_021 }],
+  ['IP', {}, {}],
+] as const)(
+  'l2tpv3 by %s: two of ours, and frames of others are not taken',
+  { timeout: 60_000 },
+  async (what, first, second) => {
+    if (what === 'IP' && process.getuid?.() !== 0) skipTest('raw sockets need CAP_NET_RAW');
+    const handle = await switchHandle();
+    const tunnel = { kind: 'l2tpv3', receive_session: 1, send_session: 1, counter: 'counts' } as const;
+    const ends = [
+      { local: '127.0.0.1', remote: '127.0.0.2' },
+      { local: '127.0.0.2', remote: '127.0.0.1' },
+    ] as const;
+    const a = await guestBehind(handle, 1, { ...tunnel, ...ends[0], ...first });
+    const b = await guestBehind(handle, 2, { ...tunnel, ...ends[1], ...second });
+    await reaches(a, b, 'hello');
+    await reaches(b, a, 'hello back');
+    a.nic.send([tcp4Frame(4000)], checksumWord(34, 16), segmentationWord(GSO.TCP4, 1460));
+    for (const length of [1514, 1514, 1134])
+      expect((await b.take((frame) => frame.length > 1000)).length).toBe(length);
+    // Another session, and one that says it again: the second is heard, so the first was there before.
+    await a.attachment.detach();
+    await handle.deleteNetwork('net-1');
+    const c = await guestBehind(handle, 3, { ...tunnel, ...ends[0], ...first, send_session: 2 });
+    for (let n = 0; n < 20; n++) c.say(b.mac, 'of another session');
+    await c.attachment.detach();
+    await handle.deleteNetwork('net-3');
+    const d = await guestBehind(handle, 4, { ...tunnel, ...ends[0], ...first });
+    await reaches(d, b, 'of this one');
+    expect(b.inbox.filter((frame) => Buffer.from(frame).includes('of another session'))).toEqual([]);
+  },
+);
+
 test('what cannot be opened is an error that says why, or is tried again', { timeout: 60_000 }, async () => {
   const handle = await switchHandle();
   const socket = join(folder(), 'ctl');

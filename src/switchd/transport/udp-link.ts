@@ -1,10 +1,10 @@
 /** UML's transports over UDP, a frame per datagram: `mcast`, to all of a group, and `ucast`, to one peer. */
 import { BATCH, DATAGRAM_BYTES_MAX, endOf, type FrameSlots, type FrameTransfer } from '../uml/frame-slots.ts';
 import { check, lastErrno, libc } from '../uml/libc.ts';
+import { INET_BYTES, inetAddress } from './inet-address.ts';
 import { type Link, type LinkOpener, receiveEnd } from './link.ts';
 import { AF_INET, CLOEXEC, more, NONBLOCK, opened, SOCK_DGRAM, setOption, uint32Option } from './sockets.ts';
 
-const ADDRESS_BYTES = 16;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const IPPROTO_IP = 0;
@@ -54,18 +54,9 @@ function openUdp(prepare: (fd: number) => void): number {
   return opened(fd, () => prepare(fd));
 }
 
-/** struct sockaddr_in. */
-function inetAddress(address: string, port: number): Buffer {
-  const bytes = Buffer.alloc(ADDRESS_BYTES);
-  bytes.writeUInt16LE(AF_INET, 0);
-  bytes.writeUInt16BE(port, 2);
-  bytes.set(address.split('.').map(Number), 4);
-  return bytes;
-}
-
 function nameOf(fd: number): Buffer {
-  const address = Buffer.alloc(ADDRESS_BYTES);
-  check('getsockname', more().getsockname(fd, address, Int32Array.of(ADDRESS_BYTES)));
+  const address = Buffer.alloc(INET_BYTES);
+  check('getsockname', more().getsockname(fd, address, Int32Array.of(INET_BYTES)));
   return address;
 }
 
@@ -76,8 +67,8 @@ class UdpLink implements Link {
   readonly #to: Uint8Array;
   /** Our own address and port, whose datagrams are not for us. */
   readonly #own: Buffer | undefined;
-  readonly #from = Buffer.alloc(ADDRESS_BYTES);
-  readonly #size = Int32Array.of(ADDRESS_BYTES);
+  readonly #from = Buffer.alloc(INET_BYTES);
+  readonly #size = Int32Array.of(INET_BYTES);
 
   constructor(transfer: FrameTransfer, fd: number, sender: number, to: Uint8Array, own: Buffer | undefined) {
     this.#transfer = transfer;
@@ -91,7 +82,7 @@ class UdpLink implements Link {
     const { arena } = this.#transfer;
     let count = 0;
     for (let turns = 0; turns < BATCH && count < BATCH; turns++) {
-      this.#size[0] = ADDRESS_BYTES;
+      this.#size[0] = INET_BYTES;
       const { fd } = this;
       const into = arena.address(count);
       const length = more().recvfrom(fd, into, DATAGRAM_BYTES_MAX, MSG_DONTWAIT, this.#from, this.#size);
@@ -108,7 +99,7 @@ class UdpLink implements Link {
       const length = from.lengths[slot]!;
       const result =
         this.#own === undefined
-          ? more().sendto(this.#sender, from.address(slot), length, MSG_DONTWAIT, this.#to, ADDRESS_BYTES)
+          ? more().sendto(this.#sender, from.address(slot), length, MSG_DONTWAIT, this.#to, INET_BYTES)
           : libc().write(this.#sender, from.address(slot), length);
       if (result >= 0) continue;
       const errno = lastErrno();
