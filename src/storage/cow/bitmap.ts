@@ -18,19 +18,13 @@ export interface DirtyPage {
   readonly bytes: Uint8Array;
 }
 
-interface Page {
-  readonly bytes: Uint8Array;
-  /** How many bits are set. */
-  set: number;
-}
-
-const NO_PAGE: Page = { bytes: new Uint8Array(0), set: 0 };
+const NO_PAGE = new Uint8Array(0);
 
 export class CowBitmap {
   readonly #readPage: PageReader;
   /** Sectors that have a bit; in versions 1 and 2 there may be up to 7 more sectors. */
   readonly sectors: number;
-  readonly #pages = new Map<number, Page>();
+  readonly #pages = new Map<number, Uint8Array>();
   /** The page that was asked for last: the next question is mostly about the same. */
   #lastIndex = -1;
   #lastPage = NO_PAGE;
@@ -49,7 +43,7 @@ export class CowBitmap {
 
   isSet(sector: number): boolean {
     if (sector >= this.sectors) return false;
-    const { bytes } = this.#page(Math.floor(sector / SECTORS_PER_PAGE));
+    const bytes = this.#page(Math.floor(sector / SECTORS_PER_PAGE));
     return (bytes[(sector % SECTORS_PER_PAGE) >> 3]! & (1 << (sector & 7))) !== 0;
   }
 
@@ -61,7 +55,7 @@ export class CowBitmap {
     let at = sector;
     while (at < end) {
       if ((at & 7) === 0 && at < wholeEnd) {
-        const { bytes } = this.#page(Math.floor(at / SECTORS_PER_PAGE));
+        const bytes = this.#page(Math.floor(at / SECTORS_PER_PAGE));
         if (bytes[(at % SECTORS_PER_PAGE) >> 3] === whole) {
           at += 8;
           continue;
@@ -75,25 +69,22 @@ export class CowBitmap {
 
   /**
    * Sets the bits of sectors `from`…`to` − 1. The data they announce must be in the file already.
-   * @returns whether all bits of a page are set now that were not before
+   * @returns how many of them were clear
    */
-  setRange(from: number, to: number): boolean {
-    let filled = false;
+  setRange(from: number, to: number): number {
+    let added = 0;
     let at = from;
     while (at < to) {
       const pageIndex = Math.floor(at / SECTORS_PER_PAGE);
       const page = this.#page(pageIndex);
       const base = pageIndex * SECTORS_PER_PAGE;
       const end = Math.min(to, base + SECTORS_PER_PAGE);
-      const added = setBits(page.bytes, at - base, end - base);
-      if (added > 0) {
-        page.set += added;
-        this.#dirty.add(pageIndex);
-        filled ||= page.set === SECTORS_PER_PAGE;
-      }
+      const here = setBits(page, at - base, end - base);
+      if (here > 0) this.#dirty.add(pageIndex);
+      added += here;
       at = end;
     }
-    return filled;
+    return added;
   }
 
   /** Clears the bits of sectors `from`…`to` − 1. Their data may go only when the cleared bits are durable. */
@@ -102,8 +93,7 @@ export class CowBitmap {
       const pageIndex = Math.floor(sector / SECTORS_PER_PAGE);
       if (!this.isSet(sector)) continue;
       const page = this.#page(pageIndex);
-      page.bytes[(sector % SECTORS_PER_PAGE) >> 3]! &= ~(1 << (sector & 7));
-      page.set--;
+      page[(sector % SECTORS_PER_PAGE) >> 3]! &= ~(1 << (sector & 7));
       this.#dirty.add(pageIndex);
     }
   }
@@ -113,7 +103,7 @@ export class CowBitmap {
     const taken = [...this.#dirty].sort((a, b) => a - b);
     this.#dirty.clear();
     for (const page of taken) this.#inFlight.add(page);
-    return taken.map((page) => ({ page, bytes: this.#pages.get(page)!.bytes.slice() }));
+    return taken.map((page) => ({ page, bytes: this.#pages.get(page)!.slice() }));
   }
 
   /** The pages are in the file now. */
@@ -129,7 +119,7 @@ export class CowBitmap {
     }
   }
 
-  #page(index: number): Page {
+  #page(index: number): Uint8Array {
     if (index === this.#lastIndex) return this.#lastPage;
     const page = this.#pages.get(index) ?? this.#load(index);
     this.#lastIndex = index;
@@ -137,13 +127,12 @@ export class CowBitmap {
     return page;
   }
 
-  #load(index: number): Page {
+  #load(index: number): Uint8Array {
     if (this.#pages.size >= PAGES_KEPT_MAX) this.#evictClean();
     const bytes = new Uint8Array(BITMAP_PAGE_BYTES);
     this.#readPage(index, bytes);
-    const page = { bytes, set: countBits(bytes) };
-    this.#pages.set(index, page);
-    return page;
+    this.#pages.set(index, bytes);
+    return bytes;
   }
 
   #evictClean(): void {
@@ -168,12 +157,6 @@ function setBits(bytes: Uint8Array, from: number, to: number): number {
     at = (byte + 1) << 3;
   }
   return added;
-}
-
-function countBits(bytes: Uint8Array): number {
-  let count = 0;
-  for (const byte of bytes) if (byte !== 0) count += bitsIn(byte);
-  return count;
 }
 
 /** How many bits of a byte are set. */

@@ -221,8 +221,9 @@ describe('a crash at any moment', () => {
   );
 });
 
-describe('what has filled a page of the bitmap', () => {
-  const pageSectors = 4096 * 8;
+describe('what is new in the file', () => {
+  /** A flush begins by itself after so much of it: 8 MiB. */
+  const enough = 16_384;
   const step = 64;
 
   function fill(volume: CowVolume, from: number, to: number): void {
@@ -237,8 +238,9 @@ describe('what has filled a page of the bitmap', () => {
     while (file.finishSyncs());
   }
 
-  function bitmapPage(file: Recorder): Uint8Array {
-    const bytes = new Uint8Array(4096);
+  /** The bits of the first `count` sectors. */
+  function bits(file: Recorder, count: number): Uint8Array {
+    const bytes = new Uint8Array(count / 8);
     file.read(PLACEMENT.bitmapOffset, [bytes]);
     return bytes;
   }
@@ -246,38 +248,39 @@ describe('what has filled a page of the bitmap', () => {
   it('is made durable without being asked for, once', async () => {
     const file = new Recorder();
     const volume = new CowVolume(file, backing, PLACEMENT);
-    fill(volume, step, pageSectors);
+    fill(volume, step, enough);
     expect(file.finishSyncs()).toBe(false);
     fill(volume, 0, step);
     expect(file.finishSyncs()).toBe(true);
     await finish(file);
-    expect(bitmapPage(file).every((byte) => byte === 0xff)).toBe(true);
+    expect(bits(file, enough).every((byte) => byte === 0xff)).toBe(true);
     expect(file.events.at(-1)!.kind).toBe('sync');
-    fill(volume, 0, pageSectors);
+    fill(volume, 0, enough);
     expect(file.finishSyncs()).toBe(false);
     const closed = volume.close();
     await finish(file);
     await closed;
   });
 
-  it('counts what the file had when it was opened', async () => {
+  it('is counted wherever it is, from the flush before on', async () => {
     const file = new Recorder();
-    const before = new CowVolume(file, backing, PLACEMENT);
-    fill(before, 0, pageSectors - step);
-    const closed = before.close();
-    await finish(file);
-    await closed;
     const volume = new CowVolume(file, backing, PLACEMENT);
-    fill(volume, pageSectors - step, pageSectors);
+    fill(volume, 0, enough - step);
+    const flushed = volume.flush();
+    await finish(file);
+    await flushed;
+    fill(volume, 2 * enough, 2 * enough + step);
+    fill(volume, 4 * enough, 5 * enough - 2 * step);
+    expect(file.finishSyncs()).toBe(false);
+    fill(volume, 3 * enough, 3 * enough + step);
     expect(file.finishSyncs()).toBe(true);
     await finish(file);
-    expect(bitmapPage(file).every((byte) => byte === 0xff)).toBe(true);
   });
 
   it('is nothing to hurry for when it was discarded', () => {
     const file = new Recorder();
     const volume = new CowVolume(file, backing, PLACEMENT);
-    volume.discard(0, pageSectors * SECTOR);
+    volume.discard(0, 2 * enough * SECTOR);
     expect(file.finishSyncs()).toBe(false);
   });
 });

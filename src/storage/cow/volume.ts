@@ -19,6 +19,11 @@ import { COW_SECTOR_BYTES, type CowHeader, dataAt } from './header.ts';
 
 /** More changed bitmap pages than this start a flush that the guest has not asked for: 4 MiB. */
 const DIRTY_PAGES_MAX = 1024;
+/**
+ * More data than this that the file did not have starts a flush, too. The host's file system allocates blocks for it only then, and
+ * lets writers of the file wait while it allocates many: the less there is at a time, the shorter.
+ */
+const NEW_BYTES_MAX = 8 << 20;
 /** A guest that never flushes loses no more than this much time to a crash. */
 const UNASKED_FLUSH_MS = 5000;
 /** A longer discard goes in pieces, so that its bitmap pages can be written in between. */
@@ -34,6 +39,8 @@ export class CowVolume implements Volume, Runs {
   readonly #bitmap: CowBitmap;
   readonly #flusher = new Flusher(() => this.#sync());
   #changed = false;
+  /** Written since the last flush began, of what the file did not have. */
+  #newBytes = 0;
   #timer: NodeJS.Timeout | undefined;
   #lost: DiskLost | undefined;
 
@@ -87,21 +94,21 @@ export class CowVolume implements Volume, Runs {
     else return done.then(() => this.#written(offset, length));
   }
 
-  /**
-   * When all that a page of the bitmap stands for, 16 MiB, is the file's own, it is made durable while the guest goes on, so that
-   * its flush has less to wait for. A page is filled once in a file's life, so hardly anything is written twice because of it.
-   */
+  /** Data becomes the file's own once in the file's life, so hardly anything is written twice because of this. */
   #written(offset: number, length: number): void {
-    if (this.#announce(offset, length)) this.#flushUnasked();
+    this.#newBytes += this.#announce(offset, length);
+    if (this.#newBytes < NEW_BYTES_MAX) return;
+    this.#newBytes = 0;
+    this.#flushUnasked();
   }
 
-  /** The range is in the file's data area now. Returns whether that has filled a page of the bitmap. */
-  #announce(offset: number, length: number): boolean {
+  /** The range is in the file's data area now. Returns how many bytes of it were not before. */
+  #announce(offset: number, length: number): number {
     this.#changed = true;
-    const filled = this.#bitmap.setRange(offset / COW_SECTOR_BYTES, (offset + length) / COW_SECTOR_BYTES);
+    const added = this.#bitmap.setRange(offset / COW_SECTOR_BYTES, (offset + length) / COW_SECTOR_BYTES);
     if (this.#bitmap.dirtyPages > DIRTY_PAGES_MAX) this.#flushUnasked();
     else this.#timer ??= setTimeout(() => this.#flushUnasked(), UNASKED_FLUSH_MS).unref();
-    return filled;
+    return added * COW_SECTOR_BYTES;
   }
 
   /** A failure is told at the guest's next flush: what could not be written is still to be, or the disk has ended. */
@@ -118,6 +125,7 @@ export class CowVolume implements Volume, Runs {
   async #sync(): Promise<void> {
     if (!this.#changed) return;
     this.#changed = false;
+    this.#newBytes = 0;
     this.#stopTimer();
     // Taken before the first fdatasync: bits set while it runs may announce data that it does not cover.
     const pages = this.#bitmap.takeDirty();
