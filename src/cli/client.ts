@@ -263,6 +263,8 @@ export class Client {
     this.#all(BackupDestinationPage, '/v1/backup-destinations', query);
   createBackupDestination = (body: BackupDestinationCreateInput): Promise<BackupDestination> =>
     this.#post(BackupDestination, '/v1/backup-destinations', body);
+  takeOverBackupDestination = (destination: string): Promise<BackupDestination> =>
+    this.#post(BackupDestination, path`/v1/backup-destinations/${destination}/take-over`);
   deleteBackupDestination = (destination: string): Promise<void> =>
     this.#delete(path`/v1/backup-destinations/${destination}`);
   verifyBackupDestination = (destination: string): Promise<Operation> =>

@@ -19,6 +19,7 @@ export class BackupTable {
   readonly #inState;
   readonly #inDestination;
   readonly #ofVm;
+  readonly #ofVmNamed;
   readonly #publish;
   readonly #setState;
   readonly #verified;
@@ -46,6 +47,9 @@ export class BackupTable {
     );
     this.#ofVm = db.prepare<[string], BackupRow>(
       "SELECT * FROM backups WHERE vm_id = ? AND state = 'available' ORDER BY taken_at DESC, seq DESC",
+    );
+    this.#ofVmNamed = db.prepare<[object], BackupRow>(
+      "SELECT * FROM backups WHERE state = 'available' AND (vm_id = @ref OR vm_name = @ref)",
     );
     this.#publish = db.prepare<[object]>(
       `UPDATE backups SET state = 'available', taken_at = @takenAt, kind = @kind, parent_id = @parent,
@@ -94,6 +98,10 @@ export class BackupTable {
   /** Complete ones, newest first. */
   ofVm(vmId: string): BackupRow[] {
     return this.#ofVm.all(vmId);
+  }
+  /** Complete ones of all VMs that had this name or id. */
+  ofVmNamed(ref: string): BackupRow[] {
+    return this.#ofVmNamed.all({ ref });
   }
   publish({ id, takenAt, kind, parent, consistency }: BackupSummary): void {
     this.#publish.run({ id, takenAt, kind, parent, consistency });

@@ -204,6 +204,35 @@ describe('retention', () => {
     expect(await api.operate('/v1/backup-destinations/local/collect')).toMatchObject({ status: 'succeeded' });
     expect(await api.operate('/v1/backups/d/verify')).toMatchObject({ status: 'succeeded' });
   });
+
+  it('is for the backups of a VM that is gone, too', async () => {
+    const api = await startHarness();
+    const ids: string[] = [];
+    for (const round of [1, 2]) {
+      ids.push((await api.createVm({ name: 'web-1' })).id);
+      for (const name of ['a', 'b']) await api.operate('/v1/vms/web-1/backups', { name: `${name}${round}` });
+      await api.delete('/v1/vms/web-1').expect(204);
+    }
+    const prune = (ref: string) => api.post(`/v1/vms/${ref}/backups/prune`, { keep: { last: 1 } });
+    expect((await prune('web-1').expect(409)).body).toMatchObject({
+      code: 'conflict',
+      remedy: expect.stringContaining('id'),
+    });
+    await prune('web-2').expect(404);
+    await prune(ids[0]!).expect(200);
+    expect((await list(api)).map(({ name }) => name)).toEqual(['b1', 'a2', 'b2']);
+    await api.delete('/v1/backups/b1').expect(204);
+    await prune('web-1').expect(200);
+    expect((await list(api)).map(({ name }) => name)).toEqual(['b2']);
+    const { secret } = (
+      await api.post('/v1/tokens', { name: 'stranger', role: 'user', tenant: 'others' }).expect(201)
+    ).body;
+    await api
+      .as(secret)
+      .post('/v1/vms/web-1/backups/prune')
+      .send({ keep: { last: 1 } })
+      .expect(404);
+  });
 });
 
 describe('schedules', () => {
@@ -435,6 +464,14 @@ describe('destinations', () => {
       await second.operate('/v1/backup-destinations/vault/rebuild');
       expect((await list(second)).map(({ name }) => name)).toEqual(['one']);
       expect(await second.operate('/v1/backups/one/verify')).toMatchObject({ error: null });
+      // One that is known is taken back likewise, and not without being asked for.
+      await first.post('/v1/backup-destinations/vault/take-over').expect(200);
+      expect(await first.operate('/v1/backup-destinations/vault/verify')).toMatchObject({ error: null });
+      await first.post('/v1/backup-destinations/local/take-over').expect(400);
+      await second.post('/v1/backup-destinations/vault/take-over').expect(200);
+      expect(await first.operate('/v1/backup-destinations/vault/collect')).toMatchObject({
+        error: { code: 'in_use', remedy: expect.stringContaining('take-over') },
+      });
       await second.delete('/v1/backups/one').expect(204);
       await second.delete('/v1/backup-destinations/vault').expect(204);
       // It is free: the first one has it again.

@@ -75,6 +75,21 @@ export const backupDestinationRoutes: RouteGroup = (app, { backups }) => {
     },
   });
 
+  app.route({
+    ...address('takeOverBackupDestination'),
+    schema: {
+      operationId: 'takeOverBackupDestination',
+      tags,
+      description:
+        'A remote of another daemon, which must be gone for good: if it still runs, backups are destroyed',
+      params,
+      body: NoBody,
+      response: { 200: BackupDestination, ...problems },
+    },
+    config,
+    handler: async (request) => destinations.takeOver(request.params.destination),
+  });
+
   const work = {
     verifyBackupDestination: (who, ref) => backups.verifyDestination(who, ref),
     collectBackupDestination: (who, ref) => destinations.collect(who, ref),

@@ -50,6 +50,15 @@ export function registerDestinations(backup: Command, io: Io): void {
       await context.client.deleteBackupDestination(name);
       context.print({ deleted: name }, () => `${name} deleted\n`);
     });
+  destination
+    .command('take-over')
+    .argument('<name>')
+    .description('take a remote from a daemon that is gone for good; if it still runs, backups are destroyed')
+    .action(async (name: string, _options: object, command: Command) => {
+      const context = new CommandContext(command, io);
+      const taken = await context.client.takeOverBackupDestination(name);
+      context.print(taken, () => `${taken.name} taken over\n`);
+    });
   registerWork(destination, backup, io);
 }
 

@@ -148,7 +148,7 @@ export function registerPrune(backup: Command, io: Io): void {
   addKeepOptions(backup.command('prune').argument('<vm>'))
     .option('--time-zone <zone>', 'in which days begin; UTC when missing')
     .option('--dry-run', 'only say what would be kept and why')
-    .description("delete a VM's backups but those that the rules keep")
+    .description("delete a VM's backups but those that the rules keep, also when the VM is gone")
     .action(async (vm: string, options: PruneOptions, command: Command) => {
       const context = new CommandContext(command, io);
       const { timeZone, dryRun } = options;

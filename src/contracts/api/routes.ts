@@ -177,6 +177,12 @@ export const ROUTES = [
     status: 202,
   },
   {
+    operationId: 'takeOverBackupDestination',
+    method: 'POST',
+    path: '/v1/backup-destinations/{destination}/take-over',
+    status: 200,
+  },
+  {
     operationId: 'collectBackupDestination',
     method: 'POST',
     path: '/v1/backup-destinations/{destination}/collect',

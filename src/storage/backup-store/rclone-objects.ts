@@ -1,4 +1,4 @@
-/** A store on a remote that rclone knows: each request is a run of the program, with its own configuration. */
+/** A store on a remote that rclone knows: each request is a run of the program, with its own configuration, by setpriv of util-linux. */
 import { spawn } from 'node:child_process';
 import { AppError } from '../../contracts/errors.ts';
 import { damaged } from './damaged.ts';
@@ -6,6 +6,13 @@ import type { ObjectFolder, ObjectStore, StoredObject } from './objects.ts';
 
 /** Exit codes of rclone: directory, file not found. */
 const NOT_FOUND = new Set([3, 4]);
+/**
+ * It ends with the thread that began it. One that outlived a killed daemon could finish a manifest when another has the store, and has
+ * removed what the manifest needs.
+ */
+const BOUND = ['--pdeathsig', 'KILL', 'rclone'] as const;
+/** Exit code of setpriv: there is no such program. */
+const NO_PROGRAM = 127;
 const STDERR_CHARS = 2000;
 const LIST_BYTES_MAX = 256 << 20;
 /** Packs that were read last: what is wanted of a pack is wanted at about the same time. */
@@ -85,7 +92,7 @@ export class RcloneObjects implements ObjectStore {
     { stdin, bytesMax }: { readonly stdin?: Uint8Array; readonly bytesMax: number },
   ): Promise<Buffer> {
     return new Promise((resolve, reject) => {
-      const child = spawn('rclone', [...args, ...COMMON], { stdio: ['pipe', 'pipe', 'pipe'] });
+      const child = spawn('setpriv', [...BOUND, ...args, ...COMMON], { stdio: ['pipe', 'pipe', 'pipe'] });
       const output: Buffer[] = [];
       let bytes = 0;
       let complaint = '';
@@ -99,10 +106,11 @@ export class RcloneObjects implements ObjectStore {
       child.stderr.setEncoding('utf8').on('data', (text: string) => {
         complaint = (complaint + text).slice(-STDERR_CHARS);
       });
-      child.on('error', (error) => reject(missing(error)));
+      child.on('error', (error) => reject(missing('setpriv', 'util-linux', error)));
       child.on('close', (status) => {
         if (tooMuch) reject(damaged(`${args.at(-1)} is larger than it can be`));
         else if (status === 0) resolve(Buffer.concat(output));
+        else if (status === NO_PROGRAM) reject(missing('rclone', 'rclone'));
         else reject(failure(args, status, complaint));
       });
       // It may end without having read all: its status tells.
@@ -112,10 +120,10 @@ export class RcloneObjects implements ObjectStore {
   }
 }
 
-function missing(cause: Error): AppError {
-  return new AppError('tool_missing', 'the program rclone is needed for this destination', {
+function missing(program: string, debianPackage: string, cause?: Error): AppError {
+  return new AppError('tool_missing', `the program ${program} is needed for this destination`, {
     field: 'destination',
-    remedy: 'install the Debian package rclone',
+    remedy: `install the Debian package ${debianPackage}`,
     cause,
   });
 }

@@ -98,6 +98,8 @@ export interface HoldOptions {
 
 export interface HeldStore {
   readonly claim: LeaseClaim;
+  /** As `StoreLease.confirm`. */
+  confirm(): Promise<void>;
   /** Lets go of the store. */
   release(): Promise<void>;
   /** Renews it no more. What is there stays, until it is replaced or stale. */
@@ -140,6 +142,7 @@ export async function holdRemoteStore(
   }, renewMs).unref();
   return {
     claim,
+    confirm: () => lease.confirm(),
     abandon: () => clearInterval(timer),
     async release() {
       clearInterval(timer);
@@ -189,7 +192,8 @@ function inUse(name: string, lease: Lease | 'unreadable'): AppError {
     field: 'destination',
     remedy:
       `give each daemon a path of its own; one that is gone for good ${until}, ` +
-      'or at once by take_over (--take-over), which destroys backups if it still runs',
+      'or at once by take_over (`umlaut backup destination add --take-over`, or `take-over` of one that is known), which destroys ' +
+      'backups if it still runs',
   });
 }
 

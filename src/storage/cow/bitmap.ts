@@ -18,7 +18,7 @@ export interface DirtyPage {
   readonly bytes: Uint8Array;
 }
 
-const NO_PAGE = new Uint8Array(0);
+const NO_PAGE: Uint8Array = new Uint8Array(0);
 
 export class CowBitmap {
   readonly #readPage: PageReader;

@@ -15,7 +15,7 @@ import { AppError, toAppError } from '../../contracts/errors.ts';
 import type { JobKind, JobPayloads, Jobs } from '../../contracts/jobs.ts';
 import type { BackupRow, ScheduleRow, VmRow } from '../../db/index.ts';
 import { SPILL_NAME } from '../../storage/index.ts';
-import { findOwned, notFound, type Principal, pageOfRows, tenantFilter } from '../access.ts';
+import { findOwned, mayRead, notFound, type Principal, pageOfRows, tenantFilter } from '../access.ts';
 import { madeUpName, newId } from '../ids.ts';
 import { nameTaken } from '../services/networks.ts';
 import { savedSettings } from '../services/saved-settings.ts';
@@ -137,8 +137,23 @@ export class Backups {
     return this.#operate('backup.test', backup.tenant, [backup.id, payload.vmId], payload, 1);
   }
 
+  /** @param vmRef a VM, or one that is gone and has backups */
   prune(who: Principal, vmRef: string, body: BackupPrune): Promise<PruneResult> {
-    return this.#removal.prune(this.#deps.vms.find(who, vmRef).id, body);
+    return this.#removal.prune(this.#backedUpVm(who, vmRef), body);
+  }
+
+  #backedUpVm(who: Principal, ref: string): string {
+    const { vms, store } = this.#deps;
+    const vm = vms.lookUp(who, ref);
+    if (vm !== undefined) return vm.id;
+    const backups = store.backups.ofVmNamed(ref).filter((backup) => mayRead(who, backup));
+    const [id, ...others] = new Set(backups.map((backup) => backup.vm_id));
+    if (id === undefined) throw notFound('VM', ref);
+    if (others.length === 0) return id;
+    throw new AppError('conflict', `${others.length + 1} VMs that are gone were named ${ref}`, {
+      field: 'vm',
+      remedy: 'use the id of one, which its backups have',
+    });
   }
 
   /** `locked` while something goes on that needs it. */

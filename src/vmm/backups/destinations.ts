@@ -60,6 +60,23 @@ export class BackupDestinations {
     return this.get(id);
   }
 
+  /** Takes a remote from a daemon that is gone for good. AppErrors: `invalid_input` for a folder, and as `create`. */
+  async takeOver(ref: string): Promise<BackupDestination> {
+    const { id, name, kind } = this.find(ref);
+    if (kind !== 'rclone') {
+      throw new AppError(
+        'invalid_input',
+        `${name} is a folder, whose lock ends with the daemon that has it`,
+        {
+          field: 'destination',
+          remedy: 'stop the other daemon',
+        },
+      );
+    }
+    await this.#deps.stores.takeOver(id);
+    return this.get(id);
+  }
+
   /** Forgets a place that no backup is in according to the database; what is stored there stays. */
   async delete(ref: string): Promise<void> {
     const { store, stores, events } = this.#deps;

@@ -60,6 +60,19 @@ export class BackupStores {
     }
   }
 
+  /** Takes a remote from whoever has it, unless this daemon does. AppErrors of the destination. */
+  async takeOver(destinationId: string): Promise<void> {
+    // One that is just being opened without that may be refused.
+    const opened = await this.#opened.get(destinationId)?.catch(() => undefined);
+    try {
+      await opened?.held.confirm?.();
+    } catch (error) {
+      if (!isLost(error)) throw error;
+      await this.#letGo(destinationId, opened!.config);
+    }
+    await this.config(destinationId, { takeOver: true });
+  }
+
   /** Opens it anew, once, when it is found lost. */
   async run<K extends StoreTaskName>(
     destinationId: string,

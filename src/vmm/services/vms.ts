@@ -17,7 +17,7 @@ import {
   type VmUpdate,
   type Watch,
 } from '../../contracts/api/index.ts';
-import { AppError } from '../../contracts/errors.ts';
+import { AppError, toAppError } from '../../contracts/errors.ts';
 import type { MachineStats } from '../../contracts/ports.ts';
 import type { DiskRow, ShareRow, Store, VmRow } from '../../db/index.ts';
 import { findOwned, type Principal, pageOfRows, SYSTEM, tenantFilter } from '../access.ts';
@@ -130,6 +130,16 @@ export class Vms {
 
   find(who: Principal, ref: string): VmRow {
     return findOwned(who, 'VM', ref, this.#deps.store.vms);
+  }
+
+  /** As `find`; undefined when there is none. */
+  lookUp(who: Principal, ref: string): VmRow | undefined {
+    try {
+      return this.find(who, ref);
+    } catch (error) {
+      if (toAppError(error).code === 'not_found') return undefined;
+      throw error;
+    }
   }
 
   instance(who: Principal, ref: string): Instance {
