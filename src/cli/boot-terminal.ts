@@ -31,9 +31,12 @@ export function attachConsole(host: MachineHost, console: string, { stderr }: Io
   };
 }
 
-/** The usual signals end the machine. Returns a function that puts them back. */
-export function haltOnSignals(host: MachineHost): () => void {
-  const halt = (): void => host.halt();
+/** The usual signals end the machine, and are told. Returns a function that puts them back. */
+export function haltOnSignals(host: MachineHost, onSignal: () => void = () => undefined): () => void {
+  const halt = (): void => {
+    onSignal();
+    host.halt();
+  };
   for (const signal of SIGNALS) process.on(signal, halt);
   return () => {
     for (const signal of SIGNALS) process.off(signal, halt);

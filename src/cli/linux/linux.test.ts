@@ -124,6 +124,14 @@ test('answers uml_mconsole, and halts by it', async () => {
   expect(fs.readdirSync(path.join(folder, '.uml'))).toEqual([]);
 });
 
+test('int of uml_mconsole breaks it off, as it does UML; its folder goes', async () => {
+  const run = start('umid=debian ubd0=root_cow,root_fs');
+  await prompt(run);
+  expect((await umlMconsole('debian', 'int', { home: folder })).status).toBe(0);
+  expect(await run.ended).toBe(1);
+  expect(fs.readdirSync(path.join(folder, '.uml'))).toEqual([]);
+});
+
 test('takes another umid where one is in use, and ends at a reboot with noreboot', async () => {
   fs.mkdirSync(path.join(folder, 'run/debian'), { recursive: true });
   fs.writeFileSync(path.join(folder, 'run/debian/pid'), `${process.pid}\n`);

@@ -41,6 +41,9 @@ export async function runLinux(
   }
 }
 
+/** As UML, where a signal has ended it: `int` of uml_mconsole, for one. */
+const BROKEN_OFF = 1;
+
 async function runMachine(
   line: UmlCommandLine,
   guest: GuestKernel,
@@ -98,13 +101,16 @@ async function runWithCards(
     cards,
     io,
   });
-  const ignoreSignals = haltOnSignals(host);
+  let isBrokenOff = false;
+  const ignoreSignals = haltOnSignals(host, () => {
+    isBrokenOff = true;
+  });
   try {
     await foreground.join();
     console = await openConsole(folder, foreground, line.notifyPath, io);
     const end = await host.run();
     await host.close();
-    return exitStatus(end, io);
+    return isBrokenOff ? BROKEN_OFF : exitStatus(end, io);
   } finally {
     ignoreSignals();
     foreground.close();
