@@ -51,11 +51,14 @@ export const ERRNO = {
   ERANGE: 34,
   ENAMETOOLONG: 36,
   ELOOP: 40,
+  EREMOTE: 66,
   EPROTO: 71,
   EMSGSIZE: 90,
   EOPNOTSUPP: 95,
 } as const;
 
+const POLLFD_BYTES = 8;
+const POLLPRI = 2;
 const STATX_BASIC = 0x7ff;
 const STATX_BYTES = 256;
 
@@ -96,6 +99,7 @@ interface Libc {
   removexattr(name: CName, attribute: CName): number;
   listxattr(name: CName, into: Uint8Array, length: number): number;
   fcntl(fd: number, command: number, kind: 'void *', lock: Uint8Array): number;
+  poll(descriptors: Uint8Array, count: number, timeout: number): number;
 }
 
 let loaded: Libc | undefined;
@@ -132,6 +136,7 @@ function libc(): Libc {
     removexattr: func('int removexattr(uint8_t *name, uint8_t *attribute)'),
     listxattr: func('int64_t listxattr(uint8_t *name, uint8_t *into, size_t length)'),
     fcntl: func('int fcntl(int fd, int command, ...)'),
+    poll: func('int poll(uint8_t *descriptors, uint64_t count, int timeout)'),
   } as unknown as Libc;
   return loaded;
 }
@@ -159,6 +164,13 @@ export function fdPath(fd: number): CName {
 
 export function openAt(dir: number, name: CName, flags: number, mode = 0): number {
   return check('openat', libc().openat(dir, name, flags | O.CLOEXEC | O.NOCTTY, 'int', mode));
+}
+/** What becomes of a descriptor that tells of changes by POLLPRI, as those of /proc/self/mountinfo do: was there one since the last call? */
+export function hasChanged(fd: number): boolean {
+  const descriptor = Buffer.alloc(POLLFD_BYTES);
+  descriptor.writeInt32LE(fd, 0);
+  descriptor.writeInt16LE(POLLPRI, 4);
+  return check('poll', libc().poll(descriptor, 1, 0)) > 0;
 }
 export function closeFd(fd: number): void {
   libc().close(fd);

@@ -4,8 +4,14 @@ import type { IdRange, ShareConfig } from '../contracts/machine.ts';
 import { ERRNO, Errno } from './libc.ts';
 import { Share } from './share.ts';
 
-/** AppErrors: `not_found`, `forbidden`, `io_error`; `invalid_input` for owners that the daemon cannot give files to. */
-export function openFolder({ tag, folder, readOnly, uidMap, gidMap, setId, append }: ShareConfig): Share {
+/**
+ * AppErrors: `not_found`, `forbidden`, `io_error`; `invalid_input` for owners that the daemon cannot give files to.
+ * @param mustAnswer calls must not take forever: what may do so and is mounted in it later is not gone into
+ */
+export function openFolder(
+  { tag, folder, readOnly, uidMap, gidMap, setId, append }: ShareConfig,
+  mustAnswer: boolean,
+): Share {
   // INVARIANT: the engine runs on Linux alone, where both are there.
   const [uid, gid] = [process.geteuid!(), process.getegid!()];
   if (!readOnly && uid !== 0) requireOwn(tag, uidMap, uid);
@@ -17,6 +23,7 @@ export function openFolder({ tag, folder, readOnly, uidMap, gidMap, setId, appen
       gidMap: gidMap ?? [{ guest: 0, host: gid, count: 1 }],
       setId: setId ?? false,
       append: append ?? false,
+      mustAnswer,
     });
   } catch (error) {
     if (error instanceof Errno) throw cannotOpen(tag, folder, error);

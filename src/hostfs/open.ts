@@ -11,5 +11,5 @@ import { ShareProcess } from './share-process.ts';
  * the daemon cannot give files to; `unreachable` when it takes too long.
  */
 export function openShare(config: ShareConfig): FileShare & { readonly opened?: Promise<void> } {
-  return mayHang(config.folder) ? new ShareProcess(config) : openFolder(config);
+  return mayHang(config.folder) ? new ShareProcess(config) : openFolder(config, true);
 }

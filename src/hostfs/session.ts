@@ -39,6 +39,8 @@ export interface SessionOptions {
   readonly setId: boolean;
   /** Every write is at the end of its file. */
   readonly append: boolean;
+  /** See `Tree`. */
+  readonly mustAnswer: boolean;
 }
 
 /** An open file or folder. */
@@ -78,8 +80,8 @@ export class Session {
   #open = 0;
 
   /** Throws Errno. */
-  constructor({ folder, readOnly, uidMap, gidMap, setId, append }: SessionOptions) {
-    this.tree = new Tree(folder);
+  constructor({ folder, readOnly, uidMap, gidMap, setId, append, mustAnswer }: SessionOptions) {
+    this.tree = new Tree(folder, mustAnswer);
     this.readOnly = readOnly;
     this.append = append;
     this.uids = new IdMap(uidMap);

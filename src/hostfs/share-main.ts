@@ -15,7 +15,7 @@ function send(id: number, payload: Uint8Array): void {
 /** Nothing is the answer of a folder that is open. */
 function open(config: ShareConfig): void {
   try {
-    share = openFolder(config);
+    share = openFolder(config, false);
     send(FRAME.OPEN, new Uint8Array());
   } catch (error) {
     send(FRAME.OPEN, Buffer.from(JSON.stringify(toAppError(error).toPlain())));

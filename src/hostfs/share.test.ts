@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
@@ -439,4 +440,42 @@ test('a folder that is not there is told', () => {
   expect(() => openShare({ tag: 'src', folder: '/nowhere/at/all', readOnly: true })).toThrow(
     expect.objectContaining({ code: 'not_found', field: 'shares.src.path' }),
   );
+});
+
+describe('what comes to be mounted in a share that is served', () => {
+  /** Mounted as root; put back at the end. */
+  function mount(type: string, at: string): () => void {
+    execFileSync('mount', ['-t', type, 'none', at]);
+    const unmount = (): void => void execFileSync('umount', ['-l', at]);
+    onTestFinished(() => {
+      if (fs.readFileSync('/proc/self/mountinfo', 'utf8').includes(` ${at} `)) unmount();
+    });
+    return unmount;
+  }
+
+  test.skipIf(process.getuid?.() !== 0)('is not gone into where its calls may take forever', async () => {
+    const root = folder();
+    for (const made of ['a', 'a/far', 'near']) fs.mkdirSync(path.join(root, made));
+    fs.writeFileSync(path.join(root, 'a/far/below'), '');
+    const guest = await client(root);
+    const known = await guest.walk(guest.root, 'a', 'far');
+    const file = await guest.walk(guest.root, 'a', 'far', 'below');
+    // No type of disks or memory, as those of other hosts and programs.
+    const unmount = mount('proc', path.join(root, 'a/far'));
+    const unmountNear = mount('tmpfs', path.join(root, 'near'));
+    const above = await guest.walk(guest.root, 'a');
+    await expect(guest.walk(above, 'far')).rejects.toEqual(refusal(ERRNO.EREMOTE));
+    await expect(guest.walk(above, 'far', 'self')).rejects.toEqual(refusal(ERRNO.EREMOTE));
+    await expect(guest.attributes(known)).rejects.toEqual(refusal(ERRNO.EREMOTE));
+    await expect(guest.create(above, 'far')).rejects.toEqual(refusal(ERRNO.EREMOTE));
+    // What is beside it, what was known below it, and file systems that answer are as ever.
+    await guest.create(above, 'beside');
+    expect((await guest.attributes(file)).size).toBe(0n);
+    const near = await guest.walk(guest.root, 'near');
+    await guest.create(near, 'within');
+    unmountNear();
+    unmount();
+    expect((await guest.attributes(await guest.walk(guest.root, 'a', 'far', 'below'))).size).toBe(0n);
+    expect((await guest.attributes(known)).links).toBeGreaterThan(0n);
+  });
 });

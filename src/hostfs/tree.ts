@@ -20,6 +20,7 @@ import {
   type Stat,
   statAt,
 } from './libc.ts';
+import { LaterMounts } from './mounts.ts';
 
 /** Folders that are kept open. */
 const FOLDERS_OPEN_MAX = 256;
@@ -67,8 +68,14 @@ export class Tree {
   /** Those with an open folder descriptor, the least recently used first. */
   readonly #open = new Set<Entry>();
 
-  /** Throws Errno when the folder cannot be opened, ELOOP when its path leads through a symbolic link. */
-  constructor(folder: string) {
+  readonly #laterMounts: LaterMounts | undefined;
+
+  /**
+   * Throws Errno when the folder cannot be opened, ELOOP when its path leads through a symbolic link.
+   * @param mustAnswer calls must not take forever: what may do so and is mounted in it later is not gone into
+   */
+  constructor(folder: string, mustAnswer: boolean) {
+    this.#laterMounts = mustAnswer ? new LaterMounts(folder) : undefined;
     this.root = new Entry(undefined, DOT, '');
     this.root.uses = 1;
     this.root.folder = openReal(folder);
@@ -78,10 +85,13 @@ export class Tree {
   /** The folder and the name that an entry's calls go to. Throws ENOENT for one that is gone. */
   place(entry: Entry): Place {
     if (entry.gone) throw new Errno(ERRNO.ENOENT, 'removed');
-    return {
-      dir: entry.parent === undefined ? this.root.folder : this.folder(entry.parent),
-      name: entry.name,
-    };
+    return this.within(entry.parent === undefined ? this.root.folder : this.folder(entry.parent), entry.name);
+  }
+
+  /** A name in a folder. Throws EREMOTE where calls for it may take forever. */
+  within(dir: number, name: CName): Place {
+    this.#laterMounts?.check(dir, name);
+    return { dir, name };
   }
 
   /** The descriptor of a folder; good until `trim`. */
@@ -95,6 +105,7 @@ export class Tree {
     }
     let dir = (from ?? this.root).folder;
     for (const next of closed.reverse()) {
+      this.within(dir, next.name);
       next.folder = openAt(dir, next.name, FOLDER_FLAGS);
       next.identity = identityOf(statAt(next.folder, EMPTY_NAME, AT.EMPTY_PATH));
       dir = this.#used(next);
@@ -104,8 +115,8 @@ export class Tree {
 
   /** The file of that name in a folder. The caller holds it with `hold` if it keeps it. */
   lookUp(parent: Entry, bytes: Uint8Array): { readonly entry: Entry; readonly stat: Stat } {
-    const name = cName(bytes);
-    const stat = statAt(this.folder(parent), name, AT.SYMLINK_NOFOLLOW);
+    const { dir, name } = this.within(this.folder(parent), cName(bytes));
+    const stat = statAt(dir, name, AT.SYMLINK_NOFOLLOW);
     const entry = this.child(parent, bytes);
     // On the host another folder may have taken its name.
     if (entry.folder >= 0 && entry.identity !== identityOf(stat)) this.#close(entry);
@@ -179,6 +190,7 @@ export class Tree {
   close(): void {
     for (const entry of [...this.#open]) this.#close(entry);
     closeFd(this.root.folder);
+    this.#laterMounts?.close();
   }
 
   #used(entry: Entry): number {

@@ -34,7 +34,7 @@ function ownName(request: MessageReader): Uint8Array {
 
 function placeFor(session: Session, folder: Fid, name: Uint8Array): Place {
   session.requireWritable();
-  return { dir: session.tree.folder(folder.entry), name: cName(name) };
+  return session.tree.within(session.tree.folder(folder.entry), cName(name));
 }
 
 /** Owner and mode of what was made just now, and its qid. */
