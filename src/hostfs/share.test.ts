@@ -436,6 +436,19 @@ test('a folder whose path leads through a symbolic link is not shared', () => {
   void openShare({ tag: 't', folder: path.join(top, 'real/inner'), readOnly: true }).close();
 });
 
+test('closing it twice closes nothing of others', async () => {
+  const share = openShare({ tag: 't', folder: folder(), readOnly: false });
+  const first = share.close();
+  await first;
+  // They have the numbers that have become free.
+  const others = Array.from({ length: 8 }, () => fs.openSync('/dev/null', 'r'));
+  onTestFinished(() => {
+    for (const fd of others) fs.closeSync(fd);
+  });
+  await share.close();
+  for (const fd of others) expect(fs.fstatSync(fd).isCharacterDevice()).toBe(true);
+});
+
 test('a folder that is not there is told', () => {
   expect(() => openShare({ tag: 'src', folder: '/nowhere/at/all', readOnly: true })).toThrow(
     expect.objectContaining({ code: 'not_found', field: 'shares.src.path' }),

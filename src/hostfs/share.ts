@@ -19,6 +19,7 @@ export class Share implements FileShare {
   readonly #writer = new MessageWriter(MESSAGE_BYTES_MAX);
   /** Requests that are not answered yet, by tag. */
   readonly #pending = new Map<number, Promise<void>>();
+  #closed: Promise<void> | undefined;
 
   /** Throws Errno when the folder cannot be opened. */
   constructor(options: SessionOptions) {
@@ -43,8 +44,13 @@ export class Share implements FileShare {
     this.#session.reset();
   }
 
-  /** After what is under way. */
-  async close(): Promise<void> {
+  /** After what is under way. Once is enough, and more do no harm. */
+  close(): Promise<void> {
+    this.#closed ??= this.#end();
+    return this.#closed;
+  }
+
+  async #end(): Promise<void> {
     await Promise.all(this.#pending.values());
     this.#session.close();
   }
