@@ -54,6 +54,8 @@ export class MachineHost {
   readonly #agent = new GuestAgent();
   readonly #quiescer: Quiescer;
   readonly #backups: OnlineBackups;
+  /** The kernel's messages are at the first serial port, and it takes a break there for SysRq: elsewhere it is a key like others. */
+  readonly #hasSerialConsole: boolean;
   readonly #points: KernelPoints;
   readonly #procFiles: ProcFiles;
   readonly #tracer: TraceSender;
@@ -79,9 +81,10 @@ export class MachineHost {
     this.#post = post;
     const { config } = data;
     checkMemory(config.memoryBytes);
+    this.#hasSerialConsole = /(^| )console=ttyS0\b/.test(config.append);
     this.#quiescer = new Quiescer({
       agent: this.#agent,
-      hasSerialConsole: /(^| )console=ttyS0\b/.test(config.append),
+      hasSerialConsole: this.#hasSerialConsole,
       isStopped: () => this.#machine.isStopped,
       sysRq: (letter) => this.#machine.sysRq(letter),
     });
@@ -293,7 +296,13 @@ export class MachineHost {
         remedy: 'give one letter or digit; h lists them',
       });
     }
-    this.#machine.sysRq(letter);
+    if (this.#hasSerialConsole) this.#machine.sysRq(letter);
+    else if (!this.#machine.sysRqKeys(letter)) {
+      throw new AppError('invalid_input', `the keyboard has no SysRq key ${letter}`, {
+        field: 'letter',
+        remedy: 'have the guest use the console ttyS0 (console=ttyS0), or give another letter',
+      });
+    }
   }
 
   /** Plugs a network card in whose cable is `port`. AppErrors: `conflict`, `quota_exceeded`. */

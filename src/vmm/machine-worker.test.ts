@@ -151,11 +151,31 @@ test('a triple fault is reported with the registers', async () => {
 });
 
 test('SysRq takes letters only', async () => {
-  vm = new Vm();
+  vm = new Vm({ append: 'console=ttyS0' });
   await vm.prints('>');
   expect(await vm.request({ type: 'sysrq', letter: 'ü' })).toMatchObject({ code: 'invalid_input' });
   await vm.request({ type: 'sysrq', letter: 'h' });
   await vm.prints('>\0h');
+});
+
+test('where the serial port is no console, SysRq comes from the keyboard', async () => {
+  const kernel = join(folder, 'keyboard');
+  const code = Buffer.from(
+    '66baf803b03eee' + // mov dx,3f8; mov al,'>'; out dx,al
+      'e464a80174fa' + // poll: in al,64; test al,1; jz poll
+      'e46066baf803eeebf1', // in al,60; mov dx,3f8; out dx,al; jmp poll
+    'hex',
+  );
+  writeFileSync(kernel, Buffer.concat([KERNEL.subarray(0, 32), code, Buffer.alloc(64)]));
+  vm = new Vm({ kernel, append: 'console=hvc0' });
+  await vm.prints('>');
+  expect(await vm.request({ type: 'sysrq', letter: 'R' })).toMatchObject({
+    code: 'invalid_input',
+    remedy: expect.stringContaining('console=ttyS0'),
+  });
+  await vm.request({ type: 'sysrq', letter: 'h' });
+  // In scan code set 1: Alt, SysRq and H go down.
+  await vm.prints('>\x38\x54\x23');
 });
 
 test('what cannot be booted ends with a code and the remedy', async () => {

@@ -207,6 +207,13 @@ export class Machine {
     this.#loop.wake();
   }
 
+  /** Alt, SysRq and a letter on the keyboard; false where there is no such key. */
+  sysRqKeys(letter: string): boolean {
+    const isThere = this.#legacy.keyboard.sysRq(letter);
+    this.#loop.wake();
+    return isThere;
+  }
+
   powerButton(): void {
     this.#legacy.acpi.pressPowerButton();
     this.#loop.wake();

@@ -99,7 +99,8 @@ export class I8042 implements Device {
 
   /** Alt, SysRq and a letter or digit; false where there is no key for the character. */
   sysRq(character: string): boolean {
-    const key = keyOf(character);
+    // Linux's handler knows capital letters from a serial line alone.
+    const key = /[A-Z]/.test(character) ? undefined : keyOf(character);
     if (key !== undefined) this.chord([KEY.LEFT_ALT, KEY.SYSRQ, key]);
     return key !== undefined;
   }
