@@ -145,13 +145,13 @@ export class LinearMemory {
     return Buffer.concat(pieces);
   }
 
-  text(linear: bigint, bytesMax = STRING_BYTES_MAX): string {
+  text(linear: bigint, bytesMax = STRING_BYTES_MAX, encoding: 'utf8' | 'latin1' = 'utf8'): string {
     // As most are, in one page.
     const offset = this.#ramOffset(linear, 1);
     const end = offset < 0 ? -1 : offset + Math.min(bytesMax, PAGE - Number(linear & 4095n));
     for (let at = offset; at < end; at++) {
-      if (this.#ram[at] === 0) return this.#ram.toString('utf8', offset, at);
+      if (this.#ram[at] === 0) return this.#ram.toString(encoding, offset, at);
     }
-    return this.bytesToNul(linear, bytesMax).toString('utf8');
+    return this.bytesToNul(linear, bytesMax).toString(encoding);
   }
 }

@@ -7,6 +7,8 @@ import { InspectError } from '../errors.ts';
 import type { LinuxKernel } from '../kernel.ts';
 
 const { RAX, RCX, RDI, RDX, RSI, RSP } = REGISTER;
+/** Registers of a function's first arguments (System V ABI for AMD64). */
+const ARGUMENTS = [RDI, RSI, RDX] as const;
 const PAGE = 4096n;
 const EIO = -5n;
 
@@ -38,6 +40,11 @@ export class GuestCalls {
   arguments(): [bigint, bigint, bigint, bigint] {
     const { register } = this.#machine;
     return [register(RDI), register(RSI), register(RDX), register(RCX)];
+  }
+
+  /** One of them. */
+  argument(n: 0 | 1 | 2): bigint {
+    return this.#machine.register(ARGUMENTS[n]);
   }
 
   /** Goes on with the call that comes back here; undefined when the function is entered by its caller. */

@@ -6,7 +6,7 @@ import type { LinuxKernel, SymbolName } from '../kernel.ts';
 import { commandIn } from '../tasks.ts';
 import type { KernelPoint } from '../kernel-points.ts';
 import type { GuestCalls, Moved } from './guest-calls.ts';
-import { nameText, type ProcName, procName, procNameOfFile } from './names.ts';
+import { lastNameOf, nameText, type ProcName, procName, procNameOfFile } from './names.ts';
 import type { ProcRules } from './rules.ts';
 
 /** struct dentry *lookup(struct inode *, struct dentry *, unsigned flags) */
@@ -76,15 +76,17 @@ export class ProcHiding {
     ];
   }
 
-  #refuse(argument: number): Moved {
-    const name = procName(this.#kernel, this.#calls.arguments()[argument]!);
+  #refuse(argument: 0 | 1 | 2): Moved {
+    const dentry = this.#calls.argument(argument);
+    if (!this.#rules.mayConcern(lastNameOf(this.#kernel, dentry))) return false;
+    const name = procName(this.#kernel, dentry);
     return name !== undefined && this.#hides(name) ? this.#calls.return(ENOENT) : false;
   }
 
   /** int iterate_dir(struct file *, struct dir_context *) */
   #list(): Moved {
-    const [file, context] = this.#calls.arguments();
-    const folder = procNameOfFile(this.#kernel, file);
+    const context = this.#calls.argument(1);
+    const folder = procNameOfFile(this.#kernel, this.#calls.argument(0));
     this.#listings.delete(context);
     if (folder === undefined) return false;
     this.#listings.set(context, folder);
@@ -94,10 +96,11 @@ export class ProcHiding {
 
   #skip(goOn: bigint): Moved {
     if (this.#listings.size === 0) return false;
-    const [context, name, length] = this.#calls.arguments();
-    const folder = this.#listings.get(context);
+    const folder = this.#listings.get(this.#calls.argument(0));
     if (folder === undefined) return false;
-    const entry = nameText(this.#kernel, name, Number(length & 0xffn));
+    const length = Number(this.#calls.argument(2) & 0xffn);
+    const entry = nameText(this.#kernel, this.#calls.argument(1), length);
+    if (!this.#rules.mayConcern(entry)) return false;
     const path = folder.path === '' ? entry : `${folder.path}/${entry}`;
     return this.#hides({ ...folder, path }) ? this.#calls.return(goOn) : false;
   }

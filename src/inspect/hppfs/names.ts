@@ -23,15 +23,25 @@ export function procName(kernel: LinuxKernel, dentry: bigint): ProcName | undefi
   for (let depth = 0; depth < DEPTH_MAX; depth++) {
     const parent = kernel.u64('dentry', 'd_parent', at);
     if (parent === at) return { path: parts.reverse().join('/'), namespace: namespaceOf(kernel, superBlock) };
-    parts.push(nameText(kernel, kernel.u64('dentry', 'd_name.name', at)));
+    parts.push(lastNameOf(kernel, at));
     at = parent;
   }
   return undefined;
 }
 
-/** The same of an open file (struct file). */
+/** Its name in its folder. */
+export function lastNameOf(kernel: LinuxKernel, dentry: bigint): string {
+  return nameText(kernel, kernel.u64('dentry', 'd_name.name', dentry));
+}
+
+/** Of an open file (struct file); 0 for none. */
+export function dentryOf(kernel: LinuxKernel, file: bigint): bigint {
+  return kernel.u64('file', 'f_path.dentry', file);
+}
+
+/** The same as `procName` of an open file. */
 export function procNameOfFile(kernel: LinuxKernel, file: bigint): ProcName | undefined {
-  const dentry = kernel.u64('file', 'f_path.dentry', file);
+  const dentry = dentryOf(kernel, file);
   return dentry === 0n ? undefined : procName(kernel, dentry);
 }
 
@@ -43,5 +53,5 @@ function namespaceOf(kernel: LinuxKernel, superBlock: bigint): bigint {
 
 /** A name of bytes; procfs has no others than ASCII. */
 export function nameText(kernel: LinuxKernel, address: bigint, length = NAME_BYTES_MAX): string {
-  return kernel.memory.bytesToNul(address, length).toString('latin1');
+  return kernel.memory.text(address, length, 'latin1');
 }

@@ -9,7 +9,7 @@ import { commandIn } from '../tasks.ts';
 import type { KernelPoint } from '../kernel-points.ts';
 import { readOpenProc } from '../proc.ts';
 import type { GuestCalls, Moved } from './guest-calls.ts';
-import { procNameOfFile } from './names.ts';
+import { dentryOf, lastNameOf, procNameOfFile } from './names.ts';
 import type { ProcRule, ProcRules } from './rules.ts';
 
 /** ssize_t read(struct file *, char __user *, size_t, loff_t *) */
@@ -86,15 +86,23 @@ export class ProcReads {
 
   points(): KernelPoint[] {
     const kernel = this.#kernel;
-    const point = (name: SymbolName, read: (entry: bigint) => Read): KernelPoint[] => {
+    const point = (name: SymbolName, file: () => bigint, read: (entry: bigint) => Read): KernelPoint[] => {
       if (!kernel.has(name)) return [];
       const address = kernel.symbol(name);
-      return [{ address, reached: () => this.#calls.resume() ?? this.#serve(read(address)) }];
+      const begun = (): Moved => this.#mayConcern(file()) && this.#serve(read(address));
+      return [{ address, reached: () => this.#calls.resume() ?? begun() }];
     };
+    const ownFile = (): bigint => this.#calls.argument(0);
+    const iteratedFile = (): bigint => kernel.u64('kiocb', 'ki_filp', this.#calls.argument(0));
     return [
-      ...READS.flatMap((name) => point(name, (entry) => this.#plainRead(entry))),
-      ...READ_ITERS.flatMap((name) => point(name, (entry) => this.#iteratedRead(entry))),
+      ...READS.flatMap((name) => point(name, ownFile, (entry) => this.#plainRead(entry))),
+      ...READ_ITERS.flatMap((name) => point(name, iteratedFile, (entry) => this.#iteratedRead(entry))),
     ];
+  }
+
+  #mayConcern(file: bigint): boolean {
+    const dentry = dentryOf(this.#kernel, file);
+    return dentry !== 0n && this.#rules.mayConcern(lastNameOf(this.#kernel, dentry));
   }
 
   #plainRead(entry: bigint): Read {

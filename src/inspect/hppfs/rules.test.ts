@@ -32,7 +32,22 @@ describe('rules for /proc', () => {
     ['comm:sshd/status', '17/task/20/status', true],
     ['comm:a-very-long-name', '18', true],
     ['comm:sshd', 'comm:sshd', true],
-  ])('%s names %s: %s', (rule, path, expected) => expect(found(rule, path)).toBe(expected));
+  ])('%s names %s: %s', (rule, path, expected) => {
+    expect(found(rule, path)).toBe(expected);
+    // What is named passes the test that is made first.
+    const rules = new ProcRules([{ path: rule, content }]);
+    if (expected) expect(rules.mayConcern(path.slice(path.lastIndexOf('/') + 1))).toBe(true);
+  });
+
+  it('most names are seen at once not to be meant', () => {
+    const rules = new ProcRules([{ path: 'pid/status', content }]);
+    expect(['status', 'stat', '17', 'pid'].map((name) => rules.mayConcern(name))).toEqual([
+      true,
+      false,
+      false,
+      false,
+    ]);
+  });
 
   it('the most exact one counts', () => {
     const rules = new ProcRules([

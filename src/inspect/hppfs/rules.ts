@@ -28,12 +28,26 @@ export class ProcRules {
   readonly hasHidden: boolean;
   readonly hasContents: boolean;
   readonly #hasCommands: boolean;
+  /** Last parts of all paths. */
+  readonly #lastNames: ReadonlySet<string>;
+  /** Processes themselves may be meant. */
+  readonly #meansProcesses: boolean;
 
   constructor(rules: readonly ProcRule[]) {
     this.#rules = new Map(rules.map((rule) => [asKept(rule.path), rule]));
     this.#hasCommands = rules.some(({ path }) => path.startsWith(COMMAND));
+    const paths = [...this.#rules.keys()];
+    this.#lastNames = new Set(paths.map((path) => path.slice(path.lastIndexOf('/') + 1)));
+    this.#meansProcesses = paths.some(
+      (path) => path === 'pid' || (path.startsWith(COMMAND) && !path.includes('/')),
+    );
     this.hasHidden = rules.some(({ content }) => content === undefined);
     this.hasContents = rules.some(({ content }) => content !== undefined);
+  }
+
+  /** May there be a rule for a path that ends in this name? Most that are asked for end here. */
+  mayConcern(lastName: string): boolean {
+    return this.#lastNames.has(lastName) || (this.#meansProcesses && NUMBER.test(lastName));
   }
 
   /** @param path below the root of a /proc, without links: /proc/net/dev is 123/net/dev */
