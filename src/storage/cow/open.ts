@@ -76,7 +76,7 @@ const RESERVED_BITMAP_BYTES_MAX = 16 << 20;
  * On a full host disk the data of a sector may find the last free block: its bit must find one too. Best effort: where nothing
  * can be reserved, the flush that needs the block tells.
  */
-function reserveBitmap(fd: number, { bitmapOffset, bitmapBytes }: CowHeader): void {
+export function reserveBitmap(fd: number, { bitmapOffset, bitmapBytes }: CowHeader): void {
   if (bitmapBytes <= RESERVED_BITMAP_BYTES_MAX) reserveRange(fd, bitmapOffset, bitmapBytes);
 }
 

@@ -13,6 +13,7 @@ import {
   openBacking,
   openCowOver,
   readWholeHeader,
+  reserveBitmap,
 } from '../cow/open.ts';
 import { CowVolume } from '../cow/volume.ts';
 import { absolutePath, removeQuietly, syncFolder } from '../durable.ts';
@@ -180,6 +181,7 @@ export function createLayers(layers: readonly (NewLayer & { readonly file: strin
       made.push({ file, fd });
       fs.writeSync(fd, bytes, 0, bytes.length, 0);
       fs.ftruncateSync(fd, dataAt(header, header.sizeBytes));
+      reserveBitmap(fd, header);
     }
     for (const { fd } of made) fs.fsyncSync(fd);
     for (const folder of new Set(made.map(({ file }) => path.dirname(file)))) syncFolder(folder);

@@ -2,7 +2,13 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
-import { inPieces, pattern, randomNumbers, scratchFolder } from '../../../test/support/storage.ts';
+import {
+  inPieces,
+  pattern,
+  randomNumbers,
+  scratchFolder,
+  smallFileSystem,
+} from '../../../test/support/storage.ts';
 import { createCow, inspectCow } from '../cow/create.ts';
 import { openDisk } from '../disk.ts';
 import type { GuestDisk } from '../guest-disk.ts';
@@ -307,4 +313,38 @@ describe('a top that was merged away', () => {
     await model.check();
     await model.disk.close();
   });
+});
+
+it('a layer put over a disk that runs can tell of all that it took when the host got full', async () => {
+  const pageBytes = 4096;
+  const bytesPerBitmapPage = 16 << 20;
+  const folder = smallFileSystem('4m');
+  const [base, first, top] = [
+    path.join(scratchFolder(), 'base'),
+    path.join(folder, 'first'),
+    path.join(folder, 'top'),
+  ];
+  fs.writeFileSync(base, '');
+  fs.truncateSync(base, 8 * bytesPerBitmapPage);
+  const disk = openDisk({ device: 'ubd0', file: base, cow: first, readOnly: false });
+  createLayers([{ file: top, below: first, mtime: 1, sizeBytes: disk.sizeBytes }]);
+  disk.layers.freeze(openNewTop(disk.layers, top, { mtime: 1, readOnly: false }), 1);
+  await disk.layers.sealed();
+  const { bavail, bsize } = fs.statfsSync(folder);
+  fs.writeFileSync(path.join(folder, 'filler'), Buffer.alloc((bavail - 6) * bsize));
+  let written = 0;
+  const fill = (): void => {
+    for (; written < 8; written++) disk.write(written * bytesPerBitmapPage, [pattern(pageBytes, written)]);
+  };
+  expect(fill).toThrow('ENOSPC');
+  expect(written).toBeGreaterThan(2);
+  await disk.flush();
+  await disk.close();
+  const again = openDisk({ device: 'ubd0', file: base, cow: top, frozen: [first], readOnly: true });
+  for (let page = 0; page < written; page++) {
+    const bytes = new Uint8Array(pageBytes);
+    await again.read(page * bytesPerBitmapPage, [bytes]);
+    expect(Buffer.from(bytes).equals(pattern(pageBytes, page))).toBe(true);
+  }
+  await again.close();
 });
