@@ -21,7 +21,7 @@ export const storage: Part = {
     note('storage: backups');
     const backups = await backup({ mib: MIB, folder: tmpdir() });
     return [
-      `A guest's disk, ours a copy-on-write file and QEMU's a qcow2 overlay over the same raw file, cache mode writeback; median of ${turns} runs, a request at a time unless it says q16 (sequential: four of 256 KiB). Above 1 means that we are faster.`,
+      `A guest's disk, ours a copy-on-write file and QEMU's a qcow2 overlay over the same raw file, cache mode writeback; median of ${turns} runs, a request at a time unless it says q16 (sequential: four of 256 KiB), each after two seconds of the same elsewhere on the disk. Above 1 means that we are faster.`,
       guest,
       'Chains of layers, and snapshots of a disk that is written to:',
       chains,

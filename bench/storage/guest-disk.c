@@ -1,7 +1,7 @@
 /*
  * Disk speed as a guest's program sees it: native asynchronous I/O (io_submit) past the page cache, and reads and writes
  * through it. Prints a line per measurement: name, operations, seconds, checksum of what was read (one word of each block).
- * Each measurement comes after one of its kind elsewhere on the disk, half as long at most, so that translators have seen the code.
+ * Each measurement comes after WARM_UP_SECONDS of its kind elsewhere on the disk, so that translators have compiled the code.
  * Usage: guest-disk DEVICE SEQUENTIAL_MIB RANDOM_OPERATIONS [NAME]
  * The disk has three times SEQUENTIAL_MIB: the last third is for warming up.
  */
@@ -15,6 +15,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#define WARM_UP_SECONDS 2.0
 
 enum { DEPTH_MAX = 16, BLOCK_MAX = 1 << 20 };
 
@@ -159,14 +161,14 @@ int main(int argc, char **argv) {
     struct job warm = jobs[i];
     warm.start = 2 * bytes;
     warm.bytes = bytes;
-    if (warm.operations > random / 2) warm.operations = random / 2;
-    run(fd, &warm, 1);
+    for (double begun = now(); now() - begun < WARM_UP_SECONDS;) run(fd, &warm, 1);
     run(fd, &jobs[i], 0);
   }
   for (int write_it = 0; write_it < 2; write_it++) {
     const char *name = write_it ? "write-buffered" : "read-buffered";
     if (only != NULL && strcmp(only, name) != 0) continue;
-    run_buffered(argv[1], name, write_it, 2 * bytes, bytes, passes / 2, 1);
+    for (double begun = now(); now() - begun < WARM_UP_SECONDS;)
+      run_buffered(argv[1], name, write_it, 2 * bytes, bytes, passes / 2, 1);
     run_buffered(argv[1], name, write_it, 0, bytes, passes, 0);
   }
   return 0;
