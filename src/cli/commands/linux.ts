@@ -20,10 +20,13 @@ export function registerLinux(program: Command, io: Io): void {
   eth<n>=TRANSPORT[,ARGUMENT...]      network cards: daemon, vde, mcast, ucast, tuntap, slirp (NAT), pcap, slip
   vec<n>:transport=tap,ifname=DEVICE  the same as UML's newer devices: tap, hybrid, raw, vde (vnl=FOLDER),
                                       gre, l2tpv3 (src=, dst=, ...), bess (dst=SOCKET)
-  hostfs=DIR                          a folder of this host: mount -t 9p hostfs /mnt
+  hostfs=DIR[,append]                 a folder of this host: mount -t 9p hostfs /mnt
+  hppfs=DIR                           files of the guest's /proc that are the host's, or hidden
+  tty_log_fd=N                        what is shown and typed, as UML's tty_log, to descriptor N: see umlaut tty play
   con0..con15=IN[,OUT]                the consoles hvc0, hvc1, ... (default: con0=fd:0,fd:1, the others none)
   ssl0..ssl3=IN[,OUT]                 the serial lines ttyS0 to ttyS3; con= and ssl= for all that are not named
-                                      each fd:N, pts, pty, tty:DEVICE, xterm, port:[ADDRESS:]N, null or none
+                                      each fd:N, pts, pty, tty:DEVICE, xterm, port:[ADDRESS:]N (which lines
+                                      may share), null or none
   xterm=PROGRAM,TITLE SWITCH,EXEC SWITCH
   Everything else goes to the guest's kernel.`,
     )
