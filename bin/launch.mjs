@@ -2,7 +2,7 @@
 // Plain old JavaScript: it must also parse where that Node is needed most.
 import { spawn } from 'node:child_process';
 import { existsSync, readlinkSync, realpathSync } from 'node:fs';
-import { constants } from 'node:os';
+import { constants, cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -18,12 +18,15 @@ export const root = dirname(dirname(realpathSync(fileURLToPath(import.meta.url))
  * - gc(): src/engine/v8.ts says when and why.
  * - No cells for variables that closures share: with bytecode from a cache, V8's compilers took a variable that had
  *   changed for a constant. The unpacking of a kernel wrote garbage (test/cli/node-flags.test.ts).
+ * - No more of V8's own threads than there are processors beside a guest's: Node has four. With two processors the guest
+ *   waited for them while they optimized its code: page faults took a seventh longer.
  */
 export const NODE_FLAGS = [
   '--disable-warning=ExperimentalWarning',
   '--max-semi-space-size=1',
   '--expose-gc',
   '--no-function-context-cells',
+  `--v8-pool-size=${Math.min(4, Math.max(1, cpus().length - 1))}`,
 ];
 
 /**

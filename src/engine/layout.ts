@@ -319,6 +319,22 @@ export const PLACEMENT = {
   PAGE_SIZE: 8,
 } as const;
 
+/**
+ * What a compiled region keeps in memory, in cells of two sizes: a RECORD (the block that enters it at its first entry, and
+ * its PLACEMENT), and a BLOCK of one micro-op for each further entry and for each range of bytes that it was made from.
+ */
+export const REGION = {
+  RECORD_SIZE: 240,
+  /** Offset of the PLACEMENT in a record. */
+  PLACEMENT: 80,
+  BLOCK_SIZE: 80,
+  /** Pages that the code of a region may be in. */
+  PAGES: 16,
+  /** Cells of each size. */
+  RECORDS: 6144,
+  BLOCKS: 98304,
+} as const;
+
 /** A micro-op record. */
 export const UOP = {
   SIZE: 32,
@@ -373,6 +389,9 @@ export interface MemoryMap {
   readonly codeBitmap: number;
   readonly uopArena: number;
   readonly uopArenaEnd: number;
+  /** Cells of regions, see `REGION`. */
+  readonly regionRecords: number;
+  readonly regionBlocks: number;
   /** Guest physical address 0. */
   readonly ram: number;
   readonly ramBytes: number;
@@ -401,8 +420,20 @@ export function memoryMap(ramBytes: number, uopArenaBytes: number): MemoryMap {
   const codeBitmap = pageBlocks + pages * 8;
   const uopArena = align(codeBitmap + pages * 8, 4096);
   const uopArenaEnd = uopArena + uopArenaBytes;
-  const ram = align(uopArenaEnd, 65536);
-  return { pageBlocks, codeBitmap, uopArena, uopArenaEnd, ram, ramBytes, end: align(ram + ramBytes, 65536) };
+  const regionRecords = align(uopArenaEnd, 16);
+  const regionBlocks = regionRecords + REGION.RECORDS * REGION.RECORD_SIZE;
+  const ram = align(regionBlocks + REGION.BLOCKS * REGION.BLOCK_SIZE, 65536);
+  return {
+    pageBlocks,
+    codeBitmap,
+    uopArena,
+    uopArenaEnd,
+    regionRecords,
+    regionBlocks,
+    ram,
+    ramBytes,
+    end: align(ram + ramBytes, 65536),
+  };
 }
 
 /** Guest physical address where RAM that does not fit below the PCI hole continues. */

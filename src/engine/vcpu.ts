@@ -101,12 +101,11 @@ class Vcpu implements Cpu {
       exportedFunctions(engine.coreBytes),
       { map, tlbEntries, threshold },
     ] as const;
-    const cache = new CodeCache(memory, this.#core, options.jitCodeBytes ?? JIT_CODE_BYTES, threshold);
+    const cache = new CodeCache(memory.buffer, map, this.#core, options.jitCodeBytes ?? JIT_CODE_BYTES);
     this.#jit = new Jit(
       memory,
       map,
       this.#core,
-      this.#decoder,
       options.compiler === undefined
         ? new LocalBackend(...backend)
         : new RemoteBackend(options.compiler, ...backend),
@@ -224,7 +223,6 @@ class Vcpu implements Cpu {
   }
 
   #runSlice(instructions: number): number {
-    this.#makeRoom();
     this.#jit.collect();
     this.#interrupted = false;
     const limit = this.#u64(STATE.ICOUNT) + BigInt(Math.max(1, Math.floor(instructions)));
@@ -257,7 +255,6 @@ class Vcpu implements Cpu {
 
   /** The block at RIP has just become hot. */
   #noteHot(): void {
-    this.#makeRoom();
     const uop = this.#core.findBlock();
     if (uop === 0) return;
     const [cr0, cr3, efer] = [STATE.CR0, STATE.CR3, STATE.EFER].map((register) => this.#u64(register));
@@ -275,17 +272,13 @@ class Vcpu implements Cpu {
     this.#jit.clear();
   }
 
-  /** Whoever is about to decode or to compile has room for it; some blocks and regions may have gone. */
+  /** Whoever is about to decode has room for it; some blocks may have gone. */
   #makeRoom(): void {
     if (!this.#decoder.full) return;
-    this.#decoder.arena.advance(
-      (range) => this.#jit.regionsIn(range),
-      (range, headers) => {
-        this.#jit.forget(range);
-        for (const header of headers) this.#core.forgetBlock(header, range.start, range.end);
-        this.#core.flushJumpCache();
-      },
-    );
+    this.#decoder.arena.advance(({ start, end }, headers) => {
+      for (const header of headers) this.#core.forgetBlock(header, start, end);
+      this.#core.flushJumpCache();
+    });
   }
 
   /** Decodes the block at RIP; false on a triple fault. */

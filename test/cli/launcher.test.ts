@@ -85,7 +85,9 @@ describe.each([
     expect(started).toEqual(NODE_FLAGS);
     expect(cache).toBe(join(folder, 'node_modules/.cache/umlaut'));
     expect(existsSync(cache)).toBe(true);
-    const known = spawnSync(process.execPath, ['--v8-options'], { encoding: 'utf8' }).stdout;
+    const known = ['--v8-options', '--help']
+      .map((option) => spawnSync(process.execPath, [option], { encoding: 'utf8' }).stdout)
+      .join('');
     for (const flag of NODE_FLAGS.slice(1))
       expect(known).toContain(flag.split('=')[0]!.replace('--no-', '--'));
   });

@@ -102,8 +102,8 @@ export interface BlockExports {
    * For DMA by devices; guest stores arrive here by themselves. Returns the number of blocks killed.
    */
   invalidateRange(ramOffset: number, length: number): number;
-  /** Takes a header that guards a region's bytes out of all lists. */
-  forgetGuard(header: number): void;
+  /** Takes a block out of all lists; others lead to its first micro-op, which looks RIP up. Its owner stays. */
+  killBlock(header: number): void;
   /**
    * Forgets a block and direct links to it; those of the same pages with headers from `start` on, before `end`, may go
    * with it. The jump cache must be flushed behind the last one of a range.

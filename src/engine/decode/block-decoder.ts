@@ -42,14 +42,6 @@ export class BlockDecoder {
     this.#maxInstructions = maxInstructions;
   }
 
-  /** Room in the arena for `bytes`; undefined where it is full. */
-  allocate(bytes: number): number | undefined {
-    if (bytes > this.arena.room) return undefined;
-    const at = this.arena.free;
-    this.arena.take(at + bytes);
-    return at;
-  }
-
   /** The arena may have no room for another block where it is: it has to go on elsewhere. */
   get full(): boolean {
     return this.arena.room < MAX_BLOCK_BYTES;

@@ -1,6 +1,6 @@
 /**
  * The room for decoded micro-ops and what goes with them, in segments that are filled one after the other. When all that
- * are open are full, one is filled anew, which costs the blocks in it: an old one that few compiled regions need.
+ * are open are full, the oldest is filled anew, which costs the blocks in it; compiled regions need none of them.
  *
  * How many are open depends on the guest: where too much of what is decoded was there not long ago, one more is opened.
  */
@@ -105,20 +105,11 @@ export class UopArena {
     return false;
   }
 
-  /** The filling that an address belongs to: what was there is there as long as it is the same. */
-  fillingAt(address: number): number {
-    return this.#segments.find(({ start, end }) => address >= start && address < end)?.filling ?? -1;
-  }
-
   /**
    * Goes on in another segment. Before it is used, `forget` has to forget all that is in it, unless it is fresh.
-   * @param regions how many compiled regions need something in a range of addresses
    * @param forget is told of the headers that were made there
    */
-  advance(
-    regions: (range: AddressRange) => number,
-    forget: (range: AddressRange, headers: readonly number[]) => void,
-  ): void {
+  advance(forget: (range: AddressRange, headers: readonly number[]) => void): void {
     if (this.#returned > this.#blocks * RETURNING) {
       this.#open = Math.min(this.#segments.length, this.#open + 1);
     }
@@ -126,7 +117,7 @@ export class UopArena {
     const fresh = this.#segments.slice(0, this.#open).find(({ filling }) => filling === 0);
     if (fresh !== undefined) this.#begin(fresh);
     else {
-      const victim = this.#victim(regions);
+      const victim = this.#oldest();
       forget(victim, victim.headers);
       this.#ghosts.push(victim.filter);
       if (this.#ghosts.length > GHOSTS) this.#ghosts.shift();
@@ -134,16 +125,9 @@ export class UopArena {
     }
   }
 
-  /** Of the older half, where blocks have had time to become hot, the one that fewest regions need. */
-  #victim(regions: (range: AddressRange) => number): Segment {
-    const others = this.#segments
-      .filter((segment) => segment.filling !== 0 && segment !== this.#current)
-      .sort((a, b) => a.filling - b.filling);
-    const older = others
-      .slice(0, Math.ceil(others.length / 2))
-      .map((segment) => ({ segment, needed: regions(segment) }));
-    // INVARIANT: sorting keeps the order of equals, so that the oldest of them is the first.
-    return older.sort((a, b) => a.needed - b.needed)[0]?.segment ?? this.#current;
+  #oldest(): Segment {
+    const filled = this.#segments.filter(({ filling }) => filling !== 0);
+    return filled.reduce((oldest, segment) => (segment.filling < oldest.filling ? segment : oldest));
   }
 
   /** Forgets all fillings; they must have been forgotten by everybody else. */

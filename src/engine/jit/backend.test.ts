@@ -10,12 +10,12 @@ it('is busy while many requests have no answer, and takes more as they are answe
   const options = { map: memoryMap(1 << 20, 1 << 20), tlbEntries: 16, threshold: 1 };
   const backend = new RemoteBackend(port1, new SharedArrayBuffer(0), new Map(), options);
   expect(receiveMessageOnPort(port2)?.message).toMatchObject({ options });
-  const request = { header: 64 } as CompileRequest;
+  const request = { record: 64 } as CompileRequest;
   let asked = 0;
   for (; !backend.isBusy; asked++) backend.request(request);
   expect(asked).toBeGreaterThan(1);
   const answer = (answered: number): void => {
-    port2.postMessage({ answered, compiled: undefined, deferred: [] } satisfies RemoteAnswer);
+    port2.postMessage({ answered, compiled: undefined, deferred: [], refused: [] } satisfies RemoteAnswer);
   };
   backend.collect();
   expect(backend.isBusy).toBe(true);
@@ -25,6 +25,6 @@ it('is busy while many requests have no answer, and takes more as they are answe
   backend.request(request);
   expect(backend.isBusy).toBe(true);
   answer(asked);
-  expect(backend.collect()).toEqual({ modules: [], deferred: [] });
+  expect(backend.collect()).toEqual({ modules: [], deferred: [], refused: [] });
   expect(backend.isBusy).toBe(false);
 });

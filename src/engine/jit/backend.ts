@@ -22,6 +22,8 @@ export interface Compilation {
   readonly modules: readonly CompiledModule[];
   /** To be asked again if their blocks are hot once more. */
   readonly deferred: readonly CompileRequest[];
+  /** Nothing comes of them. */
+  readonly refused: readonly CompileRequest[];
 }
 
 export interface CompilerBackend {
@@ -54,6 +56,7 @@ export class LocalBackend implements CompilerBackend {
   readonly isBusy = false;
   readonly #translator: Translator;
   #deferred: CompileRequest[] = [];
+  #refused: CompileRequest[] = [];
   #ms = 0;
 
   constructor(
@@ -66,20 +69,25 @@ export class LocalBackend implements CompilerBackend {
 
   request(request: CompileRequest): void {
     const started = performance.now();
-    if (this.#translator.add(request) === 'deferred') this.#deferred.push(request);
+    const verdict = this.#translator.add(request);
+    if (verdict === 'deferred') this.#deferred.push(request);
+    else if (verdict === 'refused') this.#refused.push(request);
     this.#ms += performance.now() - started;
   }
 
   collect(): Compilation {
     const module = compilePending(this.#translator, performance.now() - this.#ms);
-    const compilation = { modules: module === undefined ? [] : [module], deferred: this.#deferred };
+    const modules = module === undefined ? [] : [module];
+    const compilation = { modules, deferred: this.#deferred, refused: this.#refused };
     this.#ms = 0;
     this.#deferred = [];
+    this.#refused = [];
     return compilation;
   }
 
   clear(): void {
     this.#deferred = [];
+    this.#refused = [];
     this.#translator.clear();
   }
 }
@@ -115,6 +123,7 @@ export class RemoteBackend implements CompilerBackend {
   collect(): Compilation {
     const modules: CompiledModule[] = [];
     const deferred: CompileRequest[] = [];
+    const refused: CompileRequest[] = [];
     while (this.#waiting > 0) {
       const received = receiveMessageOnPort(this.#port) as { message: RemoteAnswer } | undefined;
       if (received === undefined) break;
@@ -122,8 +131,9 @@ export class RemoteBackend implements CompilerBackend {
       this.#waiting -= answered;
       if (compiled !== undefined) modules.push(compiled);
       deferred.push(...received.message.deferred);
+      refused.push(...received.message.refused);
     }
-    return { modules, deferred };
+    return { modules, deferred, refused };
   }
 
   clear(): void {
@@ -143,4 +153,5 @@ export interface RemoteAnswer {
   readonly answered: number;
   readonly compiled: CompiledModule | undefined;
   readonly deferred: readonly CompileRequest[];
+  readonly refused: readonly CompileRequest[];
 }

@@ -1,15 +1,13 @@
-/** Which modules stay when the room for compiled code is spent. */
+/** How regions stand in place of blocks, and which stay when the room for compiled code is spent. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { CoreExports } from '../core/exports.ts';
-import { BLOCK, memoryMap, REGION_LINK, UOP } from '../layout.ts';
+import { CoreHarness } from '../core/core-harness.ts';
+import { BLOCK, memoryMap, REGION, REGION_LINK, STATE, UOP } from '../layout.ts';
 import { uopNumber } from '../uops/index.ts';
-import { type CachedRegion, CodeCache } from './code-cache.ts';
+import { CodeCache } from './code-cache.ts';
 
-const HEAT = 50;
 const BUDGET = 1000;
 const MODULE_BYTES = 300;
 const OP = 77;
-const LINK = 0x1234;
 const code = new WebAssembly.Instance(
   // (module (func (export "f")))
   new WebAssembly.Module(
@@ -20,56 +18,133 @@ const code = new WebAssembly.Instance(
   ),
 ).exports.f;
 
-let view: DataView;
+let h: CoreHarness;
 let cache: CodeCache;
-let forgotten: number[];
+let records: number[];
 beforeEach(() => {
-  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
-  view = new DataView(memory.buffer);
-  forgotten = [];
-  const core = { forgetGuard: (header: number) => forgotten.push(header) } as unknown as CoreExports;
-  cache = new CodeCache(memory, core, BUDGET, HEAT);
+  h = new CoreHarness();
+  h.longMode();
+  cache = new CodeCache(h.view.buffer, h.map, h.core, BUDGET);
+  records = [];
 });
 
-const header = (n: number): number => 0x1000 + n * 0x100;
-const uop = (n: number): number => header(n) + BLOCK.SIZE;
+/** Where region `n` has its code. */
+const place = (n: number): number => 0x10000 + n * 0x100;
 
-/** A module of one region. */
-function add(n: number): readonly CachedRegion[] {
-  view.setUint16(uop(n) + UOP.OP, OP, true);
-  view.setUint32(uop(n) + UOP.LINK, LINK, true);
-  return cache.add(MODULE_BYTES, [
-    { code, header: header(n), guards: [header(n) + 1], placement: header(n) + 0x80 },
+/** Has a block of one micro-op decoded at an offset in RAM; returns that micro-op. */
+function decode(ramOffset: number): number {
+  const header = h.map.uopArena + (ramOffset - 0x10000);
+  h.view.setBigUint64(header + BLOCK.PHYS, BigInt(ramOffset), true);
+  h.view.setUint32(header + BLOCK.MODE, h.get32(STATE.MODE), true);
+  h.view.setUint16(header + BLOCK.LENGTH, 8, true);
+  h.view.setUint16(header + BLOCK.UOPS, 1, true);
+  h.view.setUint32(header + BLOCK.PAGE2, BLOCK.NO_PAGE, true);
+  h.view.setUint16(header + BLOCK.SIZE + UOP.OP, OP, true);
+  h.core.insertBlock(header);
+  return header + BLOCK.SIZE;
+}
+
+/** A module of one region with 64 bytes of code, and entries at these places in it. */
+function add(n: number, entries: readonly number[] = [0], bytes = MODULE_BYTES): void {
+  const record = cache.reserve()!;
+  records[n] = record;
+  cache.add(bytes, [
+    {
+      code,
+      record,
+      mode: h.get32(STATE.MODE),
+      entries: entries.map((at) => place(n) + at),
+      ranges: [{ ramOffset: place(n), length: 64 }],
+    },
   ]);
 }
-const isCompiled = (n: number): boolean => view.getUint16(uop(n) + UOP.OP, true) === uopNumber('region');
-const use = (n: number): void => view.setUint32(header(n) + BLOCK.USED, 1, true);
-const forgetUse = (...list: number[]): void => {
-  for (const n of list) view.setUint32(header(n) + BLOCK.USED, 0, true);
-};
+
+function find(ramOffset: number): number {
+  h.set64(STATE.RIP, BigInt(ramOffset));
+  return h.core.findBlock();
+}
+
+/** LINK of the micro-op that enters a region at an offset in RAM; undefined where none does. */
+function linkAt(ramOffset: number): number | undefined {
+  const uop = find(ramOffset);
+  if (uop === 0 || h.view.getUint16(uop + UOP.OP, true) !== uopNumber('region')) return undefined;
+  return h.view.getUint32(uop + UOP.LINK, true);
+}
+const isCompiled = (n: number): boolean => linkAt(place(n)) !== undefined;
+const setUsed = (n: number, used: boolean): void =>
+  h.view.setUint32(records[n]! + BLOCK.USED, used ? 1 : 0, true);
+const codeBits = (n: number): bigint => h.view.getBigUint64(h.map.codeBitmap + (place(n) >> 12) * 8, true);
+
+describe('a region', () => {
+  it('stands where a block was decoded, and links lead to it no more', () => {
+    const [from, to] = [decode(place(0) + 0x80), decode(place(0))];
+    h.view.setUint32(from + UOP.LINK, to, true);
+    expect(find(place(0))).toBe(to);
+    add(0);
+    expect(linkAt(place(0))).toBe(0);
+    expect(find(place(0))).toBe(records[0]! + BLOCK.SIZE);
+    expect(h.view.getUint32(from + UOP.LINK, true)).toBe(0);
+  });
+
+  it('is entered at each of its entries, where no other is', () => {
+    add(0, [0, 0x20, 0x30]);
+    const entry = (n: number): number => n * 2 ** REGION_LINK.ENTRY_SHIFT;
+    expect([0, 0x20, 0x30].map((at) => linkAt(place(0) + at))).toEqual([0, entry(1), entry(2)]);
+    add(1, [0, 0x20 - 0x100]);
+    expect(linkAt(place(0) + 0x20)).toBe(entry(1));
+    expect(cache.regions).toBe(2);
+  });
+
+  it('comes to nothing where another is entered', () => {
+    add(0, [0, 0x20]);
+    const record = cache.reserve()!;
+    const mode = h.get32(STATE.MODE);
+    cache.add(MODULE_BYTES, [{ code, record, mode, entries: [place(0) + 0x20], ranges: [] }]);
+    expect(cache.regions).toBe(1);
+    expect(cache.reserve()).toBe(record);
+  });
+
+  it('dies with all its entries when the guest writes to any of its bytes, and its place can be compiled anew', () => {
+    add(0, [0, 0x20]);
+    expect(codeBits(0)).toBe(1n);
+    h.core.invalidateRange(place(0) + 63, 1);
+    expect([0, 0x20].map((at) => linkAt(place(0) + at))).toEqual([undefined, undefined]);
+    expect(codeBits(0)).toBe(0n);
+    const [old] = records;
+    add(0, [0x20]);
+    expect([cache.regions, cache.evicted, cache.bytes]).toEqual([1, 1, MODULE_BYTES]);
+    expect([0, 0x20].map((at) => linkAt(place(0) + at) !== undefined)).toEqual([false, true]);
+    expect(records[0]).not.toBe(old);
+    expect(cache.reserve()).toBe(old);
+  });
+
+  it('leads nowhere when it has gone, though its memory is used again', () => {
+    add(0, [0, 0x20]);
+    const from = decode(place(0) + 0x80);
+    h.view.setUint32(from + UOP.LINK, find(place(0) + 0x20), true);
+    for (let n = 1; n < 8; n++) add(n, [0, 0x20]);
+    expect(isCompiled(0)).toBe(false);
+    expect([find(place(0)), find(place(0) + 0x20)]).toEqual([0, 0]);
+    expect(h.view.getUint32(from + UOP.LINK, true)).toBe(0);
+  });
+});
 
 describe('a code cache', () => {
   it('keeps within its budget and gives places in the table again', () => {
     for (let n = 0; n < 40; n++) add(n);
     expect(cache.bytes).toBeLessThanOrEqual(BUDGET);
-    expect(cache.regions).toBe(3);
-    expect(cache.evicted).toBe(37);
-    const places = [37, 38, 39].map((n) => view.getUint32(uop(n) + UOP.LINK, true));
+    expect([cache.regions, cache.evicted]).toEqual([3, 37]);
+    const places = [37, 38, 39].map((n) => linkAt(place(n))!);
     expect(new Set(places).size).toBe(3);
     expect(Math.max(...places)).toBeLessThan(5);
-    for (const place of places) expect(cache.table.get(place)).toBe(code);
+    for (const index of places) expect(cache.table.get(index)).toBe(code);
   });
 
-  it('gives up what was not used since it was looked at, and makes the block what it was', () => {
+  it('gives up what was not used since it was looked at', () => {
     for (const n of [0, 1, 2]) add(n);
-    forgetUse(0, 1, 2);
-    use(0);
+    for (const n of [0, 1, 2]) setUsed(n, n === 0);
     add(3);
     expect([0, 1, 2, 3].map(isCompiled)).toEqual([true, false, true, true]);
-    expect(view.getUint16(uop(1) + UOP.OP, true)).toBe(OP);
-    expect(view.getUint32(uop(1) + UOP.LINK, true)).toBe(LINK);
-    expect(view.getUint32(header(1) + BLOCK.HEAT, true)).toBe(HEAT);
-    expect(forgotten).toEqual([header(1) + 1]);
   });
 
   it('gives up the oldest when all are used', () => {
@@ -77,68 +152,35 @@ describe('a code cache', () => {
     expect([0, 1, 2, 3].map(isCompiled)).toEqual([false, true, true, true]);
   });
 
-  it('leaves blocks alone that have died, and does not take them for used', () => {
+  it('gives up what the guest has written over before anything else', () => {
     for (const n of [0, 1, 2]) add(n);
-    view.setUint16(header(0) + BLOCK.DEAD, 1, true);
-    view.setUint16(uop(0) + UOP.OP, 0, true);
+    h.core.invalidateRange(place(2), 1);
     add(3);
-    expect([0, 1, 2, 3].map(isCompiled)).toEqual([false, true, true, true]);
-    expect(view.getUint16(uop(0) + UOP.OP, true)).toBe(0);
-  });
-
-  it('gives up what needs something of a range of addresses, and leads there no more', () => {
-    for (const n of [0, 1, 2]) add(n);
-    const range = { start: header(1), end: header(1) + 0x100 };
-    expect(cache.regionsIn(range)).toBe(1);
-    cache.forget(range);
-    expect([0, 1, 2].map(isCompiled)).toEqual([true, false, true]);
-    expect([cache.regions, cache.bytes, cache.regionsIn(range)]).toEqual([2, 2 * MODULE_BYTES, 0]);
-    expect(forgotten).toEqual([header(1) + 1]);
-    cache.forget({ start: LINK, end: LINK + 1 });
-    cache.forget({ start: header(2) + 0x80, end: header(2) + 0x90 });
-    expect(isCompiled(2)).toBe(false);
-    expect(view.getUint32(uop(2) + UOP.LINK, true)).toBe(0);
+    expect([0, 1, 2, 3].map(isCompiled)).toEqual([true, true, false, true]);
   });
 
   it('keeps a module that is larger than the budget by itself', () => {
-    cache.add(BUDGET * 2, [{ code, header: header(0), guards: [], placement: 0 }]);
+    add(0, [0], BUDGET * 2);
     expect(cache.regions).toBe(1);
     add(1);
     expect(cache.bytes).toBe(MODULE_BYTES);
   });
 
-  it('has further blocks enter a region, which go with it', () => {
-    const further = (n: number): { op: number; link: number; owner: number } => ({
-      op: view.getUint16(uop(n) + UOP.OP, true),
-      link: view.getUint32(uop(n) + UOP.LINK, true),
-      owner: view.getUint32(header(n) + BLOCK.OWNER, true),
-    });
-    const [region] = add(0);
-    for (const n of [5, 6]) {
-      view.setUint16(uop(n) + UOP.OP, OP, true);
-      view.setUint32(uop(n) + UOP.LINK, LINK, true);
-      cache.addEntry(region, n, header(n));
+  it('gives up old modules when there are hardly any cells left', () => {
+    const roomy = new CodeCache(h.view.buffer, h.map, h.core, 2 ** 30);
+    const mode = h.get32(STATE.MODE);
+    for (let n = 0; n < REGION.RECORDS + 100; n++) {
+      const record = roomy.reserve()!;
+      roomy.add(1, [{ code, record, mode, entries: [place(0) + 16 * n], ranges: [] }]);
     }
-    const { index } = region;
-    // a chain of owners, by which the core kills all when it kills the first
-    expect(further(0)).toMatchObject({ link: index, owner: header(5) });
-    expect(further(5)).toMatchObject({ link: index + 5 * 2 ** REGION_LINK.ENTRY_SHIFT, owner: header(6) });
-    expect(further(6).owner).toBe(0);
-
-    cache.forget({ start: header(5), end: header(5) + 1 });
-    expect(isCompiled(0)).toBe(true);
-    expect(further(0).owner).toBe(header(6));
-
-    forgetUse(0);
-    for (const n of [1, 2, 3]) add(n);
-    expect(cache.isLive(region)).toBe(false);
-    expect(further(0)).toEqual({ op: OP, link: LINK, owner: 0 });
-    expect(further(6)).toEqual({ op: OP, link: LINK, owner: 0 });
+    expect(roomy.evicted).toBeGreaterThanOrEqual(100);
+    expect(roomy.regions).toBe(REGION.RECORDS + 100 - roomy.evicted);
+    expect(roomy.reserve()).toBeDefined();
   });
 
-  it('has links of regions that are no addresses of micro-ops', () => {
-    const { uopArenaEnd } = memoryMap(3840 * 2 ** 20, 64 << 20);
-    expect(uopArenaEnd).toBeLessThanOrEqual(2 ** REGION_LINK.ENTRY_SHIFT);
+  it('has links of regions that are no addresses of micro-ops, which are below them', () => {
+    const { ram } = memoryMap(3840 * 2 ** 20, 64 << 20);
+    expect(ram).toBeLessThanOrEqual(2 ** REGION_LINK.ENTRY_SHIFT);
     expect(REGION_LINK.ENTRIES * 2 ** REGION_LINK.ENTRY_SHIFT).toBeLessThanOrEqual(2 ** 32);
   });
 });

@@ -8,14 +8,12 @@ import { CodeBytes, FetchFault } from '../decode/code-bytes.ts';
 import { decodeInstruction, emitMark } from '../decode/index.ts';
 import { FLOW } from '../decode/instruction.ts';
 import { UopWriter } from '../decode/uop-writer.ts';
-import { UOP } from '../layout.ts';
+import { REGION, UOP } from '../layout.ts';
 import { uopProperty } from '../uops/index.ts';
 
 /** Instructions that one region may decode. */
 const MAX_DECODED = 1024;
 const MAX_UOPS_PER_INSTRUCTION = 12;
-/** Pages that one region's code may lie in. */
-export const MAX_PAGES = 16;
 
 export interface DecodedInstruction {
   readonly pc: number;
@@ -160,7 +158,7 @@ export class CodeReader {
   #page(at: number): CodePage | undefined {
     const relative = pageOf(at);
     const known = this.#pages.get(relative);
-    if (known !== undefined || this.#pages.size >= MAX_PAGES) return known;
+    if (known !== undefined || this.#pages.size >= REGION.PAGES) return known;
     const ramOffset = this.#source.page(relative);
     if (ramOffset < 0) return undefined;
     const page = { ramOffset, bytes: this.#source.ram.slice(ramOffset, ramOffset + 4096) };

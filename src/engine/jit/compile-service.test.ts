@@ -18,8 +18,8 @@ async function ask(port: MessagePort): Promise<RemoteAnswer> {
     options: { map, tlbEntries: 16, threshold: 1 },
   };
   const paging = { cr0: 0n, cr3: 0n, efer: 0n, mode: MODE.CODE64 };
-  const place = { header: map.uopArena, ramOffset: 0, rip: 0n, linear: 0n };
-  const request: CompileRequest = { ...place, paging, placement: map.uopArena, fillings: [], epoch: 0 };
+  const place = { record: map.regionRecords, ramOffset: 0, rip: 0n, linear: 0n };
+  const request: CompileRequest = { ...place, paging, epoch: 0 };
   port.postMessage(introduction);
   port.postMessage(request);
   const [answer] = (await once(port, 'message')) as [RemoteAnswer];

@@ -21,16 +21,22 @@ function compileBatch(translator: Translator, waiting: CompileRequest[]): Remote
   const started = performance.now();
   const batch = waiting.splice(-BATCH);
   let compiled: CompiledModule | undefined;
-  let deferred: CompileRequest[] = [];
+  const deferred: CompileRequest[] = [];
+  let refused: CompileRequest[] = [];
   try {
-    deferred = batch.filter((request) => translator.add(request) === 'deferred');
+    for (const request of batch) {
+      const verdict = translator.add(request);
+      if (verdict === 'deferred') deferred.push(request);
+      else if (verdict === 'refused') refused.push(request);
+    }
     compiled = compilePending(translator, started);
   } catch (error) {
     // The guest goes on in the interpreter.
     translator.clear();
+    refused = batch.filter((request) => !deferred.includes(request));
     process.emitWarning(error as Error);
   }
-  return { answered: batch.length, compiled, deferred };
+  return { answered: batch.length, compiled, deferred, refused };
 }
 
 function serve(port: MessagePort): void {

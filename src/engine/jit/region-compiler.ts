@@ -36,8 +36,8 @@ export interface RegionSource {
   readonly graph: FlowGraph;
   /** undefined where all code is in the entry's page. */
   readonly placement: Placement | undefined;
-  /** Address of the entry block's header. */
-  readonly header: number;
+  /** Address of the block that enters it. */
+  readonly block: number;
   /** Whether it is code at CPL 3. */
   readonly isUser: boolean;
 }
@@ -98,7 +98,7 @@ class RegionCompiler implements ControlSink {
       this.#storeState(STATE.PAGE, () => w.get(frame.page));
     });
     if (source.placement !== undefined) this.#checkPlacement(source.placement, frame.page, coreFunction);
-    this.#markUsed(source.header);
+    this.#markUsed(source.block);
     this.#prologue(frame);
     this.#frame = { ...frame, exit: w.block(), exitAtSite: w.block(), faultAtSite: w.block() };
     this.#e = new JitEmitter(
@@ -194,10 +194,10 @@ class RegionCompiler implements ControlSink {
   }
 
   /** Keeps the region in the code cache. */
-  #markUsed(header: number): void {
+  #markUsed(block: number): void {
     this.#w.i32(0);
     this.#w.i32(1);
-    this.#w.memory('i32.store', header + BLOCK.USED);
+    this.#w.memory('i32.store', block + BLOCK.USED);
   }
 
   #prologue(frame: Omit<RegionFrame, 'exit' | 'exitAtSite' | 'faultAtSite'>): void {

@@ -3,7 +3,7 @@
  * the memory, so that it can work beside the running guest; whoever installs its result looks whether the code is
  * still the same.
  */
-import { BLOCK, CPU, type MemoryMap, MODE, STATE, UOP } from '../layout.ts';
+import { BLOCK, CPU, type MemoryMap, MODE, REGION, STATE, UOP } from '../layout.ts';
 import { type TracePoints, tracePointAt } from '../trace-points.ts';
 import { uopDefinitions, uopProperty } from '../uops/index.ts';
 import type { ExportedFunction } from '../wasm/module-reader.ts';
@@ -17,17 +17,13 @@ import { REGION_SIGNATURE } from '../region-call.ts';
 
 /** A hot block whose region is wanted. */
 export interface CompileRequest {
-  /** Address of the block's header. */
-  readonly header: number;
-  /** Offset in RAM of its first byte, and the RIP and linear address of that. */
+  /** Address of the record that the region will have, see `REGION`. */
+  readonly record: number;
+  /** Offset in RAM of the block's first byte, and the RIP and linear address of that. */
   readonly ramOffset: number;
   readonly rip: bigint;
   readonly linear: bigint;
   readonly paging: Paging;
-  /** Address of the record of where the region's pages are, see `PLACEMENT`. */
-  readonly placement: number;
-  /** The fillings of the arena that header and placement are of. */
-  readonly fillings: readonly number[];
   /** How often all blocks had been forgotten. */
   readonly epoch: number;
 }
@@ -57,8 +53,11 @@ export interface Translation {
   readonly regions: readonly TranslatedRegion[];
 }
 
-/** What became of a request: a place in the next module, or to be asked again if the block is hot once more. */
-export type Verdict = 'taken' | 'deferred';
+/**
+ * What became of a request: a place in the next module, or to be asked again if the block is hot once more, or nothing: there
+ * is no code that can be compiled.
+ */
+export type Verdict = 'taken' | 'deferred' | 'refused';
 
 export interface TranslatorOptions {
   readonly map: MemoryMap;
@@ -111,7 +110,7 @@ export class Translator {
   }
 
   /**
-   * Finds the region of a block; nothing comes of it where there is no code that can be compiled.
+   * Finds the region of a block.
    *
    * The blocks of a loop become hot together, and the region of the first has them all. So a block that is part of
    * another region is deferred once: if it is hot again, control gets to it by a way of its own.
@@ -124,7 +123,8 @@ export class Translator {
     const { mode } = request.paging;
     if (this.#covered.delete(placeKey(request.ramOffset, mode))) return 'deferred';
     const graph = buildFlowGraph(this.#source(request), request.ramOffset & 4095, mode);
-    if (graph.instructions > 0) this.#pending.push({ request, graph });
+    if (graph.instructions === 0) return 'refused';
+    this.#pending.push({ request, graph });
     this.#cover(graph, mode);
     return 'taken';
   }
@@ -149,7 +149,7 @@ export class Translator {
     const regions = this.#pending.map(({ request, graph }, n) => {
       const isUser = (request.paging.mode & MODE.USER) !== 0;
       const placement = graph.pages.size > 1 ? placementOf(request) : undefined;
-      const region = compileRegion({ graph, placement, header: request.header, isUser }, coreFunction, {
+      const region = compileRegion({ graph, placement, block: request.record, isUser }, coreFunction, {
         tlbEntries,
         regionType,
       });
@@ -234,10 +234,10 @@ export class Translator {
   }
 }
 
-function placementOf({ placement, linear }: CompileRequest): { record: number; generation: number } {
+function placementOf({ record, linear }: CompileRequest): { record: number; generation: number } {
   const isHigh = BigInt.asUintN(64, linear) >> 63n !== 0n;
   const generation = CPU + (isHigh ? STATE.GENERATION_HIGH : STATE.GENERATION_LOW);
-  return { record: placement, generation };
+  return { record: record + REGION.PLACEMENT, generation };
 }
 
 /** The bytes of the region's blocks as disjoint [start, end) offsets, each within a page. */

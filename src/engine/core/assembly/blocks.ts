@@ -270,8 +270,8 @@ function kill(header: usize): void {
   recomputePage(page2);
 }
 
-/** Kills a block that guarded the bytes of a region that has been dropped; the region's own block stays. */
-export function forgetGuard(header: usize): void {
+/** Kills a block, and not its owner. */
+export function killBlock(header: usize): void {
   store<u32>(header, 0, BLOCK_OWNER);
   kill(header);
 }

@@ -19,7 +19,7 @@ export {
 } from './mmu';
 export {
   blockAt,
-  forgetGuard,
+  killBlock,
   checkPlacement,
   findBlock,
   flushBlocks,
