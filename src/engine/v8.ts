@@ -15,6 +15,8 @@ export const THREAD_LIMITS = { maxOldGenerationSizeMb: 512, maxYoungGenerationSi
 /** Bytes of WebAssembly that may wait for a collection; machine code is several times as large. */
 const RECLAIM_BYTES = 3 << 20;
 
+const SOON_MS = 1000;
+
 /** By then a program has compiled most of what it needs to come up. */
 const STARTED_MS = 3000;
 
@@ -45,6 +47,19 @@ export function collectGarbage(): void {
   globalThis.gc();
   trim ??= trimFunction();
   trim(0);
+}
+
+let isCollectionNear = false;
+
+/** As `collectGarbage`, within a second, however often it is asked for in that: what compiling has left is 16 MB by then. */
+export function collectGarbageSoon(): void {
+  if (isCollectionNear) return;
+  isCollectionNear = true;
+  setTimeout(() => {
+    isCollectionNear = false;
+    waiting = 0;
+    collectGarbage();
+  }, SOON_MS).unref();
 }
 
 /** Has this thread's compiled code written for the next start, also if the process is killed. */

@@ -7,7 +7,7 @@ import type { FileShare, NicPort } from '../engine/backends.ts';
 import type { VirtioOptions } from '../engine/devices/virtio/index.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import { openShare } from '../hostfs/index.ts';
-import { type DiskFailure, type GuestDisk, openDisk } from '../storage/index.ts';
+import { type DiskFailure, type GuestDisk, openDisk } from '../storage/guest.ts';
 import { openNicPort } from '../switchd/port-rings.ts';
 
 /** How long a guest has to let go of a device before whoever asked is told. */

@@ -18,7 +18,7 @@ import { CpuReplica } from '../engine/replica.ts';
 import { keepCompiledCode } from '../engine/v8.ts';
 import { createCpu } from '../engine/vcpu.ts';
 import { Inspector, KernelPoints, ProcFiles } from '../inspect/index.ts';
-import type { DiskFailure } from '../storage/index.ts';
+import type { DiskFailure } from '../storage/guest.ts';
 import { openNicPort } from '../switchd/port-rings.ts';
 import { SERIALS, VIRTIO_CONSOLES } from './console-names.ts';
 import { ConsoleQueue } from './console-queue.ts';

@@ -1,6 +1,6 @@
 /** Snapshots and merges of the disks of a machine that runs, on the thread of its CPU. */
 import type { LayerRequest, LayersFrozen } from '../contracts/ports.ts';
-import { type GuestDisk, openFrozen, openLower, openNewTop } from '../storage/index.ts';
+import { type GuestDisk, openFrozen, openLower, openNewTop } from '../storage/guest.ts';
 
 /** Progress is told about so many times. */
 const PROGRESS_STEPS = 200;

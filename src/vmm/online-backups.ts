@@ -2,7 +2,7 @@
 import type { BackupPlan } from '../contracts/backup.ts';
 import { toAppError } from '../contracts/errors.ts';
 import type { FromMachine } from '../contracts/ports.ts';
-import { type BackupRun, type GuestDisk, prepareBackup } from '../storage/index.ts';
+import { type BackupRun, type GuestDisk, prepareBackup } from '../storage/guest.ts';
 import type { Quiescer } from './quiescer.ts';
 
 export interface OnlineBackupDeps {

@@ -10,7 +10,7 @@ import {
   type Introduction,
   type RemoteAnswer,
 } from './backend.ts';
-import { keepCompiledCode, modulesDropped } from '../v8.ts';
+import { collectGarbageSoon, keepCompiledCode, modulesDropped } from '../v8.ts';
 import { type CompileRequest, Translator } from './translator.ts';
 
 const take = <T>(port: MessagePort): T | undefined =>
@@ -48,6 +48,7 @@ function serve(port: MessagePort): void {
     port.postMessage(answer);
     // From here on the module belongs to the VM.
     modulesDropped(answer.compiled?.bytes ?? 0);
+    collectGarbageSoon();
     if (waiting.length > 0) setImmediate(work);
   };
   port.once('message', ({ buffer, signatures, options }: Introduction) => {
