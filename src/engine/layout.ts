@@ -319,22 +319,6 @@ export const PLACEMENT = {
   PAGE_SIZE: 8,
 } as const;
 
-/**
- * What a compiled region keeps in memory, in cells of two sizes: a RECORD (the block that enters it at its first entry, and
- * its PLACEMENT), and a BLOCK of one micro-op for each further entry and for each range of bytes that it was made from.
- */
-export const REGION = {
-  RECORD_SIZE: 240,
-  /** Offset of the PLACEMENT in a record. */
-  PLACEMENT: 80,
-  BLOCK_SIZE: 80,
-  /** Pages that the code of a region may be in. */
-  PAGES: 16,
-  /** Cells of each size. */
-  RECORDS: 6144,
-  BLOCKS: 98304,
-} as const;
-
 /** A micro-op record. */
 export const UOP = {
   SIZE: 32,
@@ -365,6 +349,27 @@ export const UOP = {
   NEXT_PC: 26,
   /** u32: branches: micro-op address of the taken successor once linked, else 0 */
   LINK: 28,
+} as const;
+
+/** A block of one micro-op. */
+const SHORT_BLOCK_BYTES = BLOCK.SIZE + UOP.SIZE;
+/** Pages that the code of a region may be in. */
+const REGION_PAGES = 16;
+
+/**
+ * What a compiled region keeps in memory, in cells of two sizes: a RECORD (the block that enters it at its first entry, and
+ * its PLACEMENT), and a BLOCK of one micro-op for each further entry and for each range of bytes that it was made from.
+ */
+export const REGION = {
+  PAGES: REGION_PAGES,
+  BLOCK_SIZE: SHORT_BLOCK_BYTES,
+  /** Offset of the PLACEMENT in a record. */
+  PLACEMENT: SHORT_BLOCK_BYTES,
+  /** A multiple of 16, as is that of a block: blocks are aligned to it. */
+  RECORD_SIZE: (SHORT_BLOCK_BYTES + PLACEMENT.PAGES + REGION_PAGES * PLACEMENT.PAGE_SIZE + 15) & ~15,
+  /** Cells of each size. */
+  RECORDS: 6144,
+  BLOCKS: 98304,
 } as const;
 
 /**

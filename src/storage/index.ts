@@ -1,5 +1,5 @@
 /** Disks of virtual machines: raw files, UML's COW files, online backups, copies. */
-export { type BackupProgress, type BackupRun, beginWriting, prepareBackup } from './backup.ts';
+export { type BackupProgress, beginWriting, prepareBackup } from './backup.ts';
 export type { FilePlace, FileSystemPlace } from './backup-store/files.ts';
 export { openObjects } from './backup-store/destination.ts';
 export { type HeldStore, holdRemoteStore, isLost } from './backup-store/store-lease.ts';
@@ -14,13 +14,11 @@ export { type InPlaceMerge, type MergeOptions, mergeCow, mergeCowIntoBacking } f
 export { type HeaderRepair, type RepairOptions, repairCowHeader } from './cow/repair.ts';
 export { openDisk } from './disk.ts';
 export type { FileEntry } from './ext4/file-system.ts';
-export type { DiskFailure, GuestDisk } from './guest-disk.ts';
+export type { GuestDisk } from './guest-disk.ts';
 export {
   createLayers,
   layerFacts,
   type NewLayer,
-  openFrozen,
-  openLower,
   openNewTop,
   replaceLayer,
   stampLayer,

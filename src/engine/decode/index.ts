@@ -6,6 +6,5 @@ import './sse.ts';
 import './x87.ts';
 
 export { BlockDecoder } from './block-decoder.ts';
-export type { AddressRange } from './uop-arena.ts';
 export { decodeInstruction } from './decode-instruction.ts';
 export { emitMark } from './mark.ts';

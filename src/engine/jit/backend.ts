@@ -17,13 +17,17 @@ export interface CompiledModule {
   readonly ms: number;
 }
 
-/** What became of requests. */
-export interface Compilation {
-  readonly modules: readonly CompiledModule[];
+/** Requests that no region is made for. */
+export interface TurnedAway {
   /** To be asked again if their blocks are hot once more. */
-  readonly deferred: readonly CompileRequest[];
+  readonly deferred: CompileRequest[];
   /** Nothing comes of them. */
-  readonly refused: readonly CompileRequest[];
+  readonly refused: CompileRequest[];
+}
+
+/** What became of requests. */
+export interface Compilation extends TurnedAway {
+  readonly modules: readonly CompiledModule[];
 }
 
 export interface CompilerBackend {
@@ -42,6 +46,14 @@ export const BATCH = 8;
 /** Requests without an answer from which on the compiler is busy. */
 const BACKLOG = 8;
 
+export const noneTurnedAway = (): TurnedAway => ({ deferred: [], refused: [] });
+
+/** Gives a request to a translator, and notes it where that turns it away. */
+export function offer(translator: Translator, request: CompileRequest, turnedAway: TurnedAway): void {
+  const verdict = translator.add(request);
+  if (verdict !== 'taken') turnedAway[verdict].push(request);
+}
+
 /** Writes and compiles the translator's pending regions. */
 export function compilePending(translator: Translator, started: number): CompiledModule | undefined {
   const translation = translator.finish();
@@ -55,8 +67,7 @@ export function compilePending(translator: Translator, started: number): Compile
 export class LocalBackend implements CompilerBackend {
   readonly isBusy = false;
   readonly #translator: Translator;
-  #deferred: CompileRequest[] = [];
-  #refused: CompileRequest[] = [];
+  #turnedAway = noneTurnedAway();
   #ms = 0;
 
   constructor(
@@ -69,25 +80,21 @@ export class LocalBackend implements CompilerBackend {
 
   request(request: CompileRequest): void {
     const started = performance.now();
-    const verdict = this.#translator.add(request);
-    if (verdict === 'deferred') this.#deferred.push(request);
-    else if (verdict === 'refused') this.#refused.push(request);
+    offer(this.#translator, request, this.#turnedAway);
     this.#ms += performance.now() - started;
   }
 
   collect(): Compilation {
     const module = compilePending(this.#translator, performance.now() - this.#ms);
     const modules = module === undefined ? [] : [module];
-    const compilation = { modules, deferred: this.#deferred, refused: this.#refused };
+    const compilation = { modules, ...this.#turnedAway };
     this.#ms = 0;
-    this.#deferred = [];
-    this.#refused = [];
+    this.#turnedAway = noneTurnedAway();
     return compilation;
   }
 
   clear(): void {
-    this.#deferred = [];
-    this.#refused = [];
+    this.#turnedAway = noneTurnedAway();
     this.#translator.clear();
   }
 }
@@ -122,8 +129,7 @@ export class RemoteBackend implements CompilerBackend {
 
   collect(): Compilation {
     const modules: CompiledModule[] = [];
-    const deferred: CompileRequest[] = [];
-    const refused: CompileRequest[] = [];
+    const { deferred, refused } = noneTurnedAway();
     while (this.#waiting > 0) {
       const received = receiveMessageOnPort(this.#port) as { message: RemoteAnswer } | undefined;
       if (received === undefined) break;
@@ -149,9 +155,7 @@ export interface Introduction {
 }
 
 /** An answer of the compiler's thread: how many requests it is about, and what came of them. */
-export interface RemoteAnswer {
+export interface RemoteAnswer extends TurnedAway {
   readonly answered: number;
   readonly compiled: CompiledModule | undefined;
-  readonly deferred: readonly CompileRequest[];
-  readonly refused: readonly CompileRequest[];
 }

@@ -8,6 +8,8 @@ import {
   type CompiledModule,
   compilePending,
   type Introduction,
+  noneTurnedAway,
+  offer,
   type RemoteAnswer,
 } from './backend.ts';
 import { collectGarbageSoon, keepCompiledCode, modulesDropped } from '../v8.ts';
@@ -21,22 +23,17 @@ function compileBatch(translator: Translator, waiting: CompileRequest[]): Remote
   const started = performance.now();
   const batch = waiting.splice(-BATCH);
   let compiled: CompiledModule | undefined;
-  const deferred: CompileRequest[] = [];
-  let refused: CompileRequest[] = [];
+  let turnedAway = noneTurnedAway();
   try {
-    for (const request of batch) {
-      const verdict = translator.add(request);
-      if (verdict === 'deferred') deferred.push(request);
-      else if (verdict === 'refused') refused.push(request);
-    }
+    for (const request of batch) offer(translator, request, turnedAway);
     compiled = compilePending(translator, started);
   } catch (error) {
     // The guest goes on in the interpreter.
     translator.clear();
-    refused = batch.filter((request) => !deferred.includes(request));
+    turnedAway = { deferred: [], refused: batch };
     process.emitWarning(error as Error);
   }
-  return { answered: batch.length, compiled, deferred, refused };
+  return { answered: batch.length, compiled, ...turnedAway };
 }
 
 function serve(port: MessagePort): void {

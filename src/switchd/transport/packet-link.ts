@@ -11,7 +11,18 @@ import {
 } from '../uml/frame-slots.ts';
 import { check, lastErrno, libc } from '../uml/libc.ts';
 import { type Link, type LinkOpener, receiveEnd } from './link.ts';
-import { AF_PACKET, CLOEXEC, more, NONBLOCK, opened, SOCK_RAW, setOption, uint32Option } from './sockets.ts';
+import {
+  AF_PACKET,
+  CLOEXEC,
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  more,
+  NONBLOCK,
+  opened,
+  SOCK_RAW,
+  setOption,
+  uint32Option,
+} from './sockets.ts';
 
 const ETH_P_ALL = 3;
 const ADDRESS_BYTES = 20;
@@ -21,8 +32,6 @@ const SOL_PACKET = 263;
 const PACKET_ADD_MEMBERSHIP = 1;
 const PACKET_IGNORE_OUTGOING = 23;
 const PACKET_MR_PROMISC = 1;
-const MSG_DONTWAIT = 0x40;
-const MSG_TRUNC = 0x20;
 const INSTRUCTION_BYTES = 8;
 const COMPILE_MS = 10_000;
 

@@ -11,6 +11,8 @@ export const SOCK_RAW = 3;
 export const SOCK_SEQPACKET = 5;
 export const NONBLOCK = 0o4000;
 export const CLOEXEC = 0o2000000;
+export const MSG_DONTWAIT = 0x40;
+export const MSG_TRUNC = 0x20;
 const UNIX_PATH_BYTES = 108;
 
 interface MoreLibc {
@@ -23,6 +25,8 @@ interface MoreLibc {
     size: Int32Array,
   ): number;
   sendto(fd: number, bytes: bigint, length: number, flags: number, address: Uint8Array, size: number): number;
+  /** 1: the address is one of the family. */
+  inet_pton(family: number, address: string, bytes: Uint8Array): number;
   getsockname(fd: number, address: Uint8Array, size: Int32Array): number;
   setsockopt(fd: number, level: number, name: number, value: Uint8Array, size: number): number;
   if_nametoindex(name: string): number;
@@ -50,6 +54,7 @@ export function more(): MoreLibc {
       sendto: library.func(
         'int64_t sendto(int fd, void *bytes, size_t length, int flags, uint8_t *address, uint32_t size)',
       ),
+      inet_pton: library.func('int inet_pton(int family, const char *address, uint8_t *bytes)'),
       getsockname: library.func('int getsockname(int fd, uint8_t *address, int *size)'),
       setsockopt: library.func('int setsockopt(int fd, int level, int name, uint8_t *value, uint32_t size)'),
       if_nametoindex: library.func('unsigned int if_nametoindex(const char *name)'),

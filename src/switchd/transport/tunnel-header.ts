@@ -14,14 +14,14 @@ const L2TPV3_DATA = 0x0003_0000;
 
 export class TunnelHeader {
   /** Of frames that go out; the counter within is not set. */
-  readonly sent: Buffer;
+  readonly #sent: Buffer;
   /** What frames that come in begin with, but for a counter. */
   readonly #expected: Buffer;
   readonly #counter: Counter;
   #count = 0;
 
   constructor(sent: readonly Buffer[], expected: readonly Buffer[], counter: Counter) {
-    this.sent = Buffer.concat([...sent, ...(counter === 'none' ? [] : [u32(0)])]);
+    this.#sent = Buffer.concat([...sent, ...(counter === 'none' ? [] : [u32(0)])]);
     this.#expected = Buffer.concat(expected);
     this.#counter = counter;
   }
@@ -30,9 +30,9 @@ export class TunnelHeader {
   next(): Buffer {
     if (this.#counter === 'counts') {
       this.#count = (this.#count + 1) >>> 0;
-      this.sent.writeUInt32BE(this.#count, this.sent.length - 4);
+      this.#sent.writeUInt32BE(this.#count, this.#sent.length - 4);
     }
-    return this.sent;
+    return this.#sent;
   }
 
   /** Where the frame begins in a packet; -1 for a packet that is none of this tunnel's. What counters say is not looked at. */

@@ -11,7 +11,18 @@ import {
 import { check, lastErrno, libc } from '../uml/libc.ts';
 import { inetAddress } from './inet-address.ts';
 import { type Link, type LinkOpener, receiveEnd } from './link.ts';
-import { AF_INET, AF_INET6, CLOEXEC, more, NONBLOCK, opened, SOCK_DGRAM, SOCK_RAW } from './sockets.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  CLOEXEC,
+  MSG_DONTWAIT,
+  MSG_TRUNC,
+  more,
+  NONBLOCK,
+  opened,
+  SOCK_DGRAM,
+  SOCK_RAW,
+} from './sockets.ts';
 import {
   greHeader,
   type GreTransport,
@@ -22,8 +33,6 @@ import {
 
 const IPPROTO_GRE = 47;
 const IPPROTO_L2TP = 115;
-const MSG_DONTWAIT = 0x40;
-const MSG_TRUNC = 0x20;
 /** The longest header of IPv4, then that of a tunnel, then a frame. */
 const PACKET_BYTES_MAX = 60 + 24 + SLOT_FRAME_BYTES_MAX;
 

@@ -3,7 +3,17 @@ import { BATCH, DATAGRAM_BYTES_MAX, endOf, type FrameSlots, type FrameTransfer }
 import { check, lastErrno, libc } from '../uml/libc.ts';
 import { INET_BYTES, inetAddress } from './inet-address.ts';
 import { type Link, type LinkOpener, receiveEnd } from './link.ts';
-import { AF_INET, CLOEXEC, more, NONBLOCK, opened, SOCK_DGRAM, setOption, uint32Option } from './sockets.ts';
+import {
+  AF_INET,
+  CLOEXEC,
+  MSG_DONTWAIT,
+  more,
+  NONBLOCK,
+  opened,
+  SOCK_DGRAM,
+  setOption,
+  uint32Option,
+} from './sockets.ts';
 
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
@@ -11,7 +21,6 @@ const IPPROTO_IP = 0;
 const IP_MULTICAST_TTL = 33;
 const IP_MULTICAST_LOOP = 34;
 const IP_ADD_MEMBERSHIP = 35;
-const MSG_DONTWAIT = 0x40;
 
 /**
  * Everybody in the group gets every datagram, also its sender, so what comes from our own address and port is left out: frames
