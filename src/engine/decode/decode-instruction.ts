@@ -1,4 +1,5 @@
 /** Decodes one instruction into micro-ops. */
+import { uop } from '../uops/index.ts';
 import type { CodeBytes } from './code-bytes.ts';
 import {
   DeviceNotAvailable,
@@ -37,9 +38,9 @@ export function decodeAnew(code: CodeBytes, out: UopWriter, mode: number, done: 
     flow = dispatch(i);
   } catch (error) {
     out.truncate(first);
-    if (error instanceof UndefinedOpcode) i.emit('fault', ZERO, ZERO, VECTOR.UD);
-    else if (error instanceof DeviceNotAvailable) i.emit('fault', ZERO, ZERO, VECTOR.NM);
-    else if (error instanceof InstructionTooLong) i.emit('fault', ZERO, ZERO, VECTOR.GP);
+    if (error instanceof UndefinedOpcode) i.emit(uop`fault`, ZERO, ZERO, VECTOR.UD);
+    else if (error instanceof DeviceNotAvailable) i.emit(uop`fault`, ZERO, ZERO, VECTOR.NM);
+    else if (error instanceof InstructionTooLong) i.emit(uop`fault`, ZERO, ZERO, VECTOR.GP);
     else throw error;
     flow = FLOW.END;
   }

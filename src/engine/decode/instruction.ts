@@ -3,7 +3,7 @@
  * Handlers (one file a family, `opcode tables` in `tables.ts`) read operands and call `emit`.
  */
 import { MODE, STATE, UOP } from '../layout.ts';
-import { uopNumber, uopProperty } from '../uops/index.ts';
+import { uop, uopProperty } from '../uops/index.ts';
 import type { CodeBytes } from './code-bytes.ts';
 import type { UopWriter } from './uop-writer.ts';
 
@@ -30,6 +30,13 @@ const MAX_LENGTH = 15;
 const isStackUop = uopProperty((name) =>
   /^(push|pop(?!.*m$|cnt)|call|ret|leave|enter|iret|farcall|farret)/.test(name),
 );
+
+/** Suffixes of stack micro-ops by operand width and width of the stack pointer. */
+const STACKS: Readonly<Record<number, Readonly<Record<number, string>>>> = {
+  16: { 16: '16.16', 32: '16.32', 64: '16.64' },
+  32: { 16: '32.16', 32: '32.32' },
+  64: { 64: '64.64' },
+};
 
 /** What a handler says about what follows. */
 export const FLOW = {
@@ -246,7 +253,7 @@ export class Instruction {
     this.mod = 0;
     this.disp = low;
     if (high !== low >> 31) {
-      this.emit('mov64.ri', TEMP0, ZERO, low, high);
+      this.emit(uop`mov64.ri`, TEMP0, ZERO, low, high);
       this.base = TEMP0;
       this.disp = 0;
     }
@@ -272,8 +279,7 @@ export class Instruction {
     this.#addressReady = true;
     const base = this.segmentBase();
     if (this.addressSize === 64 && base === ZERO) return;
-    const name = this.addressSize === 64 ? 'ea64' : this.long ? 'ea32.64' : `ea${this.addressSize}`;
-    this.emit(name, TEMP0, base);
+    this.emit(this.#addressOp, TEMP0, base);
     this.#useTemp0();
   }
 
@@ -281,7 +287,7 @@ export class Instruction {
   fixAddress(): void {
     this.memory();
     if (this.base === TEMP0) return;
-    this.emit('ea64', TEMP0, ZERO);
+    this.emit(uop`ea64`, TEMP0, ZERO);
     this.#useTemp0();
   }
 
@@ -289,10 +295,14 @@ export class Instruction {
   bitAddress(): void {
     this.#addressReady = true;
     const base = this.segmentBase();
-    const name = this.addressSize === 64 ? 'ea64' : this.long ? 'ea32.64' : `ea${this.addressSize}`;
-    this.emit(name, TEMP0, base);
-    this.emit(`bitaddress${this.operandSize}`, TEMP0, this.gpr(this.reg));
+    this.emit(this.#addressOp, TEMP0, base);
+    this.emit(uop`bitaddress${this.operandSize}`, TEMP0, this.gpr(this.reg));
     this.#useTemp0();
+  }
+
+  /** What computes an address of this size with the base of its segment. */
+  get #addressOp(): number {
+    return this.addressSize === 32 && this.long ? uop`ea32.64` : uop`ea${this.addressSize}`;
   }
 
   #useTemp0(): void {
@@ -305,7 +315,7 @@ export class Instruction {
   /** Loads what is on top of the stack, for faults alone (64-bit mode). */
   probeStack(width: number): void {
     const scale = UOP.STACK;
-    this.out.write(uopNumber(`mov${width}.rm`), TEMP1, ZERO, STATE.REGS + 32, ZERO, scale, 0, 0, 0);
+    this.out.write(uop`mov${width}.rm`, TEMP1, ZERO, STATE.REGS + 32, ZERO, scale, 0, 0, 0);
   }
 
   // ---- registers ----
@@ -338,7 +348,7 @@ export class Instruction {
   }
   /** Suffix of stack micro-ops: operand width and width of the stack pointer. */
   get stack(): string {
-    return `${this.stackWidth}.${this.stackPointer}`;
+    return STACKS[this.stackWidth]![this.stackPointer]!;
   }
   get stackPointer(): number {
     return this.long ? 64 : this.mode & MODE.STACK32 ? 32 : 16;
@@ -356,9 +366,8 @@ export class Instruction {
   // ---- micro-ops ----
 
   /** Appends a micro-op with the present memory operand. The immediate is sign-extended unless `high` is given. */
-  emit(name: string, a: number = ZERO, b: number = ZERO, low = 0, high: number = low >> 31): void {
+  emit(op: number, a: number = ZERO, b: number = ZERO, low = 0, high: number = low >> 31): void {
     const operandOnStack = this.defaultSegment === SEGMENT.SS && this.segment === NO_SEGMENT;
-    const op = uopNumber(name);
     const scale = operandOnStack || isStackUop(op) ? this.scale | UOP.STACK : this.scale;
     this.out.write(op, a, b, this.base, this.index, scale, this.disp, low, high);
   }
@@ -367,7 +376,7 @@ export class Instruction {
   source(width: number, temp: number = TEMP1): number {
     if (this.isRegister) return this.rmOperand(width);
     this.memory();
-    this.emit(`mov${width}.rm`, temp);
+    this.emit(uop`mov${width}.rm`, temp);
     return temp;
   }
 
@@ -384,9 +393,9 @@ export class Instruction {
     this.memory();
     const whole = written & ~7;
     if (whole !== ZERO && (this.base === whole || this.index === whole)) this.fixAddress();
-    this.emit(`rmw${width}.rm`, TEMP1);
+    this.emit(uop`rmw${width}.rm`, TEMP1);
     operate(TEMP1);
-    this.emit(`mov${width}.mr`, ZERO, TEMP1);
+    this.emit(uop`mov${width}.mr`, ZERO, TEMP1);
   }
 
   /** Fills in what is only known at the instruction's end. */

@@ -1,5 +1,5 @@
 /** Micro-ops that no instruction asks for. */
-import { uopNumber } from '../uops/index.ts';
+import { uop } from '../uops/index.ts';
 import { ZERO } from './instruction.ts';
 import type { UopWriter } from './uop-writer.ts';
 
@@ -16,6 +16,6 @@ export function emitMark(
   done: number,
 ): void {
   const first = out.count;
-  out.write(uopNumber(name), ZERO, ZERO, ZERO, ZERO, 0, 0, immediate, immediate >> 31);
+  out.write(uop`${name}`, ZERO, ZERO, ZERO, ZERO, 0, 0, immediate, immediate >> 31);
   out.finishInstruction(first, done, pageOffset, pageOffset);
 }

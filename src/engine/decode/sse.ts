@@ -1,5 +1,6 @@
 /** SSE to SSE4.2: rows of opcode, mandatory prefix and micro-op. */
 import { STATE } from '../layout.ts';
+import { uop } from '../uops/index.ts';
 import { type Instruction, TEMP1, UndefinedOpcode, ZERO } from './instruction.ts';
 import { type Handler, simple, table38, table3a, twoByte } from './tables.ts';
 
@@ -30,7 +31,7 @@ const reg = (i: Instruction): number => i.xmm(i.reg);
 function source(i: Instruction, bits: 32 | 64 | 128 = 128, aligned = true): number {
   if (i.isRegister) return i.xmm(i.rm);
   i.memory();
-  i.emit(bits === 128 ? (aligned ? 'v.load128a' : 'v.load128') : `v.load${bits}`, VTEMP);
+  i.emit(bits === 128 ? (aligned ? uop`v.load128a` : uop`v.load128`) : uop`v.load${bits}`, VTEMP);
   return VTEMP;
 }
 
@@ -38,7 +39,7 @@ function source(i: Instruction, bits: 32 | 64 | 128 = 128, aligned = true): numb
 const op =
   (name: string, bits: 32 | 64 | 128 = 128): Row =>
   (i) =>
-    i.emit(name, reg(i), source(i, bits));
+    i.emit(uop`${name}`, reg(i), source(i, bits));
 /** The same with an immediate byte. The immediate comes last in the instruction, the load first in the micro-ops. */
 const opImm =
   (
@@ -48,7 +49,7 @@ const opImm =
   ): Row =>
   (i) => {
     const imm = change(i.u8(), i);
-    i.emit(name, reg(i), source(i, bits), imm);
+    i.emit(uop`${name}`, reg(i), source(i, bits), imm);
   };
 
 // ---- floating point ----
@@ -82,7 +83,7 @@ const compare =
   (suffix: string, bits: 32 | 64 | 128): Row =>
   (i) => {
     const predicate = i.u8() & 7;
-    i.emit(`cmp${predicate}${suffix}`, reg(i), source(i, bits));
+    i.emit(uop`cmp${predicate}${suffix}`, reg(i), source(i, bits));
   };
 twoByte[0xc2] = rows(compare('ps', 128), compare('pd', 128), compare('ss', 32), compare('sd', 64));
 twoByte[0xc6] = rows(opImm('v.shufps'), opImm('v.shufpd'));
@@ -96,30 +97,30 @@ const fromInteger =
   (format: string): Row =>
   (i) => {
     const width = i.rex & 8 ? 64 : 32;
-    i.emit(`cvtsi2${format}.${width}`, reg(i), i.source(width));
+    i.emit(uop`cvtsi2${format}.${width}`, reg(i), i.source(width));
   };
 const toInteger =
   (name: string, bits: 32 | 64): Row =>
   (i) => {
     const width = i.rex & 8 ? 64 : 32;
-    i.emit(`${name}2si.${width}`, i.gpr(i.reg), source(i, bits));
+    i.emit(uop`${name}2si.${width}`, i.gpr(i.reg), source(i, bits));
   };
 /** Conversions between MMX and XMM registers: the MMX operand goes through a vector temporary. */
 const fromMmx =
   (name: string): Row =>
   (i) => {
-    i.emit(name, reg(i), mmxSource(i));
+    i.emit(uop`${name}`, reg(i), mmxSource(i));
   };
 const toMmx =
   (name: string, bits: 64 | 128): Row =>
   (i) => {
-    i.emit('fwait');
-    i.emit(name, VTEMP, source(i, bits));
-    i.emit('mmx.set', mmxReg(i), VTEMP);
+    i.emit(uop`fwait`);
+    i.emit(uop`${name}`, VTEMP, source(i, bits));
+    i.emit(uop`mmx.set`, mmxReg(i), VTEMP);
   };
 /** CVTPI2PD of memory does not touch the x87 unit. */
 const fromMmxToDoubles: Row = (i) => {
-  i.emit('cvtdq2pd', reg(i), i.isRegister ? mmxSource(i) : source(i, 64));
+  i.emit(uop`cvtdq2pd`, reg(i), i.isRegister ? mmxSource(i) : source(i, 64));
 };
 twoByte[0x2a] = rows(fromMmx('cvtpi2ps'), fromMmxToDoubles, fromInteger('ss'), fromInteger('sd'));
 twoByte[0x2c] = rows(
@@ -144,42 +145,42 @@ const load =
   (aligned: boolean): Row =>
   (i) => {
     if (i.isRegister) {
-      i.emit('v.mov', reg(i), i.xmm(i.rm));
+      i.emit(uop`v.mov`, reg(i), i.xmm(i.rm));
       return;
     }
     i.memory();
-    i.emit(aligned ? 'v.load128a' : 'v.load128', reg(i));
+    i.emit(aligned ? uop`v.load128a` : uop`v.load128`, reg(i));
   };
 const store =
   (aligned: boolean): Row =>
   (i) => {
     if (i.isRegister) {
-      i.emit('v.mov', i.xmm(i.rm), reg(i));
+      i.emit(uop`v.mov`, i.xmm(i.rm), reg(i));
       return;
     }
     i.memory();
-    i.emit(aligned ? 'v.store128a' : 'v.store128', ZERO, reg(i));
+    i.emit(aligned ? uop`v.store128a` : uop`v.store128`, ZERO, reg(i));
   };
 /** MOVSS and MOVSD: from memory the rest of the register is cleared, between registers it stays. */
 const loadScalar =
   (bits: 32 | 64): Row =>
   (i) => {
     if (i.isRegister) {
-      i.emit(`v.mov${bits}`, reg(i), i.xmm(i.rm));
+      i.emit(uop`v.mov${bits}`, reg(i), i.xmm(i.rm));
       return;
     }
     i.memory();
-    i.emit(`v.load${bits}`, reg(i));
+    i.emit(uop`v.load${bits}`, reg(i));
   };
 const storeScalar =
   (bits: 32 | 64): Row =>
   (i) => {
     if (i.isRegister) {
-      i.emit(`v.mov${bits}`, i.xmm(i.rm), reg(i));
+      i.emit(uop`v.mov${bits}`, i.xmm(i.rm), reg(i));
       return;
     }
     i.memory();
-    i.emit(`v.store${bits}`, ZERO, reg(i));
+    i.emit(uop`v.store${bits}`, ZERO, reg(i));
   };
 /** Memory only: stores that hint not to cache. */
 const storeOnly =
@@ -187,15 +188,15 @@ const storeOnly =
   (i) => {
     if (i.isRegister) throw new UndefinedOpcode('store to a register');
     i.memory();
-    i.emit(name, ZERO, reg(i));
+    i.emit(uop`${name}`, ZERO, reg(i));
   };
 /** One 64-bit half of A from memory, or (MOVHLPS, MOVLHPS) from a half of a register. */
 const loadHalf =
   (to: 0 | 1, registerHalf: 0 | 1 | undefined): Row =>
   (i) => {
-    if (!i.isRegister) i.emit(`v.lane64.${to}.0`, reg(i), source(i, 64));
+    if (!i.isRegister) i.emit(uop`v.lane64.${to}.0`, reg(i), source(i, 64));
     else if (registerHalf === undefined) throw new UndefinedOpcode('half of a register');
-    else i.emit(`v.lane64.${to}.${registerHalf}`, reg(i), i.xmm(i.rm));
+    else i.emit(uop`v.lane64.${to}.${registerHalf}`, reg(i), i.xmm(i.rm));
   };
 twoByte[0x10] = rows(load(false), load(false), loadScalar(32), loadScalar(64));
 twoByte[0x11] = rows(store(false), store(false), storeScalar(32), storeScalar(64));
@@ -210,13 +211,13 @@ twoByte[0xc3] = rows((i) => {
   if (i.isRegister) throw new UndefinedOpcode('MOVNTI to a register');
   const width = i.rex & 8 ? 64 : 32;
   i.memory();
-  i.emit(`mov${width}.mr`, ZERO, i.gpr(i.reg));
+  i.emit(uop`mov${width}.mr`, ZERO, i.gpr(i.reg));
 });
 const mask =
   (name: string): Row =>
   (i) => {
     if (!i.isRegister) throw new UndefinedOpcode('mask of memory');
-    i.emit(name, i.gpr(i.reg), i.xmm(i.rm));
+    i.emit(uop`${name}`, i.gpr(i.reg), i.xmm(i.rm));
   };
 twoByte[0x50] = rows(mask('v.movmskps'), mask('v.movmskpd'));
 
@@ -229,33 +230,33 @@ const MTEMP = STATE.XMM_TEMP1;
 /** The MMX operand in a vector temporary: its 64 bits in the low half. */
 function mmxSource(i: Instruction, bits: 32 | 64 = 64): number {
   if (i.isRegister) {
-    i.emit('mmx.begin');
-    i.emit('v.movq', VTEMP, mmxRm(i));
+    i.emit(uop`mmx.begin`);
+    i.emit(uop`v.movq`, VTEMP, mmxRm(i));
   } else {
     i.memory();
-    i.emit('fwait');
-    i.emit(`v.load${bits}`, VTEMP);
-    i.emit('mmx.begin');
+    i.emit(uop`fwait`);
+    i.emit(uop`v.load${bits}`, VTEMP);
+    i.emit(uop`mmx.begin`);
   }
   return VTEMP;
 }
 /** Stores an MMX register: a store that faults leaves the x87 unit as it was. */
 function mmxStore(i: Instruction, width: 32 | 64): void {
   i.memory();
-  i.emit('fwait');
-  i.emit(`probe${width}`);
-  i.emit('mmx.begin');
-  i.emit(`v.store${width}`, ZERO, mmxReg(i));
+  i.emit(uop`fwait`);
+  i.emit(uop`probe${width}`);
+  i.emit(uop`mmx.begin`);
+  i.emit(uop`v.store${width}`, ZERO, mmxReg(i));
 }
 /** MMX forms of vector operations run on vector temporaries; `name` has to be right for the low half. */
 const mmx =
   (name: string, finish?: string, bits: 32 | 64 = 64): Row =>
   (i) => {
     const b = mmxSource(i, bits);
-    i.emit('v.movq', MTEMP, mmxReg(i));
-    i.emit(name, MTEMP, b);
-    if (finish !== undefined) i.emit(finish, MTEMP, MTEMP);
-    i.emit('mmx.set', mmxReg(i), MTEMP);
+    i.emit(uop`v.movq`, MTEMP, mmxReg(i));
+    i.emit(uop`${name}`, MTEMP, b);
+    if (finish !== undefined) i.emit(uop`${finish}`, MTEMP, MTEMP);
+    i.emit(uop`mmx.set`, mmxReg(i), MTEMP);
   };
 
 const LANEWISE: readonly (readonly [number, string])[] = [
@@ -317,10 +318,10 @@ const mmxPack =
   (name: string): Row =>
   (i) => {
     const b = mmxSource(i);
-    i.emit('v.movq', MTEMP, mmxReg(i));
-    i.emit('v.lane64.1.0', MTEMP, b);
-    i.emit(name, MTEMP, MTEMP);
-    i.emit('mmx.set', mmxReg(i), MTEMP);
+    i.emit(uop`v.movq`, MTEMP, mmxReg(i));
+    i.emit(uop`v.lane64.1.0`, MTEMP, b);
+    i.emit(uop`${name}`, MTEMP, MTEMP);
+    i.emit(uop`mmx.set`, mmxReg(i), MTEMP);
   };
 for (const [opcode, name] of [
   [0x63, 'packsswb'],
@@ -333,44 +334,44 @@ for (const [opcode, name] of [
 // MOVD, MOVQ
 const fromGeneral: Row = (i) => {
   const width = i.rex & 8 ? 64 : 32;
-  i.emit(`v.fromreg${width}`, reg(i), i.source(width));
+  i.emit(uop`v.fromreg${width}`, reg(i), i.source(width));
 };
 const toGeneral: Row = (i) => {
   const width = i.rex & 8 ? 64 : 32;
   if (i.isRegister) {
-    i.emit(`v.toreg${width}`, i.gpr(i.rm), reg(i));
+    i.emit(uop`v.toreg${width}`, i.gpr(i.rm), reg(i));
     return;
   }
   i.memory();
-  i.emit(`v.store${width}`, ZERO, reg(i));
+  i.emit(uop`v.store${width}`, ZERO, reg(i));
 };
 twoByte[0x6e] = rows((i) => {
   const width = i.rex & 8 ? 64 : 32;
-  i.emit('fwait');
+  i.emit(uop`fwait`);
   const from = i.source(width);
-  i.emit('mmx.begin');
-  i.emit(`v.fromreg${width}`, VTEMP, from);
-  i.emit('mmx.set', mmxReg(i), VTEMP);
+  i.emit(uop`mmx.begin`);
+  i.emit(uop`v.fromreg${width}`, VTEMP, from);
+  i.emit(uop`mmx.set`, mmxReg(i), VTEMP);
 }, fromGeneral);
 twoByte[0x7e] = rows(
   (i) => {
     const width = i.rex & 8 ? 64 : 32;
     if (i.isRegister) {
-      i.emit('mmx.begin');
-      i.emit(`v.toreg${width}`, i.gpr(i.rm), mmxReg(i));
+      i.emit(uop`mmx.begin`);
+      i.emit(uop`v.toreg${width}`, i.gpr(i.rm), mmxReg(i));
       return;
     }
     mmxStore(i, width);
   },
   toGeneral,
-  (i) => i.emit('v.movq', reg(i), source(i, 64)),
+  (i) => i.emit(uop`v.movq`, reg(i), source(i, 64)),
 );
-twoByte[0x6f] = rows((i) => i.emit('mmx.set', mmxReg(i), mmxSource(i)), load(true), load(false));
+twoByte[0x6f] = rows((i) => i.emit(uop`mmx.set`, mmxReg(i), mmxSource(i)), load(true), load(false));
 twoByte[0x7f] = rows(
   (i) => {
     if (i.isRegister) {
-      i.emit('mmx.begin');
-      i.emit('mmx.set', mmxRm(i), mmxReg(i));
+      i.emit(uop`mmx.begin`);
+      i.emit(uop`mmx.set`, mmxRm(i), mmxReg(i));
       return;
     }
     mmxStore(i, 64);
@@ -382,16 +383,16 @@ twoByte[0xd6] = rows(
   undefined,
   (i) => {
     if (i.isRegister) {
-      i.emit('v.movq', i.xmm(i.rm), reg(i));
+      i.emit(uop`v.movq`, i.xmm(i.rm), reg(i));
       return;
     }
     i.memory();
-    i.emit('v.store64', ZERO, reg(i));
+    i.emit(uop`v.store64`, ZERO, reg(i));
   },
-  (i) => i.emit('v.movq', reg(i), mmxSource(i)),
+  (i) => i.emit(uop`v.movq`, reg(i), mmxSource(i)),
   (i) => {
-    i.emit('mmx.begin');
-    i.emit('mmx.set', mmxReg(i), i.xmm(i.rm));
+    i.emit(uop`mmx.begin`);
+    i.emit(uop`mmx.set`, mmxReg(i), i.xmm(i.rm));
   },
 );
 twoByte[0xe7] = rows((i) => {
@@ -401,43 +402,43 @@ twoByte[0xe7] = rows((i) => {
 twoByte[0xf0] = rows(undefined, undefined, undefined, load(false));
 twoByte[0x77] = simple((i) => {
   i.requireFpu();
-  i.emit('emms');
+  i.emit(uop`emms`);
 });
 
 // Masks, word access
 twoByte[0xd7] = rows((i) => {
   if (!i.isRegister) throw new UndefinedOpcode('mask of memory');
-  i.emit('v.movq', VTEMP, mmxRm(i));
-  i.emit('mmx.begin');
-  i.emit('v.pmovmskb', i.gpr(i.reg), VTEMP);
+  i.emit(uop`v.movq`, VTEMP, mmxRm(i));
+  i.emit(uop`mmx.begin`);
+  i.emit(uop`v.pmovmskb`, i.gpr(i.reg), VTEMP);
 }, mask('v.pmovmskb'));
 /** PINSRx: the element's index is the last byte. */
 const insert =
   (width: 8 | 16 | 32 | 64): Row =>
   (i) => {
     const imm = i.u8();
-    i.emit(`v.insert${width}`, reg(i), i.isRegister ? i.gpr(i.rm) : i.source(width), imm);
+    i.emit(uop`v.insert${width}`, reg(i), i.isRegister ? i.gpr(i.rm) : i.source(width), imm);
   };
 twoByte[0xc4] = rows((i) => {
   const imm = i.u8() & 3;
-  i.emit('fwait');
+  i.emit(uop`fwait`);
   const from = i.isRegister ? i.gpr(i.rm) : i.source(16);
-  i.emit('mmx.begin');
-  i.emit('v.movq', MTEMP, mmxReg(i));
-  i.emit('v.insert16', MTEMP, from, imm);
-  i.emit('mmx.set', mmxReg(i), MTEMP);
+  i.emit(uop`mmx.begin`);
+  i.emit(uop`v.movq`, MTEMP, mmxReg(i));
+  i.emit(uop`v.insert16`, MTEMP, from, imm);
+  i.emit(uop`mmx.set`, mmxReg(i), MTEMP);
 }, insert(16));
 twoByte[0xc5] = rows(
   (i) => {
     const imm = i.u8() & 3;
     if (!i.isRegister) throw new UndefinedOpcode('PEXTRW of memory');
-    i.emit('mmx.begin');
-    i.emit('v.extract16', i.gpr(i.reg), mmxRm(i), imm);
+    i.emit(uop`mmx.begin`);
+    i.emit(uop`v.extract16`, i.gpr(i.reg), mmxRm(i), imm);
   },
   (i) => {
     const imm = i.u8();
     if (!i.isRegister) throw new UndefinedOpcode('PEXTRW of memory');
-    i.emit('v.extract16', i.gpr(i.reg), i.xmm(i.rm), imm);
+    i.emit(uop`v.extract16`, i.gpr(i.reg), i.xmm(i.rm), imm);
   },
 );
 // Shuffles
@@ -445,8 +446,8 @@ twoByte[0x70] = rows(
   (i) => {
     const imm = i.u8();
     const b = mmxSource(i);
-    i.emit('v.pshuflw', MTEMP, b, imm);
-    i.emit('mmx.set', mmxReg(i), MTEMP);
+    i.emit(uop`v.pshuflw`, MTEMP, b, imm);
+    i.emit(uop`mmx.set`, mmxReg(i), MTEMP);
   },
   opImm('v.pshufd'),
   opImm('v.pshufhw'),
@@ -469,14 +470,14 @@ for (const opcode of [0x71, 0x72, 0x73]) {
     (i) => {
       const name = shiftImmediate(i);
       if (name.endsWith('dq')) throw new UndefinedOpcode('MMX byte shift');
-      i.emit('mmx.begin');
-      i.emit('v.movq', MTEMP, mmxRm(i));
-      i.emit(`v.${name}.ri`, MTEMP, ZERO, i.u8());
-      i.emit('mmx.set', mmxRm(i), MTEMP);
+      i.emit(uop`mmx.begin`);
+      i.emit(uop`v.movq`, MTEMP, mmxRm(i));
+      i.emit(uop`v.${name}.ri`, MTEMP, ZERO, i.u8());
+      i.emit(uop`mmx.set`, mmxRm(i), MTEMP);
     },
     (i) => {
       const name = shiftImmediate(i);
-      i.emit(name.endsWith('dq') ? `v.${name}` : `v.${name}.ri`, i.xmm(i.rm), ZERO, i.u8());
+      i.emit(name.endsWith('dq') ? uop`v.${name}` : uop`v.${name}.ri`, i.xmm(i.rm), ZERO, i.u8());
     },
   );
 }
@@ -498,10 +499,10 @@ const maskedStore =
   (i) => {
     if (!i.isRegister) throw new UndefinedOpcode('mask in memory');
     const [value, selected] = bytes === 16 ? [i.xmm(i.reg), i.xmm(i.rm)] : [mmxReg(i), mmxRm(i)];
-    if (bytes === 8) i.emit('mmx.begin');
+    if (bytes === 8) i.emit(uop`mmx.begin`);
     i.base = 7 * 8;
     i.memory();
-    i.emit('v.maskmove', value, selected, bytes);
+    i.emit(uop`v.maskmove`, value, selected, bytes);
   };
 twoByte[0xf7] = rows(maskedStore(8), maskedStore(16));
 
@@ -531,10 +532,10 @@ function ssse3Mmx(name: string): Row {
   if (name === 'pshufb') {
     return (i) => {
       const b = mmxSource(i);
-      i.emit('mmx.shuffleindex', b);
-      i.emit('v.movq', MTEMP, mmxReg(i));
-      i.emit('v.pshufb', MTEMP, b);
-      i.emit('mmx.set', mmxReg(i), MTEMP);
+      i.emit(uop`mmx.shuffleindex`, b);
+      i.emit(uop`v.movq`, MTEMP, mmxReg(i));
+      i.emit(uop`v.pshufb`, MTEMP, b);
+      i.emit(uop`mmx.set`, mmxReg(i), MTEMP);
     };
   }
   return name.startsWith('ph') ? mmxPack(`v.${name}`) : mmx(`v.${name}`);
@@ -578,12 +579,12 @@ for (const [opcode, sign] of [
     table38[opcode + n] = rows(undefined, (i) => {
       if (suffix === 'bq' && !i.isRegister) {
         i.memory();
-        i.emit('movzx32.16.rm', TEMP1);
-        i.emit('v.fromreg32', VTEMP, TEMP1);
-        i.emit(`v.pmov${sign}xbq`, reg(i), VTEMP);
+        i.emit(uop`movzx32.16.rm`, TEMP1);
+        i.emit(uop`v.fromreg32`, VTEMP, TEMP1);
+        i.emit(uop`v.pmov${sign}xbq`, reg(i), VTEMP);
         return;
       }
-      i.emit(`v.pmov${sign}x${suffix}`, reg(i), source(i, bits));
+      i.emit(uop`v.pmov${sign}x${suffix}`, reg(i), source(i, bits));
     });
   });
 }
@@ -594,7 +595,7 @@ for (const low of [0, 1]) {
     if (i.repeat !== 0xf2) throw new UndefinedOpcode('MOVBE');
     i.readModrm();
     const width = low === 0 ? 8 : i.operandSize;
-    i.emit(`crc32.${width}`, i.gpr(i.reg), i.source(width));
+    i.emit(uop`crc32.${width}`, i.gpr(i.reg), i.source(width));
   });
 }
 table3a[0x08] = rows(undefined, opImm('roundps'));
@@ -608,21 +609,21 @@ table3a[0x0f] = rows((i) => {
   const imm = i.u8();
   const b = mmxSource(i);
   // 64-bit operands: B and A side by side in one register, shifted down.
-  i.emit('v.lane64.1.0', b, mmxReg(i));
-  i.emit('v.psrldq', b, ZERO, imm);
-  i.emit('mmx.set', mmxReg(i), b);
+  i.emit(uop`v.lane64.1.0`, b, mmxReg(i));
+  i.emit(uop`v.psrldq`, b, ZERO, imm);
+  i.emit(uop`mmx.set`, mmxReg(i), b);
 }, opImm('v.palignr'));
 const extract =
   (width: 8 | 16 | 32 | 64): Row =>
   (i) => {
     const imm = i.u8();
     if (i.isRegister) {
-      i.emit(`v.extract${width}`, i.gpr(i.rm), reg(i), imm);
+      i.emit(uop`v.extract${width}`, i.gpr(i.rm), reg(i), imm);
       return;
     }
     i.memory();
-    i.emit(`v.extract${width}`, TEMP1, reg(i), imm);
-    i.emit(`mov${width}.mr`, ZERO, TEMP1);
+    i.emit(uop`v.extract${width}`, TEMP1, reg(i), imm);
+    i.emit(uop`mov${width}.mr`, ZERO, TEMP1);
   };
 table3a[0x14] = rows(undefined, extract(8));
 table3a[0x15] = rows(undefined, extract(16));
@@ -644,6 +645,6 @@ table3a[0x42] = rows(undefined, opImm('v.mpsadbw'));
   table3a[opcode] = rows(undefined, (i) => {
     const imm = i.u8();
     const wide = i.rex & 8 ? 0x200 : 0;
-    i.emit('v.pcmpstr', reg(i), source(i, 128, false), imm | explicit | wide | wantsMask);
+    i.emit(uop`v.pcmpstr`, reg(i), source(i, 128, false), imm | explicit | wide | wantsMask);
   });
 });

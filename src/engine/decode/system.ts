@@ -1,5 +1,6 @@
 /** System instructions, string instructions, port I/O. */
 import { MODE, STATE } from '../layout.ts';
+import { uop } from '../uops/index.ts';
 import { loadFarPointer } from './control.ts';
 import { FLOW, type Instruction, SEGMENT, TEMP1, UndefinedOpcode, ZERO } from './instruction.ts';
 import { type Handler, notLong, oneByte, simple, table38, twoByte, withModrm } from './tables.ts';
@@ -12,17 +13,17 @@ oneByte[0x8c] = withModrm((i) => {
   if (segment > 5) throw new UndefinedOpcode('segment register');
   const selector = STATE.SEG_SEL + segment * 4;
   if (i.isRegister) {
-    i.emit(i.operandSize === 16 ? 'mov16.rr' : 'movzx32.16.rr', i.gpr(i.rm), selector);
+    i.emit(i.operandSize === 16 ? uop`mov16.rr` : uop`movzx32.16.rr`, i.gpr(i.rm), selector);
     return;
   }
   i.memory();
-  i.emit('mov16.mr', ZERO, selector);
+  i.emit(uop`mov16.mr`, ZERO, selector);
 });
 oneByte[0x8e] = (i) => {
   i.readModrm();
   const segment = i.reg & 7;
   if (segment > 5 || segment === SEGMENT.CS) throw new UndefinedOpcode('segment register');
-  i.emit('loadsegment', ZERO, i.source(16), segment);
+  i.emit(uop`loadsegment`, ZERO, i.source(16), segment);
   return segment === SEGMENT.SS ? FLOW.SHADOW : FLOW.NEXT;
 };
 function loadFar(segment: number): Handler {
@@ -30,7 +31,7 @@ function loadFar(segment: number): Handler {
     i.readModrm();
     if (i.isRegister) throw new UndefinedOpcode('far pointer in a register');
     loadFarPointer(i);
-    i.emit(`loadfar${i.operandSize}`, i.gpr(i.reg), TEMP1, segment);
+    i.emit(uop`loadfar${i.operandSize}`, i.gpr(i.reg), TEMP1, segment);
     return FLOW.CHECK;
   };
 }
@@ -43,7 +44,7 @@ oneByte[0x62] = notLong(
   withModrm((i) => {
     if (i.isRegister) throw new UndefinedOpcode('BOUND of registers');
     i.memory();
-    i.emit(`bound${i.operandSize}`, i.gpr(i.reg));
+    i.emit(uop`bound${i.operandSize}`, i.gpr(i.reg));
   }),
 );
 
@@ -59,16 +60,16 @@ twoByte[0x00] = (i) => {
       storeWord(i, 'str');
       return FLOW.NEXT;
     case 2:
-      i.emit('lldt', ZERO, i.source(16));
+      i.emit(uop`lldt`, ZERO, i.source(16));
       return FLOW.CHECK;
     case 3:
-      i.emit('ltr', ZERO, i.source(16));
+      i.emit(uop`ltr`, ZERO, i.source(16));
       return FLOW.CHECK;
     case 4:
-      i.emit('verr', ZERO, i.source(16));
+      i.emit(uop`verr`, ZERO, i.source(16));
       return FLOW.NEXT;
     case 5:
-      i.emit('verw', ZERO, i.source(16));
+      i.emit(uop`verw`, ZERO, i.source(16));
       return FLOW.NEXT;
     default:
       throw new UndefinedOpcode('group 6');
@@ -77,13 +78,13 @@ twoByte[0x00] = (i) => {
 
 /** SLDT, STR, SMSW: 16 bits to memory, the operand size to a register. */
 function storeWord(i: Instruction, name: string): void {
-  i.emit(name, TEMP1);
+  i.emit(uop`${name}`, TEMP1);
   if (i.isRegister) {
-    i.emit(`mov${i.operandSize}.rr`, i.gpr(i.rm), TEMP1);
+    i.emit(uop`mov${i.operandSize}.rr`, i.gpr(i.rm), TEMP1);
     return;
   }
   i.memory();
-  i.emit('mov16.mr', ZERO, TEMP1);
+  i.emit(uop`mov16.mr`, ZERO, TEMP1);
 }
 
 // Group 7
@@ -96,13 +97,13 @@ twoByte[0x01] = (i) => {
     return FLOW.NEXT;
   }
   if (which === 6) {
-    i.emit('lmsw', ZERO, i.source(16));
+    i.emit(uop`lmsw`, ZERO, i.source(16));
     return FLOW.CHECK;
   }
   if (i.isRegister) return group7Register(i);
   i.memory();
-  if (which === 7) i.emit('invlpg');
-  else if (which < 4) i.emit(TABLES[which], ZERO, ZERO, i.long ? 8 : bytes(i.operandSize));
+  if (which === 7) i.emit(uop`invlpg`);
+  else if (which < 4) i.emit(uop`${TABLES[which]}`, ZERO, ZERO, i.long ? 8 : bytes(i.operandSize));
   else throw new UndefinedOpcode('group 7');
   return FLOW.CHECK;
 };
@@ -110,7 +111,7 @@ const GROUP7: Readonly<Record<number, string>> = { 0xca: 'clac', 0xcb: 'stac', 0
 function group7Register(i: Instruction): typeof FLOW.NEXT {
   const name = i.modrm === 0xf8 && i.long ? 'swapgs' : GROUP7[i.modrm];
   if (name === undefined) throw new UndefinedOpcode('group 7');
-  i.emit(name);
+  i.emit(uop`${name}`);
   return FLOW.NEXT;
 }
 
@@ -119,7 +120,7 @@ table38[0x82] = (i) => {
   i.readModrm();
   if (!i.prefix66 || i.isRegister) throw new UndefinedOpcode('INVPCID');
   i.memory();
-  i.emit('invpcid', i.gpr(i.reg));
+  i.emit(uop`invpcid`, i.gpr(i.reg));
   return FLOW.CHECK;
 };
 
@@ -129,7 +130,7 @@ for (const [opcode, name] of [
 ] as const) {
   twoByte[opcode] = withModrm((i) => {
     if (i.mode & MODE.REAL) throw new UndefinedOpcode('in real mode');
-    i.emit(`${name}${i.operandSize}`, i.gpr(i.reg), i.source(16));
+    i.emit(uop`${name}${i.operandSize}`, i.gpr(i.reg), i.source(16));
   });
 }
 
@@ -151,20 +152,20 @@ const PLAIN: readonly (readonly [Handler[], number, string, 'next' | 'check' | '
 for (const [table, opcode, name, flow] of PLAIN) {
   const result = flow === 'next' ? FLOW.NEXT : flow === 'check' ? FLOW.CHECK : FLOW.END;
   table[opcode] = (i) => {
-    i.emit(name);
+    i.emit(uop`${name}`);
     return result;
   };
 }
 oneByte[0xfb] = (i) => {
-  i.emit('sti');
+  i.emit(uop`sti`);
   return FLOW.SHADOW;
 };
 twoByte[0x07] = (i) => {
-  i.emit('sysret', ZERO, ZERO, i.rex & 8 ? 1 : 0);
+  i.emit(uop`sysret`, ZERO, ZERO, i.rex & 8 ? 1 : 0);
   return FLOW.END;
 };
 twoByte[0x35] = (i) => {
-  i.emit('sysexit', ZERO, ZERO, i.rex & 8 ? 1 : 0);
+  i.emit(uop`sysexit`, ZERO, ZERO, i.rex & 8 ? 1 : 0);
   return FLOW.END;
 };
 twoByte[0x0b] = () => {
@@ -176,9 +177,9 @@ function special(opcode: number, name: string, toRegister: boolean): void {
   twoByte[opcode] = (i) => {
     i.readModrm();
     i.rm = (i.modrm & 7) | ((i.rex & 1) << 3);
-    if (toRegister) i.emit(`mov.r.${name}`, TEMP1, ZERO, i.reg);
-    else i.emit(`mov.${name}.r`, ZERO, i.gpr(i.rm), i.reg);
-    if (toRegister) i.emit(`mov${i.long ? 64 : 32}.rr`, i.gpr(i.rm), TEMP1);
+    if (toRegister) i.emit(uop`mov.r.${name}`, TEMP1, ZERO, i.reg);
+    else i.emit(uop`mov.${name}.r`, ZERO, i.gpr(i.rm), i.reg);
+    if (toRegister) i.emit(uop`mov${i.long ? 64 : 32}.rr`, i.gpr(i.rm), TEMP1);
     return toRegister ? FLOW.NEXT : FLOW.CHECK;
   };
 }
@@ -189,7 +190,7 @@ special(0x23, 'dr', false);
 
 // Hints and multi-byte NOPs
 for (const opcode of [0x0d, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f]) {
-  twoByte[opcode] = withModrm((i) => i.emit('nop'));
+  twoByte[opcode] = withModrm((i) => i.emit(uop`nop`));
 }
 
 // Group 15: FXSAVE, FXRSTOR, LDMXCSR, STMXCSR, fences, FSGSBASE, CLFLUSH
@@ -200,33 +201,33 @@ twoByte[0xae] = (i) => {
 function group15Register(i: Instruction): typeof FLOW.NEXT {
   const which = i.reg & 7;
   if (which >= 5 && i.repeat === 0) {
-    i.emit('nop');
+    i.emit(uop`nop`);
     return FLOW.NEXT;
   }
   if (i.repeat !== 0xf3 || which > 3 || !i.long) throw new UndefinedOpcode('group 15');
   const segment = which & 1 ? SEGMENT.GS : SEGMENT.FS;
   const width = i.operandSize === 64 ? 64 : 32;
-  if (which < 2) i.emit(`rdsegbase${width}`, i.gpr(i.rm), ZERO, segment);
-  else i.emit(`wrsegbase${width}`, ZERO, i.gpr(i.rm), segment);
+  if (which < 2) i.emit(uop`rdsegbase${width}`, i.gpr(i.rm), ZERO, segment);
+  else i.emit(uop`wrsegbase${width}`, ZERO, i.gpr(i.rm), segment);
   return FLOW.NEXT;
 }
 function group15Memory(i: Instruction): typeof FLOW.NEXT {
   const which = i.reg & 7;
   i.memory();
   if (which === 0 || which === 1) {
-    i.emit(which === 0 ? 'fxsave' : 'fxrstor', ZERO, ZERO, i.rex & 8 ? 1 : 0);
+    i.emit(which === 0 ? uop`fxsave` : uop`fxrstor`, ZERO, ZERO, i.rex & 8 ? 1 : 0);
   } else if (which === 2 || which === 3) {
     i.requireSse();
     if (which === 2) {
-      i.emit('mov32.rm', TEMP1);
-      i.emit('ldmxcsr', ZERO, TEMP1);
+      i.emit(uop`mov32.rm`, TEMP1);
+      i.emit(uop`ldmxcsr`, ZERO, TEMP1);
     } else {
-      i.emit('stmxcsr', TEMP1);
-      i.emit('mov32.mr', ZERO, TEMP1);
+      i.emit(uop`stmxcsr`, TEMP1);
+      i.emit(uop`mov32.mr`, ZERO, TEMP1);
     }
   } else if (which === 7) {
     // CLFLUSH faults as a load does.
-    i.emit('mov8.rm', TEMP1);
+    i.emit(uop`mov8.rm`, TEMP1);
   } else {
     throw new UndefinedOpcode('group 15');
   }
@@ -250,7 +251,7 @@ for (const [opcode, name] of STRINGS) {
       const width = low === 0 ? 8 : port && i.operandSize === 64 ? 32 : i.operandSize;
       const repeat = i.repeat === 0xf3 ? 1 : i.repeat === 0xf2 ? 2 : 0;
       const args = bytes(width) | (bytes(i.addressSize) << 8) | (repeat << 16);
-      i.emit(name, ZERO, i.segmentBase(SEGMENT.DS), args);
+      i.emit(uop`${name}`, ZERO, i.segmentBase(SEGMENT.DS), args);
       return port ? FLOW.CHECK : FLOW.NEXT;
     };
   }
@@ -264,16 +265,16 @@ for (const [opcode, name] of [
   for (const low of [0, 1]) {
     const width = (i: Instruction): number => (low === 0 ? 8 : i.operandSize === 16 ? 16 : 32);
     oneByte[opcode + low] = (i) => {
-      i.emit(`${name}${width(i)}.i`, ZERO, ZERO, i.u8());
+      i.emit(uop`${name}${width(i)}.i`, ZERO, ZERO, i.u8());
       return FLOW.CHECK;
     };
     oneByte[opcode + 8 + low] = (i) => {
-      i.emit(`${name}${width(i)}.d`);
+      i.emit(uop`${name}${width(i)}.d`);
       return FLOW.CHECK;
     };
   }
 }
 oneByte[0x9b] = simple((i) => {
   i.requireFpu();
-  i.emit('fwait');
+  i.emit(uop`fwait`);
 });

@@ -25,6 +25,36 @@ export function uopNumber(name: string): number {
   return definition.number;
 }
 
+/** What a name's template leaves open: a width, a family. */
+type Part = string | number;
+
+/** What is known of names that begin alike. */
+class Names {
+  /** The micro-op whose name ends here, once it has been looked up. */
+  number: number | undefined;
+  readonly #longer = new Map<Part | TemplateStringsArray, Names>();
+
+  with(part: Part | TemplateStringsArray): Names {
+    const known = this.#longer.get(part);
+    if (known !== undefined) return known;
+    const longer = new Names();
+    this.#longer.set(part, longer);
+    return longer;
+  }
+}
+const names = new Names();
+
+/**
+ * The number of a micro-op by the template of its name: uop`mov${width}.rm`. The name is only put together when the
+ * place in the source meets these parts for the first time.
+ */
+export function uop(template: TemplateStringsArray, ...parts: Part[]): number {
+  let known = names.with(template);
+  for (const part of parts) known = known.with(part);
+  known.number ??= uopNumber(String.raw({ raw: template }, ...parts));
+  return known.number;
+}
+
 /** A property of micro-ops that follows from their names, worked out once for each. */
 export function uopProperty<T>(property: (name: string) => T): (number: number) => T {
   const known: T[] = [];

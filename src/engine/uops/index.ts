@@ -9,4 +9,4 @@ import './simd.ts';
 import './sse-float.ts';
 import './x87.ts';
 
-export { uopDefinitions, uopNumber, uopProperty } from './define.ts';
+export { uop, uopDefinitions, uopNumber, uopProperty } from './define.ts';
