@@ -1,7 +1,11 @@
 /** The guest code that is being decoded: bytes of one page, and of the next where an instruction crosses. */
 
+import { shapeKeeper } from '../shapes.ts';
+
 /** The next page cannot be fetched; the instruction that needs it faults when it is reached. */
 export class FetchFault extends Error {}
+
+const keepShape = shapeKeeper<CodeBytes>();
 
 export class CodeBytes {
   readonly #ram: Uint8Array;
@@ -26,6 +30,7 @@ export class CodeBytes {
     this.#page = page;
     this.pageOffset = pageOffset;
     this.#fetchNextPage = fetchNextPage;
+    keepShape(this);
   }
 
   next(): number {

@@ -13,9 +13,11 @@ import {
 import { InstructionCache } from './instruction-cache.ts';
 import { oneByte, table38, table3a, twoByte } from './tables.ts';
 import type { UopWriter } from './uop-writer.ts';
+import { shapeKeeper } from '../shapes.ts';
 
 const VECTOR = { UD: 6, NM: 7, GP: 13 } as const;
 
+const keepShape = shapeKeeper<Instruction>();
 const cache = new InstructionCache(decodeAnew);
 
 /**
@@ -31,6 +33,7 @@ export function decodeInstruction(code: CodeBytes, out: UopWriter, mode: number,
 /** The same, by the tables. */
 export function decodeAnew(code: CodeBytes, out: UopWriter, mode: number, done: number): Flow {
   const i = new Instruction(code, out, mode);
+  keepShape(i);
   const first = out.count;
   let flow: Flow;
   try {

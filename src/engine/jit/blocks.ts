@@ -5,9 +5,6 @@ import { uopNumber } from '../uops/index.ts';
 /** Blocks that are looked at in a chain of the hash, which may change meanwhile. */
 const MAX_CHAIN = 256;
 
-/** A number for a place of code: an offset in RAM, and a mode of fewer than 16 bits. */
-export const placeKey = (ramOffset: number, mode: number): number => ramOffset * 65536 + mode;
-
 /** Header of the block at a RAM offset that lies in one page, 0 if there is none. */
 export function blockAt(view: DataView, ramOffset: number, mode: number): number {
   const hash = (Math.imul(ramOffset, 0x9e3779b1) ^ Math.imul(mode, 0x85ebca6b)) >>> 16;

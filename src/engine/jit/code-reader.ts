@@ -71,8 +71,11 @@ export class UopReader {
   i32(uop: number, field: number): number {
     return this.#view.getInt32(uop * UOP.SIZE + field, true);
   }
-  i64(uop: number, field: number): bigint {
-    return this.#view.getBigInt64(uop * UOP.SIZE + field, true);
+  /** The immediate: a number where that is wide enough. */
+  immediate(uop: number): number | bigint {
+    const at = uop * UOP.SIZE + UOP.IMM;
+    const low = this.#view.getInt32(at, true);
+    return low >> 31 === this.#view.getInt32(at + 4, true) ? low : this.#view.getBigInt64(at, true);
   }
 }
 

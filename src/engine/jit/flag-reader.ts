@@ -1,6 +1,7 @@
 /** Reads flags of a kind that is known: conditions, CF, and the words of `uops/flags.ts`. What the locals hold says `lazy-flags.ts`. */
 import type { Push, Width } from '../uops/emitter.ts';
 import type { FunctionWriter } from '../wasm/function-writer.ts';
+import { shapeKeeper } from '../shapes.ts';
 import type { KnownFlags } from './flag-state.ts';
 
 /** Locals that keep the flags; what a region has no use for is left out. */
@@ -22,6 +23,8 @@ export function needed(local: number | undefined): number {
   return local;
 }
 
+const keepShape = shapeKeeper<FlagReader>();
+
 export class FlagReader {
   readonly #w: FunctionWriter;
   readonly #locals: FlagLocals;
@@ -31,6 +34,7 @@ export class FlagReader {
     this.#w = w;
     this.#locals = locals;
     this.#known = known;
+    keepShape(this);
   }
 
   /** Pushes FLAG_RESULT. */
@@ -50,13 +54,13 @@ export class FlagReader {
     }
     this.pushCarryFlag();
     w.op('i64.extend_i32_u');
-    w.i64(63n);
+    w.i64(63);
     w.op('i64.shl');
     this.pushCarryFlag();
     this.#overflowFlag();
     w.op('i32.xor');
     w.op('i64.extend_i32_u');
-    w.i64(62n);
+    w.i64(62);
     w.op('i64.shl');
     w.op('i64.or');
     this.#lowBits();
@@ -111,14 +115,14 @@ export class FlagReader {
 
   /** Pushes whether a value is negative at the operation's width. */
   #negative(value: Push): void {
-    this.#comparison('lt_s', value, () => this.#w.i64(0n));
+    this.#comparison('lt_s', value, () => this.#w.i64(0));
   }
 
   #zeroFlag(): void {
     const { op } = this.#known;
     const x = (): void => this.#w.get(this.#locals.x);
     if (op === 'compare') this.#comparison('eq', x, () => this.#w.get(this.#locals.y));
-    else this.#comparison('eq', x, () => this.#w.i64(0n));
+    else this.#comparison('eq', x, () => this.#w.i64(0));
   }
 
   /** Pushes CF. */
@@ -128,12 +132,12 @@ export class FlagReader {
     if (carryBit !== undefined) {
       w.get(needed(this.#locals.carry));
       if (carryBit === 63) {
-        w.i64(0n);
+        w.i64(0);
         w.op('i64.lt_s');
         return;
       }
       if (carryBit !== 0) {
-        w.i64(BigInt(carryBit));
+        w.i64(carryBit);
         w.op('i64.shr_u');
       }
       w.op('i32.wrap_i64');
@@ -144,7 +148,7 @@ export class FlagReader {
     const y = (): void => w.get(this.#locals.y);
     if (op === 'explicit') {
       y();
-      w.i64(0n);
+      w.i64(0);
       w.op('i64.lt_s');
     } else if (op === 'logic') {
       w.i32(0);
@@ -165,10 +169,10 @@ export class FlagReader {
     if (op === 'explicit') {
       w.get(this.#locals.y);
       w.get(this.#locals.y);
-      w.i64(1n);
+      w.i64(1);
       w.op('i64.shl');
       w.op('i64.xor');
-      w.i64(0n);
+      w.i64(0);
       w.op('i64.lt_s');
       return;
     }
@@ -191,10 +195,10 @@ export class FlagReader {
     const w = this.#w;
     const { op } = this.#known;
     if (op === 'logic') {
-      w.i64(0n);
+      w.i64(0);
     } else if (op === 'explicit') {
       w.get(this.#locals.y);
-      w.i64(0xbn);
+      w.i64(0xb);
       w.op('i64.and');
     } else {
       this.#first();
@@ -202,9 +206,9 @@ export class FlagReader {
       w.op('i64.xor');
       this.#result();
       w.op('i64.xor');
-      w.i64(1n);
+      w.i64(1);
       w.op('i64.shr_u');
-      w.i64(8n);
+      w.i64(8);
       w.op('i64.and');
     }
   }
@@ -218,17 +222,17 @@ export class FlagReader {
     // bit 1 of an explicit FLAG_CARRY inverts SF
     w.get(this.#locals.x);
     w.get(this.#locals.y);
-    w.i64(62n);
+    w.i64(62);
     w.op('i64.shl');
     w.op('i64.xor');
-    w.i64(0n);
+    w.i64(0);
     w.op('i64.lt_s');
   }
 
   #parityFlag(): void {
     const w = this.#w;
     this.#result();
-    w.i64(0xffn);
+    w.i64(0xff);
     w.op('i64.and');
     w.op('i64.popcnt');
     if (this.#known.op === 'explicit') {
@@ -296,7 +300,7 @@ export class FlagReader {
     if (op === 'compare') {
       this.#comparison(comparison, x, () => w.get(this.#locals.y));
     } else if (op === 'logic') {
-      this.#comparison(comparison, x, () => w.i64(0n));
+      this.#comparison(comparison, x, () => w.i64(0));
     } else {
       this.#signFlag();
       this.#overflowFlag();

@@ -18,6 +18,13 @@ const NUMBERS = {
 
 export type FlagOperation = keyof typeof NUMBERS;
 
+const WIDTH_BITS: Readonly<Record<Width, number>> = {
+  8: 0,
+  16: 1 << FLAG_KIND.WIDTH_SHIFT,
+  32: 2 << FLAG_KIND.WIDTH_SHIFT,
+  64: 3 << FLAG_KIND.WIDTH_SHIFT,
+};
+
 /** Flags of an operation of a width. */
 export interface KnownFlags {
   readonly op: FlagOperation;
@@ -41,7 +48,7 @@ export function carryBits(bit: number): number {
 }
 
 export function kindNumber({ op, width, carryBit }: KnownFlags): number {
-  const widthBits = op === 'explicit' ? 0 : Math.log2(width / 8) << FLAG_KIND.WIDTH_SHIFT;
+  const widthBits = op === 'explicit' ? 0 : WIDTH_BITS[width];
   const operation = NUMBERS[op] | widthBits;
   return carryBit === undefined ? operation : operation | carryBits(carryBit);
 }

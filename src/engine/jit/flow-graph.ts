@@ -9,6 +9,7 @@
  * two copies may have the same address: whichever of them control gets to, it is the same code.
  */
 import { REGION_LINK } from '../layout.ts';
+import { shapeKeeper } from '../shapes.ts';
 import {
   type CodePage,
   CodeReader,
@@ -39,9 +40,11 @@ export interface CodeNode {
   readonly id: number;
   readonly start: number;
   readonly instructions: readonly DecodedInstruction[];
+  /** Numbers of their micro-ops. */
+  readonly uops: readonly number[];
   readonly targets: Targets;
   /** The node that chooses where a return goes, if it is not the block itself. */
-  readonly choice?: number;
+  readonly choice: number | undefined;
 }
 /** Chooses by the address that a function returns to. */
 export interface ChoiceNode {
@@ -67,11 +70,13 @@ export interface FlowGraph {
   readonly pages: ReadonlyMap<number, CodePage>;
 }
 
-/** The micro-ops of a block, by their numbers. */
-export function* uopsOf(node: CodeNode): Generator<number> {
-  for (const { firstUop, uopCount } of node.instructions) {
-    for (let uop = firstUop; uop < firstUop + uopCount; uop++) yield uop;
+/** The micro-ops of instructions, by their numbers. */
+function uopsOf(instructions: readonly DecodedInstruction[]): number[] {
+  const uops: number[] = [];
+  for (const { firstUop, uopCount } of instructions) {
+    for (let uop = firstUop; uop < firstUop + uopCount; uop++) uops.push(uop);
   }
+  return uops;
 }
 
 /** The blocks of a region. */
@@ -111,6 +116,8 @@ class FunctionCopy {
   }
 }
 
+const keepShape = shapeKeeper<GraphBuilder>();
+
 class GraphBuilder {
   readonly #source: CodeSource;
   readonly #code: CodeReader;
@@ -129,6 +136,7 @@ class GraphBuilder {
   constructor(source: CodeSource, mode: number) {
     this.#source = source;
     this.#code = new CodeReader(source, mode);
+    keepShape(this);
   }
 
   build(start: number): FlowGraph {
@@ -322,8 +330,9 @@ class GraphBuilder {
       const instructions = this.#instructionsFrom(copy, start);
       const last = instructions.at(-1)!;
       const targets = last.ending.kind === 'return' ? returns : this.#targets(copy, last);
-      const chosen = last.ending.kind === 'return' && choice !== undefined ? { choice } : {};
-      this.#nodes.set(id, { kind: 'code', id, start, instructions, targets, ...chosen });
+      const uops = uopsOf(instructions);
+      const own = last.ending.kind === 'return' ? choice : undefined;
+      this.#nodes.set(id, { kind: 'code', id, start, instructions, uops, targets, choice: own });
     }
   }
 

@@ -41,7 +41,13 @@ export interface RegionFrame {
 /** A block has fewer instructions than this many bits can count. */
 export const COUNT_BITS = 12;
 /** Where an exit's offset begins: behind the count of instructions and the kind of the flags. */
-export const SITE_SHIFT = BigInt(COUNT_BITS + KIND_BITS);
+export const SITE_SHIFT = COUNT_BITS + KIND_BITS;
+
+/** A number where it is a safe integer, which most offsets make it. */
+function siteOf(pc: number, low: number): number | bigint {
+  const site = pc * 2 ** SITE_SHIFT + low;
+  return Number.isSafeInteger(site) ? site : (BigInt(pc) << BigInt(SITE_SHIFT)) | BigInt(low);
+}
 
 /** How the region goes on at the end of a block; the region compiler knows where to. */
 export interface ControlSink {
@@ -148,17 +154,17 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   #pushIsInStackPage({ count, from }: RunBytes): void {
     const { w } = this;
     this.fixed(RSP, 64);
-    w.i64(BigInt(from));
+    w.i64(from);
     w.op('i64.add');
     w.tee(this.i64[8]);
-    w.i64(~4095n);
+    w.i64(-4096);
     w.op('i64.and');
     super.state(STATE.STACK_PAGE, 'i64');
     w.op('i64.eq');
     w.get(this.i64[8]);
-    w.i64(BigInt(count - 1));
+    w.i64(count - 1);
     w.op('i64.add');
-    w.i64(~4095n);
+    w.i64(-4096);
     w.op('i64.and');
     super.state(STATE.STACK_PAGE, 'i64');
     w.op('i64.eq');
@@ -233,7 +239,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   }
 
   imm(): void {
-    this.w.i64(this.#uops.i64(this.#uop, UOP.IMM));
+    this.w.i64(this.#uops.immediate(this.#uop));
   }
 
   address(): void {
@@ -253,11 +259,11 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
         this.fixed(index, 64);
         const scale = this.#uops.u8(this.#uop, UOP.SCALE) & ~UOP.STACK;
         if (scale === 0) return;
-        w.i64(BigInt(scale));
+        w.i64(scale);
         w.op('i64.shl');
       });
     }
-    if (disp !== 0 || !pushed) add(() => w.i64(BigInt(disp)));
+    if (disp !== 0 || !pushed) add(() => w.i64(disp));
   }
 
   override state(offset: number, type: ValueType): void {
@@ -299,7 +305,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     super.setState(STATE.RIP, 'i64', () => this.place(this.#instruction.pc));
     super.setState(STATE.ICOUNT, 'i64', () => {
       w.get(this.#frame.icount);
-      w.i64(BigInt(this.#done));
+      w.i64(this.#done);
       w.op('i64.add');
     });
     args();
@@ -363,8 +369,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
 
   /** Leaves the region at `pc` with `done` instructions of the block complete. */
   #leaveAt(pc: number, done: number, result: number): void {
-    const kind = this.#flags.exitKind << COUNT_BITS;
-    this.w.i64((BigInt(pc) << SITE_SHIFT) | BigInt(kind | done));
+    this.w.i64(siteOf(pc, (this.#flags.exitKind << COUNT_BITS) | done));
     this.w.set(this.#frame.site);
     if (result === RESULT.FAULT) {
       this.w.br(this.#frame.faultAtSite);
@@ -405,7 +410,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   place(offset: number): void {
     this.w.get(this.#frame.page);
     if (offset === 0) return;
-    this.w.i64(BigInt(offset));
+    this.w.i64(offset);
     this.w.op('i64.add');
   }
 
@@ -416,7 +421,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   /** Counts retired instructions. */
   count(instructions: number): void {
     this.w.get(this.#frame.icount);
-    this.w.i64(BigInt(instructions));
+    this.w.i64(instructions);
     this.w.op('i64.add');
     this.w.set(this.#frame.icount);
   }

@@ -21,6 +21,7 @@
 import { CPU, FLAG_KIND, STATE } from '../layout.ts';
 import type { FlagRecorder, Push, Width } from '../uops/emitter.ts';
 import type { FunctionWriter } from '../wasm/function-writer.ts';
+import { LOAD, STORE } from '../wasm/opcodes.ts';
 import {
   carryBits,
   type FlagState,
@@ -86,7 +87,7 @@ export class LazyFlags implements FlagRecorder {
     // the carry out of bit 63 is that of (a & b) | ((a | b) & ~sum); narrower sums have it in the bit above them
     w.get(sum);
     if (width === 64) {
-      w.i64(-1n);
+      w.i64(-1);
       w.op('i64.xor');
       this.#binary('i64.or', a, b);
       w.op('i64.and');
@@ -108,11 +109,11 @@ export class LazyFlags implements FlagRecorder {
     w.get(difference);
     if (width === 64) {
       this.#binary('i64.xor', a, b);
-      w.i64(-1n);
+      w.i64(-1);
       w.op('i64.xor');
       w.op('i64.and');
       w.get(a);
-      w.i64(-1n);
+      w.i64(-1);
       w.op('i64.xor');
       w.get(b);
       w.op('i64.and');
@@ -201,7 +202,8 @@ export class LazyFlags implements FlagRecorder {
     if (this.known === 'unknown' || this.known.synced) return;
     this.pushKind();
     this.#w.set(this.#locals.kind);
-    this.known = { ...this.known, synced: true };
+    const { op, width, carryBit } = this.known;
+    this.known = { op, width, carryBit, synced: true };
   }
 
   /** Names the kind in the local on a way out of the region, which is not the way that goes on. */
@@ -267,12 +269,12 @@ export class LazyFlags implements FlagRecorder {
   #store(type: 'i32' | 'i64', offset: number, value: Push): void {
     this.#w.i32(0);
     value();
-    this.#w.memory(`${type}.store`, CPU + offset);
+    this.#w.memory(STORE[type], CPU + offset);
   }
 
   #load(type: 'i32' | 'i64', offset: number, local: number): void {
     this.#w.i32(0);
-    this.#w.memory(`${type}.load`, CPU + offset);
+    this.#w.memory(LOAD[type], CPU + offset);
     this.#w.set(local);
   }
 

@@ -14,13 +14,11 @@ import { coreEffects } from './core-effects.ts';
 
 export interface OperandProfile {
   /** Record fields that name a register which is read, or written. */
-  readonly reads: ReadonlySet<RegisterField>;
-  readonly writes: ReadonlySet<RegisterField>;
+  readonly reads: readonly RegisterField[];
+  readonly writes: readonly RegisterField[];
   /** State offsets of registers that are read, or written, whatever the record says. */
-  readonly fixedReads: ReadonlySet<number>;
-  readonly fixedWrites: ReadonlySet<number>;
-  /** Calls a core function that may touch any register. */
-  readonly callsOut: boolean;
+  readonly fixedReads: readonly number[];
+  readonly fixedWrites: readonly number[];
   readonly flags: Pick<ProfilingFlags, 'first' | 'carry' | 'third'>;
   /** The region may be left before or behind it, with the flags as they are. */
   readonly leaves: boolean;
@@ -117,7 +115,6 @@ class ProfilingEmitter implements Emitter {
   readonly writes = new Set<RegisterField>();
   readonly fixedReads = new Set<number>();
   readonly fixedWrites = new Set<number>();
-  callsOut = false;
   leaves = false;
   readonly i64: readonly number[];
   readonly i32: readonly number[];
@@ -189,12 +186,10 @@ class ProfilingEmitter implements Emitter {
     if (isFlagWord(offset)) this.flags.reads();
   }
   call(name: string): void {
-    const { registers, readsFlags, writesFlags } = coreEffects(name);
-    if (registers) this.callsOut = true;
+    const { readsFlags, writesFlags } = coreEffects(name);
     if (readsFlags || writesFlags) this.flags.reads();
   }
   systemCall(_name: string, args: Push, after?: Push): void {
-    this.callsOut = true;
     this.leaves = true;
     args();
     after?.();
@@ -232,20 +227,24 @@ class ProfilingEmitter implements Emitter {
   }
 }
 
-const profiles = new Map<number, OperandProfile>();
+const profiles: (OperandProfile | undefined)[] = [];
 
-function operandProfile(definition: UopDefinition): OperandProfile {
-  let profile = profiles.get(definition.number);
-  if (profile === undefined) {
-    const e = new ProfilingEmitter();
-    definition.emit(e);
-    profile = e;
-    profiles.set(definition.number, profile);
-  }
-  return profile;
+function operandProfile({ emit }: UopDefinition): OperandProfile {
+  const e = new ProfilingEmitter();
+  emit(e);
+  return {
+    reads: [...e.reads],
+    writes: [...e.writes],
+    fixedReads: [...e.fixedReads],
+    fixedWrites: [...e.fixedWrites],
+    flags: e.flags,
+    leaves: e.leaves,
+  };
 }
 
 /** What a decoded micro-op touches. */
 export function profileOf(uops: UopReader, uop: number): OperandProfile {
-  return operandProfile(uopDefinitions()[uops.u16(uop, UOP.OP)]);
+  const number = uops.u16(uop, UOP.OP);
+  profiles[number] ??= operandProfile(uopDefinitions()[number]!);
+  return profiles[number];
 }

@@ -6,6 +6,7 @@ import { BLOCK, CPU, JUMP_CACHE, PLACEMENT, STATE, TLB, UOP } from '../layout.ts
 import { uopDefinitions, uopNumber } from '../uops/index.ts';
 import { type CoreFunction, declareScratch, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Hint, type Label } from '../wasm/function-writer.ts';
+import { LOAD } from '../wasm/opcodes.ts';
 import { pageOf } from './code-reader.ts';
 import type { CodeNode, FlowGraph, RegionNode } from './flow-graph.ts';
 import { type FlagState, KIND_BITS, sameKind } from './flag-state.ts';
@@ -13,6 +14,7 @@ import { flagNeeds, uopsOfDeadFlags } from './flag-liveness.ts';
 import { type ControlSink, COUNT_BITS, JitEmitter, type RegionFrame, SITE_SHIFT } from './jit-emitter.ts';
 import { LazyFlags } from './lazy-flags.ts';
 import { pushRegionCall, REGION_SIGNATURE, RESULT } from '../region-call.ts';
+import { shapeKeeper } from '../shapes.ts';
 import { RegisterFile, registerUse } from './register-file.ts';
 import { stackRunAt } from './stack-run.ts';
 import { DISPATCHER, type Structure, structure } from './structure.ts';
@@ -51,6 +53,8 @@ export function compileRegion(
 ): FunctionWriter {
   return new RegionCompiler(source, coreFunction, options).compile();
 }
+
+const keepShape = shapeKeeper<RegionCompiler>();
 
 class RegionCompiler implements ControlSink {
   readonly #graph: FlowGraph;
@@ -92,7 +96,7 @@ class RegionCompiler implements ControlSink {
     w.set(frame.page);
     this.#forEntriesInOtherPages((page) => {
       w.get(frame.page);
-      w.i64(BigInt(page * -4096));
+      w.i64(page * -4096);
       w.op('i64.add');
       w.set(frame.page);
       this.#storeState(STATE.PAGE, () => w.get(frame.page));
@@ -112,6 +116,7 @@ class RegionCompiler implements ControlSink {
       this.#registers,
       this,
     );
+    keepShape(this);
   }
 
   compile(): FunctionWriter {
@@ -144,7 +149,7 @@ class RegionCompiler implements ControlSink {
 
   #stateField(offset: number, type: 'i32' | 'i64'): void {
     this.#w.i32(0);
-    this.#w.memory(`${type}.load`, CPU + offset);
+    this.#w.memory(LOAD[type], CPU + offset);
   }
 
   /**
@@ -183,9 +188,9 @@ class RegionCompiler implements ControlSink {
   #pushEntryOffset(): void {
     const w = this.#w;
     const [first, ...others] = this.#graph.entries;
-    w.i64(BigInt(first.offset));
+    w.i64(first.offset);
     others.forEach(({ offset }, n) => {
-      w.i64(BigInt(offset));
+      w.i64(offset);
       w.get(this.#next);
       w.i32(n + 1);
       w.op('i32.ne');
@@ -220,7 +225,7 @@ class RegionCompiler implements ControlSink {
     w.set(this.#frame.rip);
     w.get(this.#frame.icount);
     w.get(this.#frame.site);
-    w.i64((1n << BigInt(COUNT_BITS)) - 1n);
+    w.i64((1 << COUNT_BITS) - 1);
     w.op('i64.and');
     w.op('i64.add');
     w.set(this.#frame.icount);
@@ -284,7 +289,7 @@ class RegionCompiler implements ControlSink {
       w.get(rip);
       this.#stateField(STATE.SEG_BASE + 8, 'i64');
       w.op('i64.add');
-      w.i64(0xfffn);
+      w.i64(0xfff);
       w.op('i64.and');
       w.op('i64.sub');
     });

@@ -3,7 +3,7 @@ import { CPU, STATE } from '../layout.ts';
 import type { Push, Width } from '../uops/emitter.ts';
 import type { FunctionWriter } from '../wasm/function-writer.ts';
 import { UOP } from '../layout.ts';
-import { blocksOf, type FlowGraph, uopsOf } from './flow-graph.ts';
+import { blocksOf, type FlowGraph } from './flow-graph.ts';
 import { truncateTo } from '../uops/operands.ts';
 import { profileOf } from './operand-profile.ts';
 
@@ -37,26 +37,31 @@ export function registerUse(graph: FlowGraph): RegisterUse {
     if (isGeneralRegister(offset)) set.add(whole(offset));
     else if (isVector(offset)) set.add(offset & ~15);
   };
-  for (const uop of blocksOf(graph).flatMap((node) => [...uopsOf(node)])) {
-    const profile = profileOf(graph.uops, uop);
-    for (const field of profile.reads) note(read, graph.uops.u16(uop, FIELDS[field]));
-    for (const field of profile.writes) note(written, graph.uops.u16(uop, FIELDS[field]));
-    for (const offset of profile.fixedReads) note(read, offset);
-    for (const offset of profile.fixedWrites) note(written, offset);
+  for (const node of blocksOf(graph)) {
+    for (const uop of node.uops) {
+      const profile = profileOf(graph.uops, uop);
+      for (const field of profile.reads) note(read, graph.uops.u16(uop, FIELDS[field]));
+      for (const field of profile.writes) note(written, graph.uops.u16(uop, FIELDS[field]));
+      for (const offset of profile.fixedReads) note(read, offset);
+      for (const offset of profile.fixedWrites) note(written, offset);
+    }
   }
   return { read, written };
 }
 
 export class RegisterFile {
   readonly #w: FunctionWriter;
-  readonly #use: RegisterUse;
+  readonly #written: readonly number[];
+  /** Those that are in locals. */
+  readonly #used: readonly number[];
   /** Local of a register or temporary, by state offset. */
   readonly #locals = new Map<number, number>();
 
   constructor(w: FunctionWriter, use: RegisterUse) {
     this.#w = w;
-    this.#use = use;
-    for (const offset of new Set([...use.read, ...use.written])) {
+    this.#written = [...use.written];
+    this.#used = [...new Set([...use.read, ...use.written])];
+    for (const offset of this.#used) {
       this.#locals.set(offset, w.local(isVector(offset) ? 'v128' : 'i64'));
     }
   }
@@ -82,7 +87,7 @@ export class RegisterFile {
   read(offset: number, width: Width): void {
     const w = this.#w;
     if (offset === STATE.ZERO) {
-      w.i64(0n);
+      w.i64(0);
       return;
     }
     if (!this.isGeneral(offset)) {
@@ -92,7 +97,7 @@ export class RegisterFile {
     }
     w.get(this.#local(whole(offset), 'i64'));
     if (offset & 1) {
-      w.i64(8n);
+      w.i64(8);
       w.op('i64.shr_u');
     }
     truncateTo(w, width);
@@ -108,12 +113,12 @@ export class RegisterFile {
       w.set(local);
       return;
     }
-    const shift = offset & 1 ? 8n : 0n;
-    const mask = (1n << BigInt(width)) - 1n;
+    const shift = offset & 1 ? 8 : 0;
+    const mask = (1 << width) - 1;
     value();
     w.i64(mask);
     w.op('i64.and');
-    if (shift > 0n) {
+    if (shift > 0) {
       w.i64(shift);
       w.op('i64.shl');
     }
@@ -166,11 +171,11 @@ export class RegisterFile {
 
   /** Writes every register that the region changes. */
   spillAll(): void {
-    for (const offset of this.#use.written) this.spill(offset);
+    for (const offset of this.#written) this.spill(offset);
   }
 
   /** Reads every register that the region has in a local. */
   reloadAll(): void {
-    for (const offset of new Set([...this.#use.read, ...this.#use.written])) this.reload(offset);
+    for (const offset of this.#used) this.reload(offset);
   }
 }

@@ -8,10 +8,11 @@ import { type TracePoints, tracePointAt } from '../trace-points.ts';
 import { uopDefinitions, uopProperty } from '../uops/index.ts';
 import type { ExportedFunction } from '../wasm/module-reader.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
-import { blockAt, isCompiled, placeKey } from './blocks.ts';
+import { blockAt, isCompiled } from './blocks.ts';
 import { type CodeSource, pageOf } from './code-reader.ts';
 import { blocksOf, buildFlowGraph, type FlowGraph } from './flow-graph.ts';
 import { type Paging, PageWalker } from './page-walk.ts';
+import { Places } from './places.ts';
 import { compileRegion } from './region-compiler.ts';
 import { REGION_SIGNATURE } from '../region-call.ts';
 
@@ -83,7 +84,7 @@ export class Translator {
   readonly #ram: Uint8Array;
   readonly #walker: PageWalker;
   /** Places in regions that have not been deferred yet, of one epoch. */
-  readonly #covered = new Set<number>();
+  readonly #covered = new Places();
   #epoch = 0;
   readonly #pending: { readonly request: CompileRequest; readonly graph: FlowGraph }[] = [];
 
@@ -121,7 +122,7 @@ export class Translator {
       this.#covered.clear();
     }
     const { mode } = request.paging;
-    if (this.#covered.delete(placeKey(request.ramOffset, mode))) return 'deferred';
+    if (this.#covered.delete(request.ramOffset, mode)) return 'deferred';
     const graph = buildFlowGraph(this.#source(request), request.ramOffset & 4095, mode);
     if (graph.instructions === 0) return 'refused';
     this.#pending.push({ request, graph });
@@ -129,11 +130,14 @@ export class Translator {
     return 'taken';
   }
 
+  /** All instructions but the first: the interpreter's blocks may begin where no node does. */
   #cover(graph: FlowGraph, mode: number): void {
+    const [first] = graph.entries;
     for (const node of blocksOf(graph)) {
-      if (node.start === graph.entries[0].offset) continue;
-      const page = graph.pages.get(pageOf(node.start))!;
-      this.#covered.add(placeKey(page.ramOffset + (node.start & 4095), mode));
+      for (const { pc } of node.instructions) {
+        if (pc === first.offset) continue;
+        this.#covered.add(graph.pages.get(pageOf(pc))!.ramOffset + (pc & 4095), mode);
+      }
     }
   }
 

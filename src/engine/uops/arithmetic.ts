@@ -167,11 +167,11 @@ function defineUnary(width: Width): void {
     };
     defineUop(
       `${name}${width}.r`,
-      registerForm(step, width, (e) => e.w.i64(1n)),
+      registerForm(step, width, (e) => e.w.i64(1)),
     );
     defineUop(
       `${name}${width}.m`,
-      memoryForm(step, width, (e) => e.w.i64(1n)),
+      memoryForm(step, width, (e) => e.w.i64(1)),
     );
   }
   defineUop(`neg${width}.r`, (e) => {
@@ -179,7 +179,7 @@ function defineUnary(width: Width): void {
       e,
       OPERATIONS[5],
       width,
-      () => e.w.i64(0n),
+      () => e.w.i64(0),
       () => e.reg('a', width),
     );
     e.setReg('a', width, () => e.w.get(e.i64[R]));
@@ -188,7 +188,7 @@ function defineUnary(width: Width): void {
   defineUop(`not${width}.r`, (e) =>
     e.setReg('a', width, () => {
       e.reg('a', width);
-      e.w.i64(-1n);
+      e.w.i64(-1);
       e.w.op('i64.xor');
     }),
   );

@@ -29,9 +29,9 @@ for (let code = 0; code < 16; code++) {
 /** A near transfer to an address that is not canonical faults itself, before anything changes. */
 function checkTarget(e: Emitter, target: number): void {
   e.w.get(target);
-  e.w.i64(16n);
+  e.w.i64(16);
   e.w.op('i64.shl');
-  e.w.i64(16n);
+  e.w.i64(16);
   e.w.op('i64.shr_s');
   e.w.get(target);
   e.w.op('i64.ne');
@@ -67,13 +67,13 @@ for (const width of WORD_WIDTHS) {
 function loop(e: Emitter, width: Width, condition: number | undefined): void {
   const count = e.i64[0];
   e.fixed(RCX, width);
-  e.w.i64(1n);
+  e.w.i64(1);
   e.w.op('i64.sub');
   truncate(e, width);
   e.w.set(count);
   e.setFixed(RCX, width, () => e.w.get(count));
   e.w.get(count);
-  e.w.i64(0n);
+  e.w.i64(0);
   e.w.op('i64.ne');
   if (condition !== undefined) {
     e.flags.pushCondition(condition);
@@ -91,7 +91,7 @@ const SS_BASE = STATE.SEG_BASE + 2 * 8;
 function stackAddress(e: Emitter, stack: Width, register: number, offset: number): void {
   e.fixed(register, stack);
   if (offset !== 0) {
-    e.w.i64(BigInt(offset));
+    e.w.i64(offset);
     e.w.op('i64.add');
   }
   if (stack === 64) return;
@@ -113,7 +113,7 @@ function moveStack(e: Emitter, stack: Width, by: Push): void {
 function push(e: Emitter, stack: Width, width: Width, value: Push, leave: boolean): void {
   const bytes = width / 8;
   stackAddress(e, stack, RSP, -bytes);
-  e.store(width, value, () => moveStack(e, stack, () => e.w.i64(BigInt(-bytes))), leave);
+  e.store(width, value, () => moveStack(e, stack, () => e.w.i64(-bytes)), leave);
 }
 
 /** Pushes the value at the stack's top. */
@@ -141,7 +141,7 @@ for (const stack of STACKS) {
     defineUop(`pop${suffix}.r`, (e) => {
       top(e, stack, width);
       e.w.set(e.i64[0]);
-      moveStack(e, stack, () => e.w.i64(BigInt(bytes)));
+      moveStack(e, stack, () => e.w.i64(bytes));
       e.setReg('a', width, () => e.w.get(e.i64[0]));
     });
     // The address of the memory operand is computed with the moved RSP; the decoder has put that in.
@@ -152,7 +152,7 @@ for (const stack of STACKS) {
       e.writePointer(bytes, false);
       e.w.get(e.i64[0]);
       storeAt(e, width);
-      moveStack(e, stack, () => e.w.i64(BigInt(bytes)));
+      moveStack(e, stack, () => e.w.i64(bytes));
       e.commit();
     });
     defineUop(`call${suffix}`, (e) => {
@@ -175,7 +175,7 @@ for (const stack of STACKS) {
       if (width === 64) checkTarget(e, e.i64[0]);
       moveStack(e, stack, () => {
         e.imm();
-        e.w.i64(BigInt(bytes));
+        e.w.i64(bytes);
         e.w.op('i64.add');
       });
       e.w.get(e.i64[0]);
@@ -188,7 +188,7 @@ for (const stack of STACKS) {
       e.w.set(e.i64[0]);
       e.setFixed(RSP, stack, () => {
         e.fixed(RBP, stack);
-        e.w.i64(BigInt(bytes));
+        e.w.i64(bytes);
         e.w.op('i64.add');
       });
       e.setFixed(RBP, width, () => e.w.get(e.i64[0]));
@@ -203,7 +203,7 @@ for (const stack of STACKS) {
           e.w.i32(bytes);
           e.nextRip();
         },
-        () => moveStack(e, stack, () => e.w.i64(BigInt(bytes))),
+        () => moveStack(e, stack, () => e.w.i64(bytes)),
       );
     });
     // IMM: segment number.
@@ -221,7 +221,7 @@ for (const stack of STACKS) {
           e.w.op('i32.and');
           e.nextRip();
         },
-        () => moveStack(e, stack, () => e.w.i64(BigInt(bytes))),
+        () => moveStack(e, stack, () => e.w.i64(bytes)),
       );
     });
   }

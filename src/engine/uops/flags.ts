@@ -36,7 +36,7 @@ function normalizeCarries(e: Emitter, width: Width, vector: number): void {
     return;
   }
   w.get(vector);
-  w.i64(BigInt(64 - width));
+  w.i64(64 - width);
   w.op('i64.shl');
   w.get(vector);
   w.i64(8n);
@@ -189,7 +189,7 @@ function setCarryFlag(e: Emitter, value: number, bit: number): void {
     // flip bits 63 and 62 when CF changes: OF is their XOR and stays
     carry(e);
     w.get(value);
-    w.i64(BigInt(63 - bit));
+    w.i64(63 - bit);
     w.op('i64.shl');
     w.op('i64.xor');
     w.i64(63n);

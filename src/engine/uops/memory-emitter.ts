@@ -1,7 +1,7 @@
 /** What both tiers' emitters share: guest memory through the software TLB, state fields, core calls. */
 import { CPU, JUMP_CACHE, STATE, TLB } from '../layout.ts';
 import type { FunctionWriter } from '../wasm/function-writer.ts';
-import type { ValueType } from '../wasm/opcodes.ts';
+import { LOAD, STORE, type ValueType } from '../wasm/opcodes.ts';
 import type { Push, Width } from './emitter.ts';
 
 const STORES: Readonly<Record<Width, string>> = {
@@ -48,7 +48,7 @@ export function pushJumpCacheSlot(w: FunctionWriter, rip: number): void {
   w.i32(JUMP_CACHE.ENTRIES / 2 - 1);
   w.op('i32.and');
   w.get(rip);
-  w.i64(63n);
+  w.i64(63);
   w.op('i64.shr_u');
   w.op('i32.wrap_i64');
   w.i32(Math.log2(JUMP_CACHE.ENTRIES / 2));
@@ -57,6 +57,9 @@ export function pushJumpCacheSlot(w: FunctionWriter, rip: number): void {
   w.i32(Math.log2(JUMP_CACHE.ENTRY_SIZE));
   w.op('i32.shl');
 }
+
+const SLOW_CALLS = { Read: 'slowRead', Write: 'slowWrite', Store: 'slowStore' } as const;
+const STACK_CALLS = { Read: 'stackRead', Write: 'stackWrite', Store: 'stackStore' } as const;
 
 /** What a slow store returns when nothing was stored. */
 const FAULT = 2;
@@ -108,7 +111,7 @@ export abstract class MemoryEmitter implements Scratch {
 
   /** Calls `stackRead` or `slowRead`, and so on. */
   #slow(kind: 'Read' | 'Write' | 'Store', size: number): void {
-    this.call(`${this.isOnStack(size) ? 'stack' : 'slow'}${kind}`);
+    this.call((this.isOnStack(size) ? STACK_CALLS : SLOW_CALLS)[kind]);
   }
 
   readPointer(size: number): void {
@@ -147,7 +150,7 @@ export abstract class MemoryEmitter implements Scratch {
   protected pushTlbEntry(address: number): void {
     const { w } = this;
     w.get(address);
-    w.i64(BigInt(12 - TLB.ENTRY_SHIFT));
+    w.i64(12 - TLB.ENTRY_SHIFT);
     w.op('i64.shr_u');
     w.op('i32.wrap_i64');
     w.i32(this.#tlbMask);
@@ -179,7 +182,7 @@ export abstract class MemoryEmitter implements Scratch {
     if (this.isOnStack(size)) {
       // An access that is not aligned fails this too, so none crosses into another page.
       w.get(address);
-      w.i64(~(4095n & ~BigInt(size - 1)));
+      w.i64(-4096 + size - 1);
       w.op('i64.and');
       this.stateField(STATE.STACK_PAGE, 'i64');
       w.op('i64.eq');
@@ -190,10 +193,10 @@ export abstract class MemoryEmitter implements Scratch {
     w.memory('i64.load', (this.fixedBank() ?? 0) + tag);
     w.get(address);
     if (size > 1) {
-      w.i64(BigInt(size - 1));
+      w.i64(size - 1);
       w.op('i64.add');
     }
-    w.i64(-4096n);
+    w.i64(-4096);
     w.op('i64.and');
     w.op('i64.eq');
   }
@@ -262,13 +265,13 @@ export abstract class MemoryEmitter implements Scratch {
   /** Pushes a field of the state as it is in memory. */
   protected stateField(offset: number, type: ValueType): void {
     this.w.i32(0);
-    this.w.memory(`${type}.load`, CPU + offset);
+    this.w.memory(LOAD[type], CPU + offset);
   }
 
   setState(offset: number, type: ValueType, value: Push): void {
     this.w.i32(0);
     value();
-    this.w.memory(`${type}.store`, CPU + offset);
+    this.w.memory(STORE[type], CPU + offset);
   }
 
   call(name: string): void {

@@ -56,7 +56,7 @@ export function truncateTo(w: FunctionWriter, width: Width): void {
     w.op('i64.extend_i32_u');
     return;
   }
-  w.i64((1n << BigInt(width)) - 1n);
+  w.i64((1 << width) - 1);
   w.op('i64.and');
 }
 

@@ -56,7 +56,7 @@ const SHIFTS: Readonly<Record<string, Shift>> = {
       // With more than `width` places it is 0.
       if (width !== 64) return { local: e.i64[RESULT], index: width };
       e.w.get(e.i64[VALUE]);
-      e.w.i64(64n);
+      e.w.i64(64);
       e.w.get(e.i64[COUNT]);
       e.w.op('i64.sub');
       e.w.op('i64.shr_u');
@@ -131,7 +131,7 @@ function lowBit(e: Emitter): Bit {
 function lastOut(e: Emitter, op: string): Bit {
   e.w.get(e.i64[VALUE]);
   e.w.get(e.i64[COUNT]);
-  e.w.i64(1n);
+  e.w.i64(1);
   e.w.op('i64.sub');
   e.w.op(op);
   return lowBit(e);
@@ -240,7 +240,7 @@ function defineCounted(name: string, width: Width, operate: Operation): void {
     e.w.set(e.i64[COUNT]);
     const isNotZero = (): void => {
       e.w.get(e.i64[COUNT]);
-      e.w.i64(0n);
+      e.w.i64(0);
       e.w.op('i64.ne');
     };
     e.flags.conditionally(isNotZero, () => operate(e, width));

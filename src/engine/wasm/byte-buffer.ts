@@ -45,6 +45,17 @@ export class ByteBuffer {
     }
   }
 
+  /** Signed LEB128 of a safe integer. */
+  safe(value: number): void {
+    let rest = value;
+    while (rest !== (rest | 0)) {
+      const high = Math.floor(rest / 128);
+      this.u8((rest - high * 128) | 0x80);
+      rest = high;
+    }
+    this.s32(rest);
+  }
+
   /** Signed LEB128 of a 64-bit number. */
   s64(value: bigint): void {
     const small = Number(value);

@@ -75,9 +75,11 @@ export class FunctionWriter {
     this.body.u8(0x41);
     this.body.s32(value);
   }
-  i64(value: bigint): void {
+  /** A number must be a safe integer: it costs less than a bigint. */
+  i64(value: bigint | number): void {
     this.body.u8(0x42);
-    this.body.s64(value);
+    if (typeof value === 'number') this.body.safe(value);
+    else this.body.s64(value);
   }
   f32(value: number): void {
     this.body.u8(0x43);

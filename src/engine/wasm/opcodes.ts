@@ -106,6 +106,17 @@ export const MEMORY_OPCODES: Readonly<Record<string, number>> = {
   'v128.load64_zero': SIMD + 0x5d,
 };
 
+const eachType = (suffix: string): Readonly<Record<ValueType, string>> => ({
+  i32: `i32.${suffix}`,
+  i64: `i64.${suffix}`,
+  f32: `f32.${suffix}`,
+  f64: `f64.${suffix}`,
+  v128: `v128.${suffix}`,
+});
+/** Names of whole loads and stores by type. */
+export const LOAD = eachType('load');
+export const STORE = eachType('store');
+
 /** Lane access: they take a lane number. */
 export const LANE_OPCODES: Readonly<Record<string, number>> = names(
   SIMD + 0x15,
