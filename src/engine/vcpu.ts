@@ -6,6 +6,7 @@ import { type Cpu, type CpuHooks, type EntryState, GPR, type JitStats } from './
 import { FetchFault } from './decode/code-bytes.ts';
 import { BlockDecoder } from './decode/index.ts';
 import { buildInterpreter } from './interp/build.ts';
+import { specialize } from './interp/superinstructions.ts';
 import { LocalBackend, RemoteBackend } from './jit/backend.ts';
 import type { Profiler } from './profiler.ts';
 import { CodeCache } from './jit/code-cache.ts';
@@ -95,7 +96,7 @@ class Vcpu implements Cpu {
     const core = new WebAssembly.Instance(engine.core, { env: { memory, ...this.#imports(hooks) } });
     this.#core = core.exports as unknown as CoreExports;
     const threshold = options.jitThreshold ?? JIT_THRESHOLD;
-    this.#decoder = new BlockDecoder(memory, map, threshold, options.blockInstructions);
+    this.#decoder = new BlockDecoder(memory, map, specialize, threshold, options.blockInstructions);
     const backend = [
       memory.buffer,
       exportedFunctions(engine.coreBytes),

@@ -16,26 +16,35 @@ const MAX_BLOCK_BYTES = BLOCK.SIZE + (MAX_INSTRUCTIONS + 1) * 12 * UOP.SIZE;
 /** RAM offset of the code at the linear address; throws FetchFault with the fault pending. */
 export type FetchTranslation = (linear: bigint) => number;
 
+/** Rewrites the operations of a block's records: how many, from an address on. */
+export type Specialize = (words: Uint16Array, first: number, count: number) => void;
+
 export class BlockDecoder {
   readonly arena: UopArena;
   readonly #ram: Uint8Array;
   readonly #view: DataView;
+  readonly #words: Uint16Array;
+  readonly #specialize: Specialize;
   readonly #out: UopWriter;
   readonly #heat: number;
   readonly #maxInstructions: number;
 
   /**
+   * @param specialize puts into a block what it is executed with
    * @param heat executions of a block before the compiler hears of it, 0 = never
    * @param maxInstructions where blocks end at the latest
    */
   constructor(
     memory: WebAssembly.Memory,
     map: MemoryMap,
+    specialize: Specialize,
     heat: number,
     maxInstructions: number = MAX_INSTRUCTIONS,
   ) {
     this.#ram = new Uint8Array(memory.buffer, map.ram, map.ramBytes);
     this.#view = new DataView(memory.buffer);
+    this.#words = new Uint16Array(memory.buffer);
+    this.#specialize = specialize;
     this.#out = new UopWriter(memory.buffer);
     this.arena = new UopArena(map, MAX_BLOCK_BYTES);
     this.#heat = heat;
@@ -60,6 +69,7 @@ export class BlockDecoder {
     const code = new CodeBytes(this.#ram, ramOffset - start, start, () => translate(nextPage));
     this.#out.begin(header + BLOCK.SIZE);
     const instructions = this.#instructions(code, ramOffset - start, mode);
+    this.#specialize(this.#words, header + BLOCK.SIZE, this.#out.count);
     const length = code.pageOffset - start;
     this.#writeHeader(header, ramOffset, mode, length, instructions, code.secondPage);
     this.arena.take(this.#out.end);

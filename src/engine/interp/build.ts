@@ -3,7 +3,7 @@
  *
  * run(): i32 executes from STATE.RIP until something ends the slice and returns STATE.EXIT_REASON.
  */
-import { CPU, STATE, UOP } from '../layout.ts';
+import { CPU, STATE } from '../layout.ts';
 import { uopDefinitions } from '../uops/index.ts';
 import { type CoreFunction, declareScratch } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
@@ -11,6 +11,7 @@ import { exportedFunctions } from '../wasm/module-reader.ts';
 import { REGION_SIGNATURE } from '../region-call.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
 import { InterpEmitter } from './interp-emitter.ts';
+import { allSuperinstructions } from './superinstructions.ts';
 
 /**
  * Bytes of the interpreter's module.
@@ -47,22 +48,26 @@ function writeRun(coreFunction: CoreFunction, tlbEntries: number, regionType: nu
     slow,
     exit,
     lookup,
-    dispatch: 0,
+    next: 0,
+    jump: 0,
     fault: 0,
     complete: 0,
   };
   new InterpEmitter(w, locateFrame, scratch, coreFunction, tlbEntries).emitLookup();
-  const dispatch = w.loop();
+  const next = w.loop();
   const fault = w.block();
   const complete = w.block();
-  const frame = { ...locateFrame, dispatch, fault, complete };
+  const jump = w.block();
+  const frame = { ...locateFrame, next, jump, fault, complete };
   const e = new InterpEmitter(w, frame, scratch, coreFunction, tlbEntries);
-  writeCases(w, e, pc, dispatch);
+  writeCases(w, e, next);
+  w.end(); // jump
+  e.emitJump();
   w.end(); // complete
   e.emitCompleteExit();
   w.end(); // fault
   e.emitFaultExit();
-  w.end(); // dispatch
+  w.end(); // next
   w.end(); // lookup
   w.end(); // exit
   w.i32(0);
@@ -74,20 +79,15 @@ function writeRun(coreFunction: CoreFunction, tlbEntries: number, regionType: nu
 }
 
 /** The cases, innermost block first: block n's end is where micro-op n's code begins. */
-function writeCases(w: FunctionWriter, e: InterpEmitter, pc: number, dispatch: Label): void {
-  const definitions = uopDefinitions();
+function writeCases(w: FunctionWriter, e: InterpEmitter, next: Label): void {
+  const cases = [...uopDefinitions(), ...allSuperinstructions()];
   const labels: Label[] = [];
-  for (let i = definitions.length - 1; i >= 0; i--) labels[i] = w.block();
-  w.get(pc);
-  w.memory('i32.load16_u', 0);
-  w.brTable(labels, labels[0]);
-  for (const definition of definitions) {
+  for (let i = cases.length - 1; i >= 0; i--) labels[i] = w.block();
+  e.dispatch(labels);
+  for (const { emit } of cases) {
     w.end();
-    definition.emit(e);
-    w.get(pc);
-    w.i32(UOP.SIZE);
-    w.op('i32.add');
-    w.set(pc);
-    w.br(dispatch);
+    e.begin();
+    emit(e);
+    w.br(next);
   }
 }

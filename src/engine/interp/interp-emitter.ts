@@ -1,11 +1,11 @@
 /** The interpreter's operands: every field of the micro-op record is loaded when the micro-op runs. */
 import { pushRegionCall, RESULT } from '../region-call.ts';
 import { BLOCK, CPU, EXIT, JUMP_CACHE, STATE, UOP } from '../layout.ts';
-import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
-import { EagerFlags } from '../uops/flags.ts';
+import type { Emitter, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { type CoreFunction, MemoryEmitter, pushJumpCacheSlot, type Scratch } from '../uops/memory-emitter.ts';
-import { truncateTo } from '../uops/operands.ts';
+import { RSP, truncateTo } from '../uops/operands.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
+import { RecentFlags } from './recent-flags.ts';
 
 /** Locals and labels of the interpreter's one function. */
 export interface InterpFrame {
@@ -19,7 +19,10 @@ export interface InterpFrame {
   readonly slow: number;
   /** Type index of compiled regions: () → i32 */
   readonly regionType: number;
-  readonly dispatch: Label;
+  /** Goes on behind the micro-op at `pc`. */
+  readonly next: Label;
+  /** Takes the direct jump at `pc`. */
+  readonly jump: Label;
   readonly lookup: Label;
   readonly fault: Label;
   readonly complete: Label;
@@ -46,8 +49,12 @@ const STORES: Readonly<Record<Width, string>> = {
 };
 
 export class InterpEmitter extends MemoryEmitter implements Emitter {
-  readonly flags: FlagRecorder = new EagerFlags(this);
+  readonly flags = new RecentFlags(this);
   readonly #frame: InterpFrame;
+  /** Whether memory operands may have an index. */
+  #indexed = true;
+  /** Register operands are those of the record that is so many behind the one at `pc`. */
+  #ahead = 0;
 
   constructor(
     w: FunctionWriter,
@@ -71,7 +78,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
   /** Pushes a register operand's state offset (i32). */
   #offset(field: RegisterField): void {
     this.w.get(this.#frame.pc);
-    this.w.memory('i32.load16_u', FIELD[field]);
+    this.w.memory('i32.load16_u', this.#ahead * UOP.SIZE + FIELD[field]);
   }
 
   reg(field: RegisterField, width: Width): void {
@@ -128,15 +135,76 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
   }
 
   address(): void {
+    const { w } = this;
     this.reg('base', 64);
-    this.reg('index', 64);
-    this.w.get(this.#frame.pc);
-    this.w.memory('i64.load8_u', UOP.SCALE);
-    this.w.op('i64.shl');
-    this.w.op('i64.add');
-    this.w.get(this.#frame.pc);
-    this.w.memory('i64.load32_s', UOP.DISP);
-    this.w.op('i64.add');
+    if (this.#indexed) {
+      this.reg('index', 64);
+      w.get(this.#frame.pc);
+      w.memory('i64.load8_u', UOP.SCALE);
+      w.op('i64.shl');
+      w.op('i64.add');
+    }
+    w.get(this.#frame.pc);
+    w.memory('i64.load32_s', UOP.DISP);
+    w.op('i64.add');
+  }
+
+  /** Emits for records whose index is STATE.ZERO. */
+  withoutIndex(emit: Push): void {
+    this.#indexed = false;
+    emit();
+    this.#indexed = true;
+  }
+
+  /**
+   * Pushes or pops the registers of records in a row, none of which is RSP, when the TLB has all of these bytes; `pc` is at the
+   * last record then. Otherwise `first` does what the first record says, and no more is done.
+   */
+  stackRun(isPush: boolean, length: number, first: Push): void {
+    const { w } = this;
+    const bytes = 8 * length;
+    const top = this.i64[8]!;
+    const start = (): void => {
+      this.fixed(RSP, 64);
+      if (!isPush) return;
+      w.i64(BigInt(bytes));
+      w.op('i64.sub');
+    };
+    const transfer = (): void => {
+      w.set(this.i32[0]!);
+      for (let n = 0; n < length; n++) this.#transfer(isPush, n, 8 * (isPush ? length - 1 - n : n));
+      this.setFixed(RSP, 64, () => {
+        w.get(top);
+        if (isPush) return;
+        w.i64(BigInt(bytes));
+        w.op('i64.add');
+      });
+      this.#advance(length - 1);
+    };
+    const alone = (): void => {
+      first();
+      w.br(this.#frame.next);
+    };
+    start();
+    this.ifMapped(bytes, isPush ? 'write' : 'read', transfer, alone);
+  }
+
+  /** Moves the register of the n-th record to or from an offset behind the pointer in i32[0]. */
+  #transfer(isPush: boolean, n: number, offset: number): void {
+    const { w } = this;
+    const pointer = (): void => w.get(this.i32[0]!);
+    this.#ahead = n;
+    if (isPush) {
+      pointer();
+      this.reg('b', 64);
+      w.memory('i64.store', offset);
+    } else {
+      this.setReg('a', 64, () => {
+        pointer();
+        w.memory('i64.load', offset);
+      });
+    }
+    this.#ahead = 0;
   }
 
   commit(leave = true): void {
@@ -240,8 +308,48 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     this.w.br(this.#frame.fault);
   }
 
-  /** Takes a direct jump: counts, checks the budget, follows the link or looks the target up. */
   jump(): void {
+    this.w.br(this.#frame.jump);
+  }
+
+  #advance(records: number): void {
+    const { w } = this;
+    w.get(this.#frame.pc);
+    w.i32(records * UOP.SIZE);
+    w.op('i32.add');
+    w.set(this.#frame.pc);
+  }
+
+  /** Goes on to the record that follows, which may be anything. */
+  dispatch(labels: readonly Label[]): void {
+    const { w } = this;
+    this.#advance(1);
+    w.get(this.#frame.pc);
+    w.memory('i32.load16_u', UOP.OP);
+    w.brTable(labels, labels[0]!);
+  }
+
+  /** Begins the code of a micro-op that is dispatched. */
+  begin(): void {
+    this.flags.forget();
+  }
+
+  /** Goes on to the next micro-op of a superinstruction. */
+  follow(): void {
+    this.flags.follow();
+    this.#advance(1);
+  }
+
+  /** Pops the address of the record that is next. */
+  #startAt(): void {
+    const { w } = this;
+    w.i32(UOP.SIZE);
+    w.op('i32.sub');
+    w.set(this.#frame.pc);
+  }
+
+  /** Code at the `jump` label: counts, checks the budget, follows the link or looks the target up. */
+  emitJump(): void {
     const { w } = this;
     const link = this.i32[4];
     const target = this.i64[8];
@@ -258,8 +366,8 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.op('i32.eqz');
     w.if(undefined, 'likely');
     w.get(link);
-    w.set(this.#frame.pc);
-    w.br(this.#frame.dispatch);
+    this.#startAt();
+    w.br(this.#frame.next);
     w.end();
     this.setState(STATE.RIP, 'i64', () => {
       w.get(this.#frame.page);
@@ -366,9 +474,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
   }
 
   jumpIf(): void {
-    this.w.if();
-    this.jump();
-    this.w.end();
+    this.w.brIf(this.#frame.jump);
   }
 
   jumpIndirect(): void {
@@ -486,6 +592,8 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.op('i64.sub');
     w.set(this.#frame.page);
     this.setState(STATE.PAGE, 'i64', () => w.get(this.#frame.page));
+    w.get(this.#frame.pc);
+    this.#startAt();
   }
 
   /** Sets `pc` from the jump cache, or by the core, or leaves. A dead block's first micro-op has number 0. */
@@ -516,6 +624,8 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.op('i32.eqz');
     w.if(undefined, 'unlikely');
     this.call('findBlock');
+    w.i32(-2);
+    w.op('i32.and');
     w.tee(this.#frame.pc);
     w.op('i32.eqz');
     w.brIf(this.#frame.exit);

@@ -174,6 +174,21 @@ export abstract class MemoryEmitter implements Scratch {
     w.end();
   }
 
+  /**
+   * Pops a linear address into i64[8]. Emits `mapped`, which finds a pointer to that many bytes on the stack, for when the TLB
+   * allows the access to all of them at once, and `otherwise`.
+   */
+  ifMapped(size: number, access: 'read' | 'write', mapped: Push, otherwise: Push): void {
+    const { w } = this;
+    this.#pushHit(size, access === 'read' ? TLB.READ_TAG : TLB.WRITE_TAG);
+    w.if(undefined, 'likely');
+    this.#pushHitPointer(size);
+    mapped();
+    w.else();
+    otherwise();
+    w.end();
+  }
+
   /** Pops a linear address into i64[8], pushes 1 if the TLB allows the access; the entry is in i32[4]. */
   #pushHit(size: number, tag: number): void {
     const { w } = this;
