@@ -351,6 +351,18 @@ export const UOP = {
   LINK: 28,
 } as const;
 
+/** What decoding an instruction says about what follows. */
+export const FLOW = {
+  /** Go on decoding. */
+  NEXT: 0,
+  /** Ends the block: control never reaches the next micro-op. */
+  END: 1,
+  /** Ends the block behind this instruction, with a look-up that takes interrupts. */
+  CHECK: 2,
+  /** The block ends behind the *next* instruction (STI, MOV SS). */
+  SHADOW: 3,
+} as const;
+
 /** A block of one micro-op. */
 const SHORT_BLOCK_BYTES = BLOCK.SIZE + UOP.SIZE;
 /** Pages that the code of a region may be in. */
@@ -412,6 +424,31 @@ const CORE_HEAP_BYTES = 0x60000;
 export const CORE_DATA = CORE_HEAP_BASE;
 export const CORE_DATA_BYTES = CORE_HEAP_BYTES;
 
+const KNOWN_ENTRIES_BITS = 14;
+const KNOWN_ENTRY_SHIFT = 6;
+const KNOWN_LENGTHS_BITS = 15;
+const KNOWN_LENGTHS = 1 << (KNOWN_ENTRIES_BITS + KNOWN_ENTRY_SHIFT);
+const KNOWN_UNKNOWN = KNOWN_LENGTHS + (1 << KNOWN_LENGTHS_BITS);
+
+/** The table of instructions that were decoded before, see `core/assembly/known.ts`. */
+export const KNOWN = {
+  BASE: CORE_DATA + CORE_DATA_BYTES,
+  ENTRIES_BITS: KNOWN_ENTRIES_BITS,
+  ENTRY_SHIFT: KNOWN_ENTRY_SHIFT,
+  /** How long an instruction was that began with a word of such a hash, a byte each. */
+  LENGTHS: KNOWN_LENGTHS,
+  LENGTHS_BITS: KNOWN_LENGTHS_BITS,
+  /** 16 bytes from the place on where an instruction was met that is not there. */
+  UNKNOWN: KNOWN_UNKNOWN,
+  SIZE: KNOWN_UNKNOWN + 16,
+  /** Offset in its page from which an instruction may reach into the next one. It is not kept. */
+  LAST_START: 4096 - 16,
+  /** Result of `copyKnown`: where in the page it ended (13 bits), instructions (7), records (8), FLOW of the last (2). */
+  RUN_INSTRUCTIONS: 13,
+  RUN_RECORDS: 20,
+  RUN_FLOW: 28,
+} as const;
+
 const align = (value: number, to: number): number => Math.ceil(value / to) * to;
 
 /**
@@ -421,7 +458,7 @@ const align = (value: number, to: number): number => Math.ceil(value / to) * to;
  */
 export function memoryMap(ramBytes: number, uopArenaBytes: number): MemoryMap {
   const pages = ramBytes / 4096;
-  const pageBlocks = CORE_HEAP_BASE + CORE_HEAP_BYTES;
+  const pageBlocks = align(KNOWN.BASE + KNOWN.SIZE, 4096);
   const codeBitmap = pageBlocks + pages * 8;
   const uopArena = align(codeBitmap + pages * 8, 4096);
   const uopArenaEnd = uopArena + uopArenaBytes;

@@ -96,7 +96,14 @@ class Vcpu implements Cpu {
     const core = new WebAssembly.Instance(engine.core, { env: { memory, ...this.#imports(hooks) } });
     this.#core = core.exports as unknown as CoreExports;
     const threshold = options.jitThreshold ?? JIT_THRESHOLD;
-    this.#decoder = new BlockDecoder(memory, map, specialize, threshold, options.blockInstructions);
+    this.#decoder = new BlockDecoder(
+      memory,
+      map,
+      this.#core,
+      specialize,
+      threshold,
+      options.blockInstructions,
+    );
     const backend = [
       memory.buffer,
       exportedFunctions(engine.coreBytes),

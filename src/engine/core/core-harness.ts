@@ -50,6 +50,7 @@ export const SELECTOR = {
 export class CoreHarness {
   readonly core: CoreExports;
   readonly map = memoryMap(RAM_BYTES, 1 << 20);
+  readonly memory: WebAssembly.Memory;
   readonly view: DataView;
   readonly bytes: Uint8Array;
   readonly mmio: string[] = [];
@@ -59,6 +60,7 @@ export class CoreHarness {
 
   constructor(tlbEntries: number = TLB.ENTRIES) {
     const memory = new WebAssembly.Memory({ initial: this.map.end / 65536, maximum: 65536, shared: true });
+    this.memory = memory;
     this.view = new DataView(memory.buffer);
     this.bytes = new Uint8Array(memory.buffer);
     const env = {

@@ -117,6 +117,33 @@ export interface BlockExports {
   jumpCacheSlot(rip: bigint): number;
 }
 
+/** Decoding: `known.ts`. */
+export interface DecodeExports {
+  /**
+   * Appends the records of up to `count` (at most 127) instructions in a row that were decoded before, up to one that ends the
+   * block: two records an instruction at most. The bytes of the first that is not known are at KNOWN.UNKNOWN afterwards.
+   * @param page address of the page that they are in, from offset `at` on
+   * @param to where the records go
+   * @param mode of 64-bit code
+   * @param done instructions of the block before them
+   * @returns how far it went, see KNOWN.RUN_*
+   */
+  copyKnown(page: number, at: number, to: number, mode: number, done: number, count: number): number;
+  /**
+   * Keeps the instruction at KNOWN.UNKNOWN, if it is one that can be kept: its length, and its `records` from an address on.
+   * @param flow what it says about what follows, FLOW
+   * @param placeMatters 1: what it became depends on its place by more than PC, NEXT_PC and RIP-relative addresses
+   */
+  keepKnown(
+    length: number,
+    mode: number,
+    from: number,
+    records: number,
+    flow: number,
+    placeMatters: number,
+  ): void;
+}
+
 /** Exceptions and interrupts: `exceptions.ts`, `vector.ts`. */
 export interface ExceptionExports {
   /** Makes a fault pending; the caller returns code 2. The error code is ignored for vectors without one. */
@@ -287,6 +314,7 @@ export interface StringExports {
 export interface CoreExports
   extends MmuExports,
     BlockExports,
+    DecodeExports,
     ExceptionExports,
     SegmentExports,
     SystemExports,

@@ -1,12 +1,12 @@
 /** Where blocks end, and what their micro-ops say about instructions. */
 import { expect, test } from 'vitest';
-import { BLOCK, memoryMap, MODE, STATE, UOP } from '../layout.ts';
+import { CoreHarness } from '../core/core-harness.ts';
+import { BLOCK, MODE, STATE, UOP } from '../layout.ts';
 import { bytes } from '../testing/guest.ts';
 import { uopDefinitions } from '../uops/index.ts';
 import { FetchFault } from './code-bytes.ts';
 import { BlockDecoder } from './index.ts';
 
-const RAM_BYTES = 0x10000;
 const MODE64 = MODE.CODE64 | MODE.FLAT;
 const NAMES = uopDefinitions().map((definition) => definition.name);
 
@@ -23,15 +23,12 @@ interface Decoded {
 
 /** Decodes the block at `at`; the page that follows in linear addresses is at `nextPage`, or missing. */
 function decode(listing: string, at = 0x1000, mode: number = MODE64, nextPage?: number): Decoded {
-  const map = memoryMap(RAM_BYTES, 0x10000);
-  const pages = map.end / 65536;
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-  const view = new DataView(memory.buffer);
+  const { memory, map, view, core } = new CoreHarness();
   const code = bytes(listing);
   const inPage = Math.min(code.length, 4096 - (at & 4095));
   new Uint8Array(memory.buffer).set(code.subarray(0, inPage), map.ram + at);
   if (nextPage !== undefined) new Uint8Array(memory.buffer).set(code.subarray(inPage), map.ram + nextPage);
-  const header = new BlockDecoder(memory, map, () => {}, 0).decode(at, BigInt(at), mode, () => {
+  const header = new BlockDecoder(memory, map, core, () => {}, 0).decode(at, BigInt(at), mode, () => {
     if (nextPage === undefined) throw new FetchFault();
     return nextPage;
   });

@@ -1,9 +1,11 @@
 /** Decodes a block: from one RIP to the next unconditional transfer, the page's end, or a length limit. */
 import { hasTracePoints, tracePointAt } from '../trace-points.ts';
+import type { DecodeExports } from '../core/exports.ts';
 import { BLOCK, type MemoryMap, MODE, UOP } from '../layout.ts';
 import { CodeBytes, FetchFault } from './code-bytes.ts';
 import { decodeInstruction } from './decode-instruction.ts';
-import { FLOW, type Flow } from './instruction.ts';
+import { FLOW } from './instruction.ts';
+import { KnownInstructions, type Run } from './known-instructions.ts';
 import { emitMark } from './mark.ts';
 import { UopArena } from './uop-arena.ts';
 import { UopWriter } from './uop-writer.ts';
@@ -21,7 +23,9 @@ export type Specialize = (words: Uint16Array, first: number, count: number) => v
 
 export class BlockDecoder {
   readonly arena: UopArena;
-  readonly #ram: Uint8Array;
+  readonly #memory: Uint8Array;
+  readonly #ram: number;
+  readonly #known: KnownInstructions;
   readonly #view: DataView;
   readonly #words: Uint16Array;
   readonly #specialize: Specialize;
@@ -30,6 +34,7 @@ export class BlockDecoder {
   readonly #maxInstructions: number;
 
   /**
+   * @param core of the same memory
    * @param specialize puts into a block what it is executed with
    * @param heat executions of a block before the compiler hears of it, 0 = never
    * @param maxInstructions where blocks end at the latest
@@ -37,11 +42,14 @@ export class BlockDecoder {
   constructor(
     memory: WebAssembly.Memory,
     map: MemoryMap,
+    core: DecodeExports,
     specialize: Specialize,
     heat: number,
     maxInstructions: number = MAX_INSTRUCTIONS,
   ) {
-    this.#ram = new Uint8Array(memory.buffer, map.ram, map.ramBytes);
+    this.#memory = new Uint8Array(memory.buffer);
+    this.#ram = map.ram;
+    this.#known = new KnownInstructions(core, decodeInstruction);
     this.#view = new DataView(memory.buffer);
     this.#words = new Uint16Array(memory.buffer);
     this.#specialize = specialize;
@@ -66,12 +74,17 @@ export class BlockDecoder {
     const header = this.arena.free;
     const start = ramOffset & 4095;
     const nextPage = (linear & ~4095n) + 4096n;
-    const code = new CodeBytes(this.#ram, ramOffset - start, start, () => translate(nextPage));
+    const code = new CodeBytes(
+      this.#memory,
+      this.#ram + ramOffset - start,
+      start,
+      () => this.#ram + translate(nextPage),
+    );
     this.#out.begin(header + BLOCK.SIZE);
     const instructions = this.#instructions(code, ramOffset - start, mode);
     this.#specialize(this.#words, header + BLOCK.SIZE, this.#out.count);
     const length = code.pageOffset - start;
-    this.#writeHeader(header, ramOffset, mode, length, instructions, code.secondPage);
+    this.#writeHeader(header, ramOffset, mode, length, instructions, code.secondPage - this.#ram);
     this.arena.take(this.#out.end);
     this.arena.noteBlock(ramOffset);
     this.arena.noteHeader(header);
@@ -108,12 +121,12 @@ export class BlockDecoder {
     const limit = mode & MODE.SINGLE_STEP ? 1 : this.#maxInstructions;
     const traced = hasTracePoints(this.#view, page);
     let shadow = false;
-    for (let done = 0; ; done++) {
+    for (let done = 0; ; ) {
       const first = this.#out.count;
       const at = code.pageOffset;
       const tracePoint = traced ? tracePointAt(this.#view, page + at) : -1;
       if (tracePoint >= 0) emitMark(this.#out, 'trace', tracePoint, at, done);
-      const flow = this.#instruction(code, mode, done);
+      const { instructions, flow } = this.#append(code, mode, done, traced || shadow ? 1 : limit - done);
       if (code.crossed && done > 0) {
         // An instruction that crosses into the next page has a block of its own.
         this.#out.truncate(first);
@@ -121,15 +134,16 @@ export class BlockDecoder {
         this.#end('next', at, done - 1);
         return done;
       }
-      if (flow === FLOW.END) return done + 1;
+      done += instructions;
+      if (flow === FLOW.END) return done;
       if (flow === FLOW.CHECK || shadow || limit === 1) {
-        this.#end(shadow ? 'next.unshadow' : 'next.check', code.pageOffset, done);
-        return done + 1;
+        this.#end(shadow ? 'next.unshadow' : 'next.check', code.pageOffset, done - 1);
+        return done;
       }
       shadow = flow === FLOW.SHADOW;
-      if (done + 1 >= limit || code.pageOffset >= 4096) {
-        this.#end(shadow ? 'next.check' : 'next', code.pageOffset, done);
-        return done + 1;
+      if (done >= limit || code.pageOffset >= 4096) {
+        this.#end(shadow ? 'next.check' : 'next', code.pageOffset, done - 1);
+        return done;
       }
     }
   }
@@ -141,12 +155,12 @@ export class BlockDecoder {
     emitMark(this.#out, name, pageOffset, pageOffset, done);
   }
 
-  #instruction(code: CodeBytes, mode: number, done: number): Flow {
+  #append(code: CodeBytes, mode: number, done: number, count: number): Run {
     try {
-      return decodeInstruction(code, this.#out, mode, done);
+      return this.#known.append(code, this.#out, mode, done, count);
     } catch (error) {
       // What the next page holds matters only if control gets there.
-      if (error instanceof FetchFault && done > 0) return FLOW.NEXT;
+      if (error instanceof FetchFault && done > 0) return { instructions: 1, flow: FLOW.NEXT };
       throw error;
     }
   }

@@ -8,11 +8,13 @@ export class FetchFault extends Error {}
 const keepShape = shapeKeeper<CodeBytes>();
 
 export class CodeBytes {
-  readonly #ram: Uint8Array;
-  /** RAM offset of the page's first byte. */
-  readonly #page: number;
+  readonly #memory: Uint8Array;
+  /** Address of the page's first byte. */
+  readonly page: number;
   readonly #fetchNextPage: () => number;
-  /** RAM offset of the second page, -1 until it is needed. */
+  /** What is added to `pageOffset` to find a byte of the page. */
+  #from: number;
+  /** Address of the second page, -1 until it is needed. */
   secondPage = -1;
   /** Offset from the page's start of the next byte; passes 4096 in the second page. */
   pageOffset: number;
@@ -20,14 +22,15 @@ export class CodeBytes {
   placeMatters = false;
 
   /**
-   * @param ram guest RAM
-   * @param page RAM offset of the page
+   * @param memory what the pages are in
+   * @param page address of the page
    * @param pageOffset where to begin
-   * @param fetchNextPage RAM offset of the page that follows in linear addresses; throws FetchFault
+   * @param fetchNextPage address of the page that follows in linear addresses; throws FetchFault
    */
-  constructor(ram: Uint8Array, page: number, pageOffset: number, fetchNextPage: () => number) {
-    this.#ram = ram;
-    this.#page = page;
+  constructor(memory: Uint8Array, page: number, pageOffset: number, fetchNextPage: () => number) {
+    this.#memory = memory;
+    this.page = page;
+    this.#from = page;
     this.pageOffset = pageOffset;
     this.#fetchNextPage = fetchNextPage;
     keepShape(this);
@@ -35,16 +38,14 @@ export class CodeBytes {
 
   next(): number {
     const offset = this.pageOffset++;
-    if (offset < 4096) return this.#ram[this.#page + offset];
+    if (offset < 4096) return this.#memory[this.#from + offset];
     if (this.secondPage < 0) this.secondPage = this.#fetchNextPage();
-    return this.#ram[this.secondPage + offset - 4096];
+    return this.#memory[this.secondPage + offset - 4096];
   }
 
-  /** Four bytes from `ahead` on, without going on. They must lie in the first page. */
-  word(ahead: number): number {
-    const ram = this.#ram;
-    const at = this.#page + this.pageOffset + ahead;
-    return ram[at]! | (ram[at + 1]! << 8) | (ram[at + 2]! << 16) | (ram[at + 3]! << 24);
+  /** Has bytes of the page read from a copy, of a page that would begin at `address`. */
+  readFrom(address: number): void {
+    this.#from = address;
   }
 
   /** True when bytes of the second page were asked for. */

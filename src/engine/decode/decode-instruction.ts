@@ -10,7 +10,6 @@ import {
   UndefinedOpcode,
   ZERO,
 } from './instruction.ts';
-import { InstructionCache } from './instruction-cache.ts';
 import { oneByte, table38, table3a, twoByte } from './tables.ts';
 import type { UopWriter } from './uop-writer.ts';
 import { shapeKeeper } from '../shapes.ts';
@@ -18,7 +17,6 @@ import { shapeKeeper } from '../shapes.ts';
 const VECTOR = { UD: 6, NM: 7, GP: 13 } as const;
 
 const keepShape = shapeKeeper<Instruction>();
-const cache = new InstructionCache(decodeAnew);
 
 /**
  * Decodes the instruction at `code` and appends its micro-ops. What is no instruction becomes the micro-op that
@@ -27,11 +25,6 @@ const cache = new InstructionCache(decodeAnew);
  * @throws FetchFault when a byte of it cannot be fetched
  */
 export function decodeInstruction(code: CodeBytes, out: UopWriter, mode: number, done: number): Flow {
-  return cache.decode(code, out, mode, done);
-}
-
-/** The same, by the tables. */
-export function decodeAnew(code: CodeBytes, out: UopWriter, mode: number, done: number): Flow {
   const i = new Instruction(code, out, mode);
   keepShape(i);
   const first = out.count;

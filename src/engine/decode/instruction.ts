@@ -2,7 +2,7 @@
  * The instruction being decoded: prefixes, ModRM, operands, and the micro-ops it becomes.
  * Handlers (one file a family, `opcode tables` in `tables.ts`) read operands and call `emit`.
  */
-import { MODE, STATE, UOP } from '../layout.ts';
+import { FLOW, MODE, STATE, UOP } from '../layout.ts';
 import { uop, uopProperty } from '../uops/index.ts';
 import type { CodeBytes } from './code-bytes.ts';
 import type { UopWriter } from './uop-writer.ts';
@@ -38,17 +38,8 @@ const STACKS: Readonly<Record<number, Readonly<Record<number, string>>>> = {
   64: { 64: '64.64' },
 };
 
+export { FLOW };
 /** What a handler says about what follows. */
-export const FLOW = {
-  /** Go on decoding. */
-  NEXT: 0,
-  /** Ends the block: control never reaches the next micro-op. */
-  END: 1,
-  /** Ends the block behind this instruction, with a look-up that takes interrupts. */
-  CHECK: 2,
-  /** The block ends behind the *next* instruction (STI, MOV SS). */
-  SHADOW: 3,
-} as const;
 export type Flow = (typeof FLOW)[keyof typeof FLOW];
 
 export class Instruction {

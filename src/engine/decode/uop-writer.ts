@@ -1,5 +1,5 @@
 /** Writes micro-op records into the arena in linear memory. */
-import { STATE, UOP } from '../layout.ts';
+import { UOP } from '../layout.ts';
 
 export class UopWriter {
   readonly #u8: Uint8Array;
@@ -7,7 +7,7 @@ export class UopWriter {
   readonly #i32: Int32Array;
   /** Address of the first record. */
   #start = 0;
-  /** Records written since `begin`. */
+  /** Records since `begin`. */
   count = 0;
 
   constructor(buffer: ArrayBufferLike) {
@@ -51,40 +51,6 @@ export class UopWriter {
     this.#i32[word + 5] = high;
     this.#i32[word + 7] = 0;
     this.count += 1;
-  }
-
-  /**
-   * Copies the words before PC of a record that is complete. Without what depends on where it is: DONE, and the RIP that
-   * an address is relative to.
-   */
-  extract(record: number, to: Int32Array, at: number): void {
-    const word = (this.#start + record * UOP.SIZE) >>> 2;
-    for (let n = 0; n < UOP.PC / 4; n++) to[at + n] = this.#i32[word + n]!;
-    to[at + 2]! &= 0xff_ffff;
-    if (this.#u16[2 * word + UOP.BASE / 2] === STATE.PAGE)
-      to[at + 3]! -= this.#u16[2 * word + UOP.NEXT_PC / 2]!;
-  }
-
-  /** Appends what `extract` has taken out, for another place. */
-  append(from: Int32Array, at: number, done: number, pc: number, nextPc: number): void {
-    const word = (this.#start + this.count * UOP.SIZE) >>> 2;
-    const second = from[at + 1]!;
-    this.#i32[word] = from[at]!;
-    this.#i32[word + 1] = second;
-    this.#i32[word + 2] = from[at + 2]! | (done << 24);
-    this.#i32[word + 3] = second >>> 16 === STATE.PAGE ? from[at + 3]! + nextPc : from[at + 3]!;
-    this.#i32[word + 4] = from[at + 4]!;
-    this.#i32[word + 5] = from[at + 5]!;
-    this.#i32[word + UOP.PC / 4] = pc | (nextPc << 16);
-    this.#i32[word + UOP.LINK / 4] = 0;
-    this.count += 1;
-  }
-
-  /** Sets the sign-extended immediate of the last record. */
-  setImmediate(low: number): void {
-    const word = (this.end - UOP.SIZE + UOP.IMM) >>> 2;
-    this.#i32[word] = low;
-    this.#i32[word + 1] = low >> 31;
   }
 
   /** Drops the records from `first` on. */

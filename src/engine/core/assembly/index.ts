@@ -28,6 +28,7 @@ export {
   invalidateRange,
   jumpCacheSlot,
 } from './blocks';
+export { copyKnown, keepKnown } from './known';
 export { flushJumpCache } from './tlb';
 export {
   deliverFault,
