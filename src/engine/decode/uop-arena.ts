@@ -11,8 +11,8 @@ const SEGMENT_BYTES = 1 << 20;
 const OPEN_MIN = 8;
 /** Segments whose filling is remembered after it has gone. */
 const GHOSTS = 4;
-/** Bits of a filling's memory: a megabyte holds some 3,500 blocks. */
-const FILTER_BITS = 1 << 17;
+/** Places that are told apart: a megabyte holds some 3,500 blocks. */
+const PLACES_BITS = 17;
 /** With this share of blocks that come back, one more segment is opened; a tenth is what filters take wrongly for known. */
 const RETURNING = 1 / 5;
 
@@ -23,24 +23,25 @@ export interface AddressRange {
 }
 
 interface Segment extends AddressRange {
-  /** Number of the present filling; no two fillings have the same. */
+  /** Number of the present filling, 0 before the first; no two fillings have the same. */
   filling: number;
-  /** Where its blocks are in RAM: a Bloom filter with one function. */
-  filter: Uint8Array;
   /** Addresses of the headers in it. */
   headers: number[];
 }
 
-const bitOf = (ramOffset: number): number => Math.imul(ramOffset, 0x9e37_79b1) >>> 15;
-const has = (filter: Uint8Array, bit: number): boolean => ((filter[bit >> 3]! >> (bit & 7)) & 1) !== 0;
+const placeOf = (ramOffset: number): number => Math.imul(ramOffset, 0x9e37_79b1) >>> (32 - PLACES_BITS);
 
 export class UopArena {
   readonly #segments: readonly Segment[];
-  readonly #ghosts: Uint8Array[] = [];
+  /** The filling that a block from a place in RAM was last in, 16 bits; places that have the same hash share one. */
+  readonly #lastFilling = new Uint16Array(1 << PLACES_BITS);
   #current: Segment;
   #free: number;
   #open: number;
   #fillings = 0;
+  /** Fillings that are there, and that have gone: the present ones are the latest. */
+  #present = 0;
+  #gone = 0;
   #blocks = 0;
   #returned = 0;
 
@@ -54,7 +55,6 @@ export class UopArena {
       start: uopArena + n * size,
       end: uopArena + (n + 1) * size,
       filling: 0,
-      filter: new Uint8Array(0),
       headers: [],
     }));
     this.#open = Math.min(count, OPEN_MIN);
@@ -94,15 +94,12 @@ export class UopArena {
    * arena: the guest has written over it.
    */
   noteBlock(ramOffset: number): void {
-    const bit = bitOf(ramOffset);
-    if (this.#ghosts.some((ghost) => has(ghost, bit)) && !this.#isPresent(bit)) this.#returned += 1;
-    this.#current.filter[bit >> 3]! |= 1 << (bit & 7);
+    const place = placeOf(ramOffset);
+    const age = (this.#fillings - this.#lastFilling[place]!) & 0xffff;
+    const ghosts = Math.min(GHOSTS, this.#gone);
+    if (age >= this.#present && age < this.#present + ghosts) this.#returned += 1;
+    this.#lastFilling[place] = this.#fillings;
     this.#blocks += 1;
-  }
-
-  #isPresent(bit: number): boolean {
-    for (const { filling, filter } of this.#segments) if (filling !== 0 && has(filter, bit)) return true;
-    return false;
   }
 
   /**
@@ -119,8 +116,8 @@ export class UopArena {
     else {
       const victim = this.#oldest();
       forget(victim, victim.headers);
-      this.#ghosts.push(victim.filter);
-      if (this.#ghosts.length > GHOSTS) this.#ghosts.shift();
+      this.#present -= 1;
+      this.#gone += 1;
       this.#begin(victim);
     }
   }
@@ -133,14 +130,15 @@ export class UopArena {
   /** Forgets all fillings; they must have been forgotten by everybody else. */
   clear(): void {
     for (const segment of this.#segments) segment.filling = 0;
-    this.#ghosts.length = 0;
+    this.#present = this.#gone = this.#fillings = 0;
+    this.#lastFilling.fill(0);
     this.#blocks = this.#returned = 0;
     this.#begin(this.#segments[0]!);
   }
 
   #begin(segment: Segment): void {
     segment.filling = ++this.#fillings;
-    segment.filter = new Uint8Array(FILTER_BITS / 8);
+    this.#present += 1;
     segment.headers = [];
     this.#current = segment;
     this.#free = segment.start;
