@@ -291,13 +291,11 @@ class Vcpu implements Cpu {
 
   /** Decodes the block at RIP; false on a triple fault. */
   #decode(): boolean {
-    const linear = this.#linearRip();
     try {
-      const ramOffset = this.#fetchPage(linear);
+      const offset = this.#core.fetchRip();
+      const ramOffset = offset >= 0 ? offset : this.#fetchPage(this.#linearRip());
       this.#makeRoom();
-      const header = this.#decoder.decode(ramOffset, linear, this.#u32(STATE.MODE), (page) =>
-        this.#fetchPage(page),
-      );
+      const header = this.#decoder.decode(ramOffset, this.#u32(STATE.MODE), this.#fetchNextPage);
       this.#setU32(STATE.FAULT_VECTOR, 0xffff_ffff);
       this.#core.insertBlock(header);
       return true;
@@ -312,6 +310,9 @@ class Vcpu implements Cpu {
     const wide = (this.#u32(STATE.MODE) & MODE.CODE_SIZE_MASK) === MODE.CODE64;
     return BigInt.asUintN(wide ? 64 : 32, linear);
   }
+
+  /** The page that follows the one that RIP is in. */
+  readonly #fetchNextPage = (): number => this.#fetchPage((this.#linearRip() | 4095n) + 1n);
 
   #fetchPage(linear: bigint): number {
     const offset = this.#core.translateFetch(BigInt.asIntN(64, linear));

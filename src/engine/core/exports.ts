@@ -91,6 +91,8 @@ export interface BlockExports {
    * (decode it; also when the code is not in RAM) or EXIT.SHUTDOWN. Delivers fetch faults by itself.
    */
   findBlock(): number;
+  /** RAM offset of the instruction at STATE.RIP for execution; -1 or -2 as `translateFetch`. */
+  fetchRip(): number;
   /** Header of the block that starts at a RAM offset and lies within one page, 0 if there is none. */
   blockAt(ramOffset: number, mode: number): number;
   /** Whether (1) a region's pages are where they were, see `PLACEMENT`; else ends the region and returns 0. */

@@ -28,7 +28,7 @@ function decode(listing: string, at = 0x1000, mode: number = MODE64, nextPage?: 
   const inPage = Math.min(code.length, 4096 - (at & 4095));
   new Uint8Array(memory.buffer).set(code.subarray(0, inPage), map.ram + at);
   if (nextPage !== undefined) new Uint8Array(memory.buffer).set(code.subarray(inPage), map.ram + nextPage);
-  const header = new BlockDecoder(memory, map, core, () => {}, 0).decode(at, BigInt(at), mode, () => {
+  const header = new BlockDecoder(memory, map, core, () => {}, 0).decode(at, mode, () => {
     if (nextPage === undefined) throw new FetchFault();
     return nextPage;
   });

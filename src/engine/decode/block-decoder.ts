@@ -15,9 +15,6 @@ const MAX_INSTRUCTIONS = 48;
 /** Room that a block may need in the arena. */
 const MAX_BLOCK_BYTES = BLOCK.SIZE + (MAX_INSTRUCTIONS + 1) * 12 * UOP.SIZE;
 
-/** RAM offset of the code at the linear address; throws FetchFault with the fault pending. */
-export type FetchTranslation = (linear: bigint) => number;
-
 /** Rewrites the operations of a block's records: how many, from an address on. */
 export type Specialize = (words: Uint16Array, first: number, count: number) => void;
 
@@ -66,19 +63,18 @@ export class BlockDecoder {
 
   /**
    * Decodes the block at a RAM offset and writes it to the arena.
-   * @param linear its linear address
-   * @param translate finds the page that follows, when an instruction crosses
+   * @param nextPage RAM offset of the page that follows in linear addresses, when an instruction crosses; throws FetchFault with the
+   *   fault pending
    * @returns address of the block's header; FetchFault is thrown when the first instruction cannot be fetched
    */
-  decode(ramOffset: number, linear: bigint, mode: number, translate: FetchTranslation): number {
+  decode(ramOffset: number, mode: number, nextPage: () => number): number {
     const header = this.arena.free;
     const start = ramOffset & 4095;
-    const nextPage = (linear & ~4095n) + 4096n;
     const code = new CodeBytes(
       this.#memory,
       this.#ram + ramOffset - start,
       start,
-      () => this.#ram + translate(nextPage),
+      () => this.#ram + nextPage(),
     );
     this.#out.begin(header + BLOCK.SIZE);
     const instructions = this.#instructions(code, ramOffset - start, mode);

@@ -87,7 +87,7 @@ class Guest {
   block(at: number, mode: number): string {
     const { map, bytes } = this.#harness;
     this.#blocks.arena.clear();
-    this.#blocks.decode(PAGE + at, BigInt(at), mode, () => PAGE + 4096);
+    this.#blocks.decode(PAGE + at, mode, () => PAGE + 4096);
     return Buffer.from(bytes.slice(map.uopArena, this.#blocks.arena.free)).toString('hex');
   }
 }

@@ -56,6 +56,11 @@ function linearRip(offset: i64, mode: u32): i64 {
   return (offset + segmentBase(CS)) & 0xffffffff;
 }
 
+/** RAM offset of the instruction at STATE_RIP; -1 or -2 as `translateFetch`. A double: JavaScript needs no object for it. */
+export function fetchRip(): f64 {
+  return <f64>translateFetch(linearRip(rip(), load<u32>(STATE_MODE)));
+}
+
 /** Address of the jump cache slot of a RIP. */
 export function jumpCacheSlot(offset: i64): usize {
   const low = <u32>offset;

@@ -21,6 +21,7 @@ export {
   blockAt,
   killBlock,
   checkPlacement,
+  fetchRip,
   findBlock,
   flushBlocks,
   forgetBlock,
