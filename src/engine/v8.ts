@@ -15,8 +15,6 @@ export const THREAD_LIMITS = { maxOldGenerationSizeMb: 512, maxYoungGenerationSi
 /** Bytes of WebAssembly that may wait for a collection; machine code is several times as large. */
 const RECLAIM_BYTES = 3 << 20;
 
-const SOON_MS = 1000;
-
 /** By then a program has compiled most of what it needs to come up. */
 const STARTED_MS = 3000;
 
@@ -25,9 +23,7 @@ let waiting = 0;
 /** Says that modules of `bytes` have lost their last use in this thread. */
 export function modulesDropped(bytes: number): void {
   waiting += bytes;
-  if (waiting < RECLAIM_BYTES) return;
-  waiting = 0;
-  collectGarbage();
+  if (waiting >= RECLAIM_BYTES) collectGarbage();
 }
 
 let trim: ((pad: number) => number) | undefined;
@@ -41,28 +37,61 @@ function trimFunction(): (pad: number) => number {
   }
 }
 
-/** Collects all garbage of this thread; what the process has freed goes back to the host. */
-export function collectGarbage(): void {
-  if (globalThis.gc === undefined) return;
-  globalThis.gc();
+/** What the process has freed goes back to the host. Some milliseconds. */
+function trimMemory(): void {
   trim ??= trimFunction();
   trim(0);
 }
 
-let isCollectionNear = false;
-
-/** As `collectGarbage`, within a second, however often it is asked for in that: what compiling has left is 16 MB by then. */
-export function collectGarbageSoon(): void {
-  if (isCollectionNear) return;
-  isCollectionNear = true;
-  setTimeout(() => {
-    isCollectionNear = false;
-    waiting = 0;
-    collectGarbage();
-  }, SOON_MS).unref();
+/** Collects all garbage of this thread; what the process has freed goes back to the host. */
+export function collectGarbage(): void {
+  if (globalThis.gc === undefined) return;
+  waiting = 0;
+  globalThis.gc();
+  trimMemory();
 }
 
-/** Has this thread's compiled code written for the next start, also if the process is killed. */
-export function keepCompiledCode(): void {
-  setTimeout(flushCompileCache, STARTED_MS).unref();
+/** While there is something to collect: memory is trimmed each time, and each fourth time garbage is collected. */
+const TIDY_MS = 250;
+const COLLECT_EACH = 4;
+
+let tidied = 0;
+let isTidying = false;
+let isUntidy = false;
+
+function tidy(): void {
+  tidied += 1;
+  if (tidied % COLLECT_EACH !== 0) {
+    trimMemory();
+    return;
+  }
+  collectGarbage();
+  isTidying = isUntidy;
+  isUntidy = false;
+}
+
+/**
+ * As `collectGarbage`, within a second, however often it is asked for in that: what compiling has left is 16 MB by then.
+ * V8 optimizes what was compiled for a second more, and what it needs for that is as much.
+ */
+export function collectGarbageSoon(): void {
+  isUntidy = true;
+  if (isTidying || globalThis.gc === undefined) return;
+  isTidying = true;
+  const timer = setInterval(() => {
+    tidy();
+    if (!isTidying) clearInterval(timer);
+  }, TIDY_MS);
+  timer.unref();
+}
+
+/**
+ * When a program has come up: has this thread's compiled code written for the next start, also if the process is killed, and
+ * runs what else there is to do then.
+ */
+export function whenStarted(then?: () => void): void {
+  setTimeout(() => {
+    flushCompileCache();
+    then?.();
+  }, STARTED_MS).unref();
 }

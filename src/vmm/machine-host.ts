@@ -15,7 +15,7 @@ import type { JitStats } from '../engine/cpu.ts';
 import { Machine, MEMORY_BYTES_MAX } from '../engine/machine/machine.ts';
 import type { Profiler } from '../engine/profiler.ts';
 import { CpuReplica } from '../engine/replica.ts';
-import { keepCompiledCode } from '../engine/v8.ts';
+import { whenStarted } from '../engine/v8.ts';
 import { createCpu } from '../engine/vcpu.ts';
 import { Inspector, KernelPoints, ProcFiles } from '../inspect/index.ts';
 import type { DiskFailure } from '../storage/guest.ts';
@@ -181,7 +181,7 @@ export class MachineHost {
   async run(): Promise<MachineEnd> {
     await this.#devices.opened();
     this.#machine.start();
-    keepCompiledCode();
+    whenStarted();
     this.#post({ type: 'started' });
     return this.#machine.ended;
   }

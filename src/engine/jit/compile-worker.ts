@@ -12,7 +12,8 @@ import {
   offer,
   type RemoteAnswer,
 } from './backend.ts';
-import { collectGarbageSoon, keepCompiledCode, modulesDropped } from '../v8.ts';
+import { dropProgramPages } from '../program-pages.ts';
+import { collectGarbageSoon, modulesDropped, whenStarted } from '../v8.ts';
 import { type CompileRequest, Translator } from './translator.ts';
 
 const take = <T>(port: MessagePort): T | undefined =>
@@ -58,4 +59,5 @@ function serve(port: MessagePort): void {
 }
 
 parentPort!.on('message', serve);
-keepCompiledCode();
+// Every process with a VM has this thread, and here no guest waits for it.
+whenStarted(dropProgramPages);
