@@ -435,7 +435,7 @@ export const KNOWN = {
   BASE: CORE_DATA + CORE_DATA_BYTES,
   ENTRIES_BITS: KNOWN_ENTRIES_BITS,
   ENTRY_SHIFT: KNOWN_ENTRY_SHIFT,
-  /** How long an instruction was that began with a word of such a hash, a byte each. */
+  /** How long an instruction was whose first bytes, four at most, have such a hash, a byte each. */
   LENGTHS: KNOWN_LENGTHS,
   LENGTHS_BITS: KNOWN_LENGTHS_BITS,
   /** 16 bytes from the place on where an instruction was met that is not there. */

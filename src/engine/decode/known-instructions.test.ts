@@ -209,6 +209,21 @@ it('what is there is not decoded again, in the same mode', () => {
   expect(guest.decoded).toBe(2);
 });
 
+it.each([
+  ['1 byte', [0x55]],
+  ['2 bytes', [0x31, 0xc0]],
+  ['3 bytes', [0x48, 0x89, 0xd8]],
+  ['4 bytes', [0x48, 0x8b, 0x45, 0xd8]],
+] as const)('what follows an instruction of %s does not matter', (_, listing) => {
+  const next = numbers(11);
+  const guest = new Guest();
+  for (let n = 0; n < 200; n++) {
+    guest.page.set([...listing, next() & 255, next() & 255, next() & 255, next() & 255], 0x700);
+    expect(guest.known(0x700, MODE.CODE64, 1).end).toBe(0x700 + listing.length);
+  }
+  expect(guest.decoded).toBe(1);
+});
+
 const XOR = [0x31, 0xc0];
 
 it('code that changes while it is decoded is not kept as something else', () => {

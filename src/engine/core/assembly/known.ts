@@ -76,15 +76,50 @@ function hash(word: u32, bits: i32): u32 {
   return (word * 0x9e3779b1) >>> (32 - bits);
 }
 
-/** Where the length is kept of what begins with a word. */
-function lengthSlot(word: u32): usize {
-  return KNOWN_BASE + KNOWN_LENGTHS + hash(word, KNOWN_LENGTHS_BITS);
+/**
+ * Where the length is kept of what begins with a word. Of one that is shorter the bytes behind it do not count, so that it
+ * has one place whatever follows it.
+ */
+function lengthSlot(word: u32, length: u32): usize {
+  const own = length < 4 ? word & ((1 << (8 * length)) - 1) : word;
+  return KNOWN_BASE + KNOWN_LENGTHS + hash(own, KNOWN_LENGTHS_BITS);
 }
 
 /** Where the instruction with a key is, if it is known. */
 function entryOf(low: u64, high: u32, mode: u32): usize {
   const others = (<u32>(low >>> 32) * 0x85ebca6b) ^ ((high ^ mode) * 0xc2b2ae35);
   return KNOWN_BASE + ((<usize>hash(<u32>low ^ others, KNOWN_ENTRIES_BITS)) << KNOWN_ENTRY_SHIFT);
+}
+
+/** Whether what is kept at an entry has a key. */
+function isThis(entry: usize, low: u64, high: u32, mode: u32, length: u32): bool {
+  return (
+    (load<u32>(entry, ENTRY_META) & META_KEY) == (mode | (length << META_LENGTH)) &&
+    load<u64>(entry) == low &&
+    load<u32>(entry, ENTRY_HIGH) == high
+  );
+}
+
+/** Where the instruction of a length is, of which some bytes count; 0 if it is not known. */
+function findLength(low: u64, high: u32, mode: u32, length: u32, bytes: u32): usize {
+  const key = keyLow(low, bytes);
+  const keyEnd = keyHigh(high, bytes);
+  const entry = entryOf(key, keyEnd, mode);
+  return isThis(entry, key, keyEnd, mode, length) ? entry : 0;
+}
+
+/** Where the instruction that begins with these bytes is; 0 if it is not known. */
+function find(low: u64, high: u32, mode: u32): usize {
+  const jump = jumpLength(<u32>low);
+  if (jump != 0) return findLength(low, high, mode, jump, opcodeBytes(jump));
+  // No instruction begins with another one: it does not matter which is tried first.
+  for (let bytes: u32 = 4; bytes > 0; bytes--) {
+    const length: u32 = load<u8>(lengthSlot(<u32>low, bytes));
+    if (bytes == 4 ? length < 4 : length != bytes) continue;
+    const entry = findLength(low, high, mode, length, length);
+    if (entry != 0) return entry;
+  }
+  return 0;
 }
 
 /** Appends a record that was kept, for its place. */
@@ -118,30 +153,21 @@ export function copyKnown(page: usize, at: u32, to: usize, mode: u32, done: u32,
   while (instructions < count && flow == FLOW_NEXT && at <= <u32>KNOWN_LAST_START) {
     const low = load<u64>(page + at);
     const high = load<u64>(page + at, 8);
-    const jump = jumpLength(<u32>low);
-    const length: u32 = jump != 0 ? jump : load<u8>(lengthSlot(<u32>low));
-    const bytes = jump != 0 ? opcodeBytes(jump) : length;
-    const key = keyLow(low, bytes);
-    const keyEnd = keyHigh(<u32>high, bytes);
-    const entry = entryOf(key, keyEnd, mode);
-    const meta = load<u32>(entry, ENTRY_META);
-    if (
-      length == 0 ||
-      (meta & META_KEY) != (mode | (length << META_LENGTH)) ||
-      load<u64>(entry) != key ||
-      load<u32>(entry, ENTRY_HIGH) != keyEnd
-    ) {
+    const entry = find(low, <u32>high, mode);
+    if (entry == 0) {
       store<u64>(KNOWN_BASE + KNOWN_UNKNOWN, low);
       store<u64>(KNOWN_BASE + KNOWN_UNKNOWN, high, 8);
       break;
     }
-    const next = at + length;
+    const meta = load<u32>(entry, ENTRY_META);
+    const next = at + ((meta >>> META_LENGTH) & 15);
     const own = (meta >>> META_COUNT) & 3;
     for (let n: usize = 0; n < own; n++) {
       const from = entry + ENTRY_RECORDS + n * RECORD_BYTES;
       copyRecord(from, to, done + instructions, at, next);
       to += UOP_SIZE;
     }
+    const jump = jumpLength(<u32>low);
     if (jump != 0) store<i64>(to - UOP_SIZE, <i64>(<i32>next + displacement(low, jump)), UOP_IMM);
     flow = (meta >>> META_FLOW) & 3;
     records += own;
@@ -173,7 +199,7 @@ export function keepKnown(
   // Of jumps it is known how their place matters.
   const isKnown = jump == 0 ? placeMatters == 0 : records == 1 && length == jump;
   if (length > BYTES_MAX || records > RECORDS_MAX || !isKnown) return;
-  if (jump == 0) store<u8>(lengthSlot(<u32>low), length);
+  if (jump == 0) store<u8>(lengthSlot(<u32>low, length), length);
   const bytes = jump == 0 ? length : opcodeBytes(jump);
   const key = keyLow(low, bytes);
   const keyEnd = keyHigh(high, bytes);
