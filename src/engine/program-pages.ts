@@ -13,15 +13,16 @@ const MAPPING = /^([0-9a-f]+)-([0-9a-f]+) r-[x-]p \S+ \S+ \S+ +(\/.*)$/m;
 /** Pages that differ from the file, as relocations do, would be lost. */
 const UNCHANGED = /^Private_Dirty: +0 kB$/m;
 
-/** Lets go of the pages of the running program; what is touched again is mapped again, from the page cache. Linux only. */
+/** Lets go of the pages of the running program; what is touched again is mapped again, from the page cache. Elsewhere than on Linux with glibc nothing happens. */
 export function dropProgramPages(): void {
   let mappings: string[];
+  let madvise: (address: number, bytes: number, advice: number) => number;
   try {
     mappings = readFileSync('/proc/self/smaps', 'latin1').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
+    madvise = koffi.load('libc.so.6').func('int madvise(uintptr_t address, size_t bytes, int advice)');
   } catch {
     return;
   }
-  const madvise = koffi.load('libc.so.6').func('int madvise(uintptr_t address, size_t bytes, int advice)');
   for (const mapping of mappings) {
     const [, from, to, file] = MAPPING.exec(mapping) ?? [];
     if (file !== process.execPath || !UNCHANGED.test(mapping)) continue;

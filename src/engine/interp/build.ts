@@ -5,7 +5,8 @@
  */
 import { CPU, STATE } from '../layout.ts';
 import { uopDefinitions } from '../uops/index.ts';
-import { type CoreFunction, declareScratch } from '../uops/memory-emitter.ts';
+import type { CoreFunction } from '../uops/memory-emitter.ts';
+import { scratchOf } from '../uops/scratch.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
 import { exportedFunctions } from '../wasm/module-reader.ts';
 import { REGION_SIGNATURE } from '../region-call.ts';
@@ -34,7 +35,7 @@ function writeRun(coreFunction: CoreFunction, tlbEntries: number, regionType: nu
   const slow = w.local('i32');
   const page = w.local('i64');
   const icount = w.local('i64');
-  const scratch = declareScratch(w);
+  const scratch = scratchOf(w);
   w.i32(0);
   w.memory('i64.load', CPU + STATE.ICOUNT);
   w.set(icount);

@@ -2,7 +2,8 @@
 import { pushRegionCall, RESULT } from '../region-call.ts';
 import { BLOCK, CPU, EXIT, JUMP_CACHE, STATE, UOP } from '../layout.ts';
 import type { Emitter, Push, RegisterField, Width } from '../uops/emitter.ts';
-import { type CoreFunction, MemoryEmitter, pushJumpCacheSlot, type Scratch } from '../uops/memory-emitter.ts';
+import { type CoreFunction, MemoryEmitter, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
+import type { Scratch } from '../uops/scratch.ts';
 import { RSP, truncateTo } from '../uops/operands.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 import { RecentFlags } from './recent-flags.ts';

@@ -24,6 +24,8 @@ const GUARD_MODE = 0x8000_0000;
 /** Cells that are kept free for what is being compiled. */
 const RECORDS_SPARE = 64;
 const BLOCKS_SPARE = 4096;
+/** Modules after which regions that have died are looked for, of which there are few. */
+const SWEEP_EACH = 16;
 
 /** A compiled function, and what it was made from; all places are offsets in RAM. */
 export interface InstalledRegion {
@@ -66,6 +68,8 @@ export class CodeCache {
   #modules: CachedModule[] = [];
   readonly #free: number[] = [];
   #used = 0;
+  /** Modules that came since dead regions were last looked for. */
+  #unswept = 0;
 
   constructor(buffer: ArrayBufferLike, map: MemoryMap, core: CoreExports, budgetBytes: number) {
     this.#view = new DataView(buffer);
@@ -91,7 +95,7 @@ export class CodeCache {
    */
   add(bytes: number, installed: readonly InstalledRegion[]): void {
     const evicted = this.evicted;
-    this.#sweep();
+    if (this.#isShort || ++this.#unswept >= SWEEP_EACH) this.#sweep();
     const regions = installed.flatMap((region) => this.#place(region) ?? []);
     this.#modules.push({ bytes, regions });
     this.bytes += bytes;
@@ -198,6 +202,7 @@ export class CodeCache {
 
   /** Gives up what the guest has written over. */
   #sweep(): void {
+    this.#unswept = 0;
     for (const module of this.#modules) {
       if (module.regions.every((region) => this.#isLive(region))) continue;
       const gone = module.regions.filter((region) => !this.#isLive(region));

@@ -5,7 +5,7 @@
 import { STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import type { UopDefinition } from '../uops/define.ts';
-import { declareScratch, type Scratch } from '../uops/memory-emitter.ts';
+import { type ScratchLocals, scratchOf } from '../uops/scratch.ts';
 import { FunctionWriter } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 import { uopDefinitions } from '../uops/index.ts';
@@ -116,14 +116,14 @@ class ProfilingEmitter implements Emitter {
   readonly fixedReads = new Set<number>();
   readonly fixedWrites = new Set<number>();
   leaves = false;
-  readonly i64: readonly number[];
-  readonly i32: readonly number[];
-  readonly v128: readonly number[];
-  readonly f64: readonly number[];
-  readonly f32: readonly number[];
+  readonly i64: ScratchLocals;
+  readonly i32: ScratchLocals;
+  readonly v128: ScratchLocals;
+  readonly f64: ScratchLocals;
+  readonly f32: ScratchLocals;
 
   constructor() {
-    const scratch: Scratch = declareScratch(this.w);
+    const scratch = scratchOf(this.w);
     this.i64 = scratch.i64;
     this.i32 = scratch.i32;
     this.v128 = scratch.v128;

@@ -4,7 +4,8 @@
  */
 import { BLOCK, CPU, JUMP_CACHE, PLACEMENT, STATE, TLB, UOP } from '../layout.ts';
 import { uopDefinitions, uopNumber } from '../uops/index.ts';
-import { type CoreFunction, declareScratch, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
+import { type CoreFunction, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
+import { scratchOf } from '../uops/scratch.ts';
 import { FunctionWriter, type Hint, type Label } from '../wasm/function-writer.ts';
 import { LOAD } from '../wasm/opcodes.ts';
 import { pageOf } from './code-reader.ts';
@@ -91,7 +92,7 @@ class RegionCompiler implements ControlSink {
       slow: w.local('i32'),
       bank: source.isUser ? USER_BANK : undefined,
     };
-    const scratch = declareScratch(w);
+    const scratch = scratchOf(w);
     this.#stateField(STATE.PAGE, 'i64');
     w.set(frame.page);
     this.#forEntriesInOtherPages((page) => {
