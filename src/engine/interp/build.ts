@@ -32,7 +32,6 @@ export function buildInterpreter(core: Uint8Array, tlbEntries: number): Uint8Arr
 function writeRun(coreFunction: CoreFunction, tlbEntries: number, regionType: number): FunctionWriter {
   const w = new FunctionWriter([], ['i32']);
   const pc = w.local('i32');
-  const slow = w.local('i32');
   const page = w.local('i64');
   const icount = w.local('i64');
   const scratch = scratchOf(w);
@@ -46,7 +45,6 @@ function writeRun(coreFunction: CoreFunction, tlbEntries: number, regionType: nu
     pc,
     page,
     icount,
-    slow,
     exit,
     lookup,
     next: 0,

@@ -16,8 +16,6 @@ export interface InterpFrame {
   readonly page: number;
   /** i64: retired instructions */
   readonly icount: number;
-  /** i32: 1 when the last writePointer took the slow path */
-  readonly slow: number;
   /** Type index of compiled regions: () → i32 */
   readonly regionType: number;
   /** Goes on behind the micro-op at `pc`. */
@@ -68,9 +66,6 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     this.#frame = frame;
   }
 
-  protected override slowFlag(): number {
-    return this.#frame.slow;
-  }
   protected override faultIfZero(): void {
     this.w.op('i32.eqz');
     this.w.brIf(this.#frame.fault, 'unlikely');
@@ -210,7 +205,7 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
 
   commit(leave = true): void {
     const { w } = this;
-    w.get(this.#frame.slow);
+    w.get(this.slowFlag);
     w.if(undefined, 'unlikely');
     this.call('commitWrite');
     if (leave) this.#leaveIfWritten();

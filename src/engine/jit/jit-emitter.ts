@@ -27,8 +27,6 @@ export interface RegionFrame {
   readonly result: number;
   /** i64: offset << SITE_SHIFT | kind of the flags << COUNT_BITS | instructions to count, of an exit in mid-block */
   readonly site: number;
-  /** i32: 1 when the last writePointer took the slow path */
-  readonly slow: number;
   /** Address of the TLB bank, where it does not change: user programs have one. */
   readonly bank: number | undefined;
   /** RIP is in `rip`, everything is counted. */
@@ -114,10 +112,6 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     this.#flagsAreDead = flagsAreDead;
     this.#instruction = instruction;
     this.#done = done;
-  }
-
-  protected override slowFlag(): number {
-    return this.#frame.slow;
   }
 
   protected override isOnStack(size: number): boolean {
@@ -400,7 +394,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
 
   commit(leave = true): void {
     const { w } = this;
-    w.get(this.#frame.slow);
+    w.get(this.slowFlag);
     w.if(undefined, 'unlikely');
     super.call('commitWrite');
     if (leave) this.#leaveIfWritten();

@@ -47,7 +47,7 @@ export class LazyFlags implements FlagRecorder {
   readonly #callSettle: Push;
   readonly #locals: FlagLocals;
   /** i64 */
-  readonly #scratch: number;
+  #scratchLocal: number | undefined;
   /** What is known here. Set it at the beginning of each block. */
   known: FlagState = 'unknown';
 
@@ -62,7 +62,11 @@ export class LazyFlags implements FlagRecorder {
       carry: needs.carry ? w.local('i64') : undefined,
       third: needs.third ? w.local('i64') : undefined,
     };
-    this.#scratch = w.local('i64');
+  }
+
+  get #scratch(): number {
+    this.#scratchLocal ??= this.#w.local('i64');
+    return this.#scratchLocal;
   }
 
   // ---- recording ----

@@ -89,7 +89,6 @@ class RegionCompiler implements ControlSink {
       rip: w.local('i64'),
       result: w.local('i32'),
       site: w.local('i64'),
-      slow: w.local('i32'),
       bank: source.isUser ? USER_BANK : undefined,
     };
     const scratch = scratchOf(w);

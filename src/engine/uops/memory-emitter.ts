@@ -73,7 +73,9 @@ export abstract class MemoryEmitter implements Scratch {
     this.stateField(STATE.TLB_BANK, 'i32');
   }
   /** i32 local: 1 when the last writePointer took the slow path. */
-  protected abstract slowFlag(): number;
+  protected get slowFlag(): number {
+    return this.i32[6];
+  }
   /** Pops an i32; if it is 0, leaves with the pending fault. */
   protected abstract faultIfZero(): void;
 
@@ -110,11 +112,11 @@ export abstract class MemoryEmitter implements Scratch {
 
   writePointer(size: number, readFirst: boolean): void {
     this.w.i32(0);
-    this.w.set(this.slowFlag());
+    this.w.set(this.slowFlag);
     this.#translate(size, TLB.WRITE_TAG, () => {
       const pointer = this.i32[5];
       this.w.i32(1);
-      this.w.set(this.slowFlag());
+      this.w.set(this.slowFlag);
       this.w.get(this.i64[8]);
       this.w.i32(size);
       this.w.i32(readFirst ? 1 : 0);

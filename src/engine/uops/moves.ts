@@ -18,9 +18,7 @@ for (const width of WIDTHS) {
   defineUop(`mov${width}.rr`, (e) => e.setReg('a', width, () => e.reg('b', width)));
   defineUop(`mov${width}.ri`, (e) => e.setReg('a', width, () => e.imm()));
   defineUop(`mov${width}.rm`, (e) => {
-    loadOperand(e, width);
-    e.w.set(e.i64[0]);
-    e.setReg('a', width, () => e.w.get(e.i64[0]));
+    e.setReg('a', width, () => loadOperand(e, width));
   });
   defineUop(`mov${width}.mr`, (e) => storeOperand(e, width, () => e.reg('b', width)));
   defineUop(`mov${width}.mi`, (e) => storeOperand(e, width, () => e.imm()));
@@ -73,15 +71,11 @@ for (const [to, from] of EXTENSIONS) {
     e.setReg('a', to, () => signExtend(e, from, () => e.reg('b', from))),
   );
   defineUop(`movsx${to}.${from}.rm`, (e) => {
-    signExtend(e, from, () => loadOperand(e, from));
-    e.w.set(e.i64[0]);
-    e.setReg('a', to, () => e.w.get(e.i64[0]));
+    e.setReg('a', to, () => signExtend(e, from, () => loadOperand(e, from)));
   });
   defineUop(`movzx${to}.${from}.rr`, (e) => e.setReg('a', to, () => e.reg('b', from)));
   defineUop(`movzx${to}.${from}.rm`, (e) => {
-    loadOperand(e, from);
-    e.w.set(e.i64[0]);
-    e.setReg('a', to, () => e.w.get(e.i64[0]));
+    e.setReg('a', to, () => loadOperand(e, from));
   });
 }
 
