@@ -4,22 +4,21 @@
  * does so only when it is short of memory, and until then they look like memory that the VMs need.
  */
 import { readFileSync } from 'node:fs';
-import koffi from 'koffi';
+import { MADV_DONTNEED, madvise } from './libc.ts';
 
-/** asm-generic/mman-common.h */
-const MADV_DONTNEED = 4;
 /** A line of /proc/PID/smaps that begins a mapping: read-only, of a file. */
 const MAPPING = /^([0-9a-f]+)-([0-9a-f]+) r-[x-]p \S+ \S+ \S+ +(\/.*)$/m;
 /** Pages that differ from the file, as relocations do, would be lost. */
 const UNCHANGED = /^Private_Dirty: +0 kB$/m;
 
-/** Lets go of the pages of the running program; what is touched again is mapped again, from the page cache. Elsewhere than on Linux with glibc nothing happens. */
+/**
+ * Lets go of the pages of the running program; what is touched again is mapped again, from the page cache. Nothing happens
+ * elsewhere than on Linux with glibc.
+ */
 export function dropProgramPages(): void {
   let mappings: string[];
-  let madvise: (address: number, bytes: number, advice: number) => number;
   try {
     mappings = readFileSync('/proc/self/smaps', 'latin1').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
-    madvise = koffi.load('libc.so.6').func('int madvise(uintptr_t address, size_t bytes, int advice)');
   } catch {
     return;
   }

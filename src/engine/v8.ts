@@ -7,7 +7,7 @@
  * VM's thread has a small heap. What V8 frees then, and what its compilers freed all along, glibc would keep. Without gc(), in a process that was started otherwise, V8 is left to itself.
  */
 import { flushCompileCache } from 'node:module';
-import koffi from 'koffi';
+import { mallocTrim } from './libc.ts';
 
 /** For threads that run or compile guests: hardly any garbage, and what lives is small. The guest's memory is outside. */
 export const THREAD_LIMITS = { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 3 } as const;
@@ -26,29 +26,12 @@ export function modulesDropped(bytes: number): void {
   if (waiting >= RECLAIM_BYTES) collectGarbage();
 }
 
-let trim: ((pad: number) => number) | undefined;
-
-/** glibc's malloc_trim(3); elsewhere there is none. */
-function trimFunction(): (pad: number) => number {
-  try {
-    return koffi.load('libc.so.6').func('int malloc_trim(size_t pad)');
-  } catch {
-    return () => 0;
-  }
-}
-
-/** What the process has freed goes back to the host. Some milliseconds. */
-function trimMemory(): void {
-  trim ??= trimFunction();
-  trim(0);
-}
-
 /** Collects all garbage of this thread; what the process has freed goes back to the host. */
 export function collectGarbage(): void {
   if (globalThis.gc === undefined) return;
   waiting = 0;
   globalThis.gc();
-  trimMemory();
+  mallocTrim(0);
 }
 
 /** While there is something to collect: memory is trimmed each time, and each fourth time garbage is collected. */
@@ -62,7 +45,7 @@ let isUntidy = false;
 function tidy(): void {
   tidied += 1;
   if (tidied % COLLECT_EACH !== 0) {
-    trimMemory();
+    mallocTrim(0);
     return;
   }
   collectGarbage();
