@@ -5,8 +5,7 @@
  */
 import { CPU, STATE } from '../layout.ts';
 import { uopDefinitions } from '../uops/index.ts';
-import type { CoreFunction } from '../uops/memory-emitter.ts';
-import { scratchOf } from '../uops/scratch.ts';
+import { type CoreFunction, scratchOf } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Label } from '../wasm/function-writer.ts';
 import { exportedFunctions } from '../wasm/module-reader.ts';
 import { REGION_SIGNATURE } from '../region-call.ts';

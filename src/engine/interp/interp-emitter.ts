@@ -2,8 +2,7 @@
 import { pushRegionCall, RESULT } from '../region-call.ts';
 import { BLOCK, CPU, EXIT, JUMP_CACHE, STATE, UOP } from '../layout.ts';
 import type { Emitter, Push, RegisterField, Width } from '../uops/emitter.ts';
-import { type CoreFunction, MemoryEmitter, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
-import type { Scratch } from '../uops/scratch.ts';
+import { type CoreFunction, MemoryEmitter, pushJumpCacheSlot, type Scratch } from '../uops/memory-emitter.ts';
 import { RSP, truncateTo } from '../uops/operands.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 import { RecentFlags } from './recent-flags.ts';
@@ -620,8 +619,6 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.op('i32.eqz');
     w.if(undefined, 'unlikely');
     this.call('findBlock');
-    w.i32(-2);
-    w.op('i32.and');
     w.tee(this.#frame.pc);
     w.op('i32.eqz');
     w.brIf(this.#frame.exit);

@@ -2,8 +2,7 @@
 import { CPU, EXIT, STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import { uopProperty } from '../uops/index.ts';
-import { type CoreFunction, MemoryEmitter } from '../uops/memory-emitter.ts';
-import type { Scratch } from '../uops/scratch.ts';
+import { type CoreFunction, MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 import { type CoreEffects, coreEffects } from './core-effects.ts';

@@ -47,7 +47,7 @@ export class LazyFlags implements FlagRecorder {
   readonly #callSettle: Push;
   readonly #locals: FlagLocals;
   /** i64 */
-  #scratchLocal: number | undefined;
+  readonly #scratch: number;
   /** What is known here. Set it at the beginning of each block. */
   known: FlagState = 'unknown';
 
@@ -62,11 +62,7 @@ export class LazyFlags implements FlagRecorder {
       carry: needs.carry ? w.local('i64') : undefined,
       third: needs.third ? w.local('i64') : undefined,
     };
-  }
-
-  get #scratch(): number {
-    this.#scratchLocal ??= this.#w.local('i64');
-    return this.#scratchLocal;
+    this.#scratch = w.local('i64');
   }
 
   // ---- recording ----

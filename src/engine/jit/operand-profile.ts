@@ -5,7 +5,7 @@
 import { STATE, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
 import type { UopDefinition } from '../uops/define.ts';
-import { type ScratchLocals, scratchOf } from '../uops/scratch.ts';
+import { scratchOf } from '../uops/memory-emitter.ts';
 import { FunctionWriter } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 import { uopDefinitions } from '../uops/index.ts';
@@ -116,11 +116,11 @@ class ProfilingEmitter implements Emitter {
   readonly fixedReads = new Set<number>();
   readonly fixedWrites = new Set<number>();
   leaves = false;
-  readonly i64: ScratchLocals;
-  readonly i32: ScratchLocals;
-  readonly v128: ScratchLocals;
-  readonly f64: ScratchLocals;
-  readonly f32: ScratchLocals;
+  readonly i64: readonly number[];
+  readonly i32: readonly number[];
+  readonly v128: readonly number[];
+  readonly f64: readonly number[];
+  readonly f32: readonly number[];
 
   constructor() {
     const scratch = scratchOf(this.w);

@@ -4,8 +4,7 @@
  */
 import { BLOCK, CPU, JUMP_CACHE, PLACEMENT, STATE, TLB, UOP } from '../layout.ts';
 import { uopDefinitions, uopNumber } from '../uops/index.ts';
-import { type CoreFunction, pushJumpCacheSlot } from '../uops/memory-emitter.ts';
-import { scratchOf } from '../uops/scratch.ts';
+import { type CoreFunction, pushJumpCacheSlot, scratchOf } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Hint, type Label } from '../wasm/function-writer.ts';
 import { LOAD } from '../wasm/opcodes.ts';
 import { pageOf } from './code-reader.ts';

@@ -3,7 +3,6 @@
  * operands loaded from the micro-op record, the JIT with operands known at compile time; a
  * definition never knows which of the two it serves.
  */
-import type { ScratchLocals } from './scratch.ts';
 import type { FunctionWriter } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 
@@ -44,11 +43,11 @@ export interface Emitter {
   readonly flags: FlagRecorder;
 
   /** Scratch locals, free for use within one micro-op. */
-  readonly i64: ScratchLocals;
-  readonly i32: ScratchLocals;
-  readonly v128: ScratchLocals;
-  readonly f64: ScratchLocals;
-  readonly f32: ScratchLocals;
+  readonly i64: readonly number[];
+  readonly i32: readonly number[];
+  readonly v128: readonly number[];
+  readonly f64: readonly number[];
+  readonly f32: readonly number[];
 
   /** Pushes a general register's low `width` bits, zero-extended to i64. */
   reg(field: RegisterField, width: Width): void;

@@ -3,7 +3,6 @@ import { CPU, JUMP_CACHE, STATE, TLB } from '../layout.ts';
 import type { FunctionWriter } from '../wasm/function-writer.ts';
 import { LOAD, STORE, type ValueType } from '../wasm/opcodes.ts';
 import type { Push, Width } from './emitter.ts';
-import type { Scratch, ScratchLocals } from './scratch.ts';
 
 const STORES: Readonly<Record<Width, string>> = {
   8: 'i64.store8',
@@ -11,6 +10,28 @@ const STORES: Readonly<Record<Width, string>> = {
   32: 'i64.store32',
   64: 'i64.store',
 };
+
+/** Scratch locals of a function, by type. */
+export interface Scratch {
+  readonly i64: readonly number[];
+  readonly i32: readonly number[];
+  readonly v128: readonly number[];
+  readonly f64: readonly number[];
+  readonly f32: readonly number[];
+}
+
+/** Numbers for the scratch locals that micro-ops use. */
+export function scratchOf(w: FunctionWriter): Scratch {
+  const locals = (type: ValueType, count: number): readonly number[] =>
+    Array.from({ length: count }, () => w.local(type));
+  return {
+    i64: locals('i64', 9),
+    i32: locals('i32', 7),
+    v128: locals('v128', 4),
+    f64: locals('f64', 3),
+    f32: locals('f32', 3),
+  };
+}
 
 /** Index of an export of the core runtime among the module's functions; throws when there is none. */
 export type CoreFunction = (name: string) => number;
@@ -45,11 +66,11 @@ const FAULT = 2;
 
 export abstract class MemoryEmitter implements Scratch {
   readonly w: FunctionWriter;
-  readonly i64: ScratchLocals;
-  readonly i32: ScratchLocals;
-  readonly v128: ScratchLocals;
-  readonly f64: ScratchLocals;
-  readonly f32: ScratchLocals;
+  readonly i64: readonly number[];
+  readonly i32: readonly number[];
+  readonly v128: readonly number[];
+  readonly f64: readonly number[];
+  readonly f32: readonly number[];
   readonly #coreFunction: CoreFunction;
   readonly #tlbMask: number;
 

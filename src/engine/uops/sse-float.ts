@@ -5,7 +5,6 @@
  */
 import { STATE } from '../layout.ts';
 import { defineUop } from './define.ts';
-import type { ScratchLocals } from './scratch.ts';
 import type { Emitter, Push, Width } from './emitter.ts';
 
 type Format = 'sd' | 'ss';
@@ -46,7 +45,7 @@ const constant = (e: Emitter, shape: Shape, value: bigint): void => {
   if (shape.int === 'i64') e.w.i64(value);
   else e.w.i32(Number(BigInt.asIntN(32, value)));
 };
-const integers = (e: Emitter, shape: Shape): ScratchLocals => (shape.int === 'i64' ? e.i64 : e.i32);
+const integers = (e: Emitter, shape: Shape): readonly number[] => (shape.int === 'i64' ? e.i64 : e.i32);
 
 /** Pushes the low element of an XMM register as an integer. */
 function lowBits(e: Emitter, shape: Shape, field: 'a' | 'b'): void {

@@ -45,8 +45,8 @@ export class ByteBuffer {
     }
   }
 
-  /** Signed LEB128 of a safe integer. */
-  safe(value: number): void {
+  /** The same of a safe integer. */
+  #safe(value: number): void {
     let rest = value;
     while (rest !== (rest | 0)) {
       const high = Math.floor(rest / 128);
@@ -56,8 +56,12 @@ export class ByteBuffer {
     this.s32(rest);
   }
 
-  /** Signed LEB128 of a 64-bit number. */
-  s64(value: bigint): void {
+  /** Signed LEB128 of a 64-bit number: a bigint, or a safe integer, which costs less. */
+  s64(value: bigint | number): void {
+    if (typeof value === 'number') {
+      this.#safe(value);
+      return;
+    }
     const small = Number(value);
     if (small === (small | 0)) {
       this.s32(small);

@@ -14,11 +14,16 @@ export interface BranchHint {
   readonly hint: Hint;
 }
 
+/** The largest number of a local that LEB128 has a byte for. */
+const LOCALS_MAX = 127;
+
 export class FunctionWriter {
   readonly body = new ByteBuffer();
   readonly params: readonly ValueType[];
   readonly results: readonly ValueType[];
   readonly #locals: ValueType[] = [];
+  /** Where the body has the number of a local. */
+  readonly #uses: number[] = [];
   readonly #hints: BranchHint[] = [];
   #depth = 0;
 
@@ -27,10 +32,12 @@ export class FunctionWriter {
     this.results = results;
   }
 
-  /** Declares a local and returns its index. */
+  /** Returns a number for a local. It is declared if the body uses it: V8 deals with every local at every branch. */
   local(type: ValueType): number {
+    const number = this.params.length + this.#locals.length;
+    if (number > LOCALS_MAX) throw new Error(`a function has at most ${LOCALS_MAX} locals`);
     this.#locals.push(type);
-    return this.params.length + this.#locals.length - 1;
+    return number;
   }
 
   /** An instruction without immediates, by its name in the text format. */
@@ -75,11 +82,10 @@ export class FunctionWriter {
     this.body.u8(0x41);
     this.body.s32(value);
   }
-  /** A number must be a safe integer: it costs less than a bigint. */
+  /** A number must be a safe integer. */
   i64(value: bigint | number): void {
     this.body.u8(0x42);
-    if (typeof value === 'number') this.body.safe(value);
-    else this.body.s64(value);
+    this.body.s64(value);
   }
   f32(value: number): void {
     this.body.u8(0x43);
@@ -98,17 +104,19 @@ export class FunctionWriter {
     );
   }
 
+  #use(code: number, local: number): void {
+    this.body.u8(code);
+    this.#uses.push(this.body.length);
+    this.body.u8(local);
+  }
   get(local: number): void {
-    this.body.u8(0x20);
-    this.body.u32(local);
+    this.#use(0x20, local);
   }
   set(local: number): void {
-    this.body.u8(0x21);
-    this.body.u32(local);
+    this.#use(0x21, local);
   }
   tee(local: number): void {
-    this.body.u8(0x22);
-    this.body.u32(local);
+    this.#use(0x22, local);
   }
 
   #hint(hint: Hint | undefined): void {
@@ -175,11 +183,20 @@ export class FunctionWriter {
     this.body.u8(0);
   }
 
+  /** Whether the body uses a local, by number. */
+  #used(): readonly boolean[] {
+    const body = this.body.view();
+    const used: boolean[] = [];
+    for (const at of this.#uses) used[body[at]!] = true;
+    return used;
+  }
+
   /** The declaration of the locals. */
-  #declaration(): ByteBuffer {
+  #declaration(used: readonly boolean[]): ByteBuffer {
     const out = new ByteBuffer();
     const runs: { type: ValueType; count: number }[] = [];
-    for (const type of this.#locals) {
+    for (const [n, type] of this.#locals.entries()) {
+      if (!used[this.params.length + n]) continue;
       const last = runs.at(-1);
       if (last?.type === type) last.count += 1;
       else runs.push({ type, count: 1 });
@@ -192,17 +209,28 @@ export class FunctionWriter {
     return out;
   }
 
+  /** What number a local has among those that are declared. */
+  #numbers(used: readonly boolean[]): readonly number[] {
+    let next = this.params.length;
+    return Array.from(used, (isUsed, n) => (n < this.params.length ? n : isUsed ? next++ : -1));
+  }
+
   /** The code section's entry for this function, without its size. */
   code(): Uint8Array {
-    const out = this.#declaration();
+    const used = this.#used();
+    const out = this.#declaration(used);
+    const start = out.length;
     out.append(this.body.view());
+    const bytes = out.view();
+    const declared = this.#numbers(used);
+    for (const at of this.#uses) bytes[start + at] = declared[bytes[start + at]!]!;
     out.u8(0x0b);
     return out.view();
   }
 
   /** Hints, in the order of their branches; positions are from the beginning of `code`. */
   hints(): BranchHint[] {
-    const { length } = this.#declaration();
+    const { length } = this.#declaration(this.#used());
     return this.#hints.map(({ position, hint }) => ({ position: length + position, hint }));
   }
 }

@@ -73,10 +73,13 @@ function hinted(bytes: Uint8Array, imports: number): { n: number; opcode: number
   return hints;
 }
 
-/** 10 if the parameter is 0, 20 if it is 1, else 30; `locals` is what it declares besides. */
+/** 10 if the parameter is 0, 20 if it is 1, else 30; `locals` is what it has besides, of which it uses all. */
 function choosing(locals: number): FunctionWriter {
   const w = new FunctionWriter(['i32'], ['i32']);
-  for (let n = 0; n < locals; n++) w.local(n % 2 ? 'i32' : 'i64');
+  for (let n = 0; n < locals; n++) {
+    w.get(w.local(n % 2 ? 'i32' : 'i64'));
+    w.op('drop');
+  }
   const other = w.block();
   w.get(0);
   w.op('i32.eqz');
@@ -102,7 +105,7 @@ test('hints are at their branches, whatever a function declares, and before the 
   const plain = new FunctionWriter([], ['i32']);
   plain.i32(7);
   module.addFunction('plain', plain);
-  module.addFunction('many', choosing(300));
+  module.addFunction('many', choosing(100));
   const bytes = module.finish();
   expect(hinted(bytes, 1)).toEqual([
     { n: 0, opcode: IF, likely: 1 },
@@ -128,4 +131,32 @@ test('a module without hints has no section for them', () => {
   plain.i32(7);
   module.addFunction('plain', plain);
   expect(sections(module.finish()).some(({ id }) => id === 0)).toBe(false);
+});
+
+test('only locals that are used are declared', () => {
+  const w = new FunctionWriter(['i32'], ['i64']);
+  const [, few, , wide, last] = (['i64', 'i32', 'f64', 'i64', 'i32'] as const).map((type) => w.local(type));
+  w.get(0);
+  w.set(few!);
+  w.i64(2 ** 40);
+  w.set(wide!);
+  w.get(few!);
+  w.tee(last!);
+  w.op('i64.extend_i32_u');
+  w.get(wide!);
+  w.op('i64.add');
+  const code = w.code();
+  // Three groups of one local each.
+  expect([...code.subarray(0, 7)]).toEqual([3, 1, 0x7f, 1, 0x7e, 1, 0x7f]);
+  const module = new ModuleWriter();
+  module.addFunction('sum', w);
+  const compiled = new WebAssembly.Module(module.finish() as Uint8Array<ArrayBuffer>);
+  const { sum } = new WebAssembly.Instance(compiled).exports as { sum: (value: number) => bigint };
+  expect(sum(5)).toBe(2n ** 40n + 5n);
+});
+
+test('a function has as many locals as a byte can name', () => {
+  const w = new FunctionWriter(['i32'], []);
+  for (let n = 1; n < 128; n++) expect(w.local('i64')).toBe(n);
+  expect(() => w.local('i64')).toThrow('at most 127 locals');
 });
