@@ -21,9 +21,9 @@ function layoutConstants(): string {
   lines.push(`export const CODE_GRANULE: i32 = ${layout.CODE_GRANULE};`);
   const address = (group: string, key: string): boolean =>
     (group === 'STATE' && key !== 'SIZE') || key === 'BASE';
-  const { STATE, MODE, FLAG_KIND, EXIT, TLB, JUMP_CACHE, BLOCK_HASH, BLOCK, PLACEMENT, UOP, FLOW, KNOWN } =
-    layout;
-  const tables = { TLB, JUMP_CACHE, BLOCK_HASH, KNOWN };
+  const { STATE, MODE, FLAG_KIND, EXIT, BLOCK, PLACEMENT, UOP, FLOW } = layout;
+  const { TLB, JUMP_CACHE, BLOCK_HASH, MISSES, KNOWN } = layout;
+  const tables = { TLB, JUMP_CACHE, BLOCK_HASH, MISSES, KNOWN };
   const groups = { STATE, MODE, FLAG_KIND, EXIT, ...tables, BLOCK, PLACEMENT, UOP, FLOW };
   for (const [group, table] of Object.entries(groups)) {
     for (const [key, value] of Object.entries(table)) {

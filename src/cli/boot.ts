@@ -237,7 +237,7 @@ function jitReport(host: MachineHost): string {
   return [
     '',
     `umlaut: compiled ${regions} regions of ${guestInstructions} guest instructions into ${modules} modules, ${moduleBytes} bytes, in ${Math.round(compileMs)} ms`,
-    `umlaut: ${((100 * now.compiledInstructions) / Math.max(1, now.instructions)).toFixed(1)} % of ${now.instructions} instructions were retired by compiled code; it was left ${now.leftForCode} times for a spent slice or code that is not compiled, ${now.leftForFault} for faults, ${now.leftForSystem} for devices and halts`,
+    `umlaut: ${((100 * now.compiledInstructions) / Math.max(1, now.instructions)).toFixed(1)} % of ${now.instructions} instructions were retired by compiled code; it was left ${now.leftForCode} times for a spent slice or code that is not compiled, ${now.leftForMiss} for accesses that the TLB did not allow, ${now.leftForFault} for faults, ${now.leftForSystem} for devices and halts`,
     `umlaut: ${now.residentRegions} regions are there, in modules of ${now.residentBytes} bytes; ${now.evictedRegions} had to go`,
     '',
   ].join('\n');

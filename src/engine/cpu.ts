@@ -70,11 +70,12 @@ export interface JitStats {
   readonly instructions: number;
   readonly compiledInstructions: number;
   /**
-   * Why compiled code was left: the slice was spent or what comes next is not compiled; a fault; an instruction that the
-   * run loop has to see (device, halt).
+   * Why compiled code was left: the slice was spent or what comes next is not compiled; a fault; an access that the TLB did
+   * not allow; an instruction that the run loop has to see (device, halt).
    */
   readonly leftForCode: number;
   readonly leftForFault: number;
+  readonly leftForMiss: number;
   readonly leftForSystem: number;
 }
 

@@ -125,8 +125,6 @@ export const STATE = {
   FDP: 0x2e8,
   FCS: 0x2f0,
   FDS: 0x2f4,
-  /** Number of TLB entries filled since the last flush (u32), for a cheap flush. */
-  TLB_FILLS: 0x2f8,
   /** Not 0: an NMI was delivered and no IRET has followed, which blocks further ones (u32). */
   NMI_BLOCKED: 0x2fc,
   /** Scratch for slow accesses (64 bytes + slack). */
@@ -143,12 +141,8 @@ export const STATE = {
   /** How often translations of executed pages were dropped, below 2^63 and above (i64 each). */
   GENERATION_LOW: 0x5a0,
   GENERATION_HIGH: 0x5a8,
-  /**
-   * The page that the stack is in: its linear address, and what to add to a linear address in it (i64, i32). -1 when
-   * nothing is known; else it can be read and stored to without asking the TLB.
-   */
-  STACK_PAGE: 0x5b0,
-  STACK_ADDEND: 0x5b8,
+  /** Header of the block that enters the region which was left last with RESULT.MISS (u32). */
+  MISSED_REGION: 0x5b0,
   /** How many trace points there are, and the RAM offsets of their instructions (u32 each). */
   TRACE_COUNT: 0x5bc,
   TRACE_POINTS: 0x5c0,
@@ -159,10 +153,10 @@ export const STATE = {
    * Flags as compiled regions leave them: what FLAG_RESULT and FLAG_CARRY hold (FLAG_KIND, u32; 0 while anything else
    * runs), CF where it is apart, and a third operand (i64 each). See `jit/lazy-flags.ts`.
    */
-  FLAG_KIND: 0x6e8,
-  FLAG_APART: 0x6f0,
-  FLAG_THIRD: 0x6f8,
-  SIZE: 0x700,
+  FLAG_KIND: 0x6f0,
+  FLAG_APART: 0x6f8,
+  FLAG_THIRD: 0x700,
+  SIZE: 0x708,
 } as const;
 
 /** Most trace points at a time. */
@@ -238,7 +232,8 @@ export const TLB = {
   /** Supervisor with RFLAGS.AC set: SMAP does not apply. */
   BANK_SUPERVISOR_AC: 2,
   BANKS: 3,
-  ENTRIES: 1024,
+  /** A C compiler's working set: with 1,024, gcc misses ten times as often. */
+  ENTRIES: 4096,
   ENTRY_SIZE: 32,
   ENTRY_SHIFT: 5,
   /** i64 */
@@ -260,8 +255,8 @@ export const TLB = {
  * slots is for RIPs with the sign bit: a kernel's global pages stay there when an address space is changed.
  */
 export const JUMP_CACHE = {
-  BASE: 0x40000,
-  ENTRIES: 4096,
+  BASE: 0x70000,
+  ENTRIES: 16384,
   ENTRY_SIZE: 16,
   RIP: 0,
   MODE: 8,
@@ -270,8 +265,18 @@ export const JUMP_CACHE = {
 
 /** Hash from (RAM offset, mode) to block header addresses; chained through `BLOCK.HASH_NEXT`. */
 export const BLOCK_HASH = {
-  BASE: 0x50000,
+  BASE: 0xb0000,
   ENTRIES: 65536,
+} as const;
+
+/**
+ * How often the instruction at a RAM offset made a compiled region leave, because the TLB did not allow its access: a u16 for all
+ * offsets of the same hash (see `missSlot` of the core). From OFTEN on, regions are compiled to call the core there.
+ */
+export const MISSES = {
+  BASE: 0xf0000,
+  ENTRIES: 8192,
+  OFTEN: 10_000,
 } as const;
 
 /** Block header, directly before the block's first micro-op. */
@@ -404,6 +409,8 @@ export interface MemoryMap {
   readonly pageBlocks: number;
   /** One u64 per RAM page: bit i set = granule i holds translated code. */
   readonly codeBitmap: number;
+  /** One u16 per RAM page: the slot of the TLB + 1 that may allow fast stores to it, 0 for none, 0xffff for several. */
+  readonly writers: number;
   readonly uopArena: number;
   readonly uopArenaEnd: number;
   /** Cells of regions, see `REGION`. */
@@ -416,7 +423,7 @@ export interface MemoryMap {
   readonly end: number;
 }
 
-const CORE_HEAP_BASE = 0xa0000;
+const CORE_HEAP_BASE = 0x100000;
 /** Room for AssemblyScript's own static data. */
 const CORE_HEAP_BYTES = 0x60000;
 
@@ -460,7 +467,8 @@ export function memoryMap(ramBytes: number, uopArenaBytes: number): MemoryMap {
   const pages = ramBytes / 4096;
   const pageBlocks = align(KNOWN.BASE + KNOWN.SIZE, 4096);
   const codeBitmap = pageBlocks + pages * 8;
-  const uopArena = align(codeBitmap + pages * 8, 4096);
+  const writers = codeBitmap + pages * 8;
+  const uopArena = align(writers + pages * 2, 4096);
   const uopArenaEnd = uopArena + uopArenaBytes;
   const regionRecords = align(uopArenaEnd, 16);
   const regionBlocks = regionRecords + REGION.RECORDS * REGION.RECORD_SIZE;
@@ -468,6 +476,7 @@ export function memoryMap(ramBytes: number, uopArenaBytes: number): MemoryMap {
   return {
     pageBlocks,
     codeBitmap,
+    writers,
     uopArena,
     uopArenaEnd,
     regionRecords,

@@ -16,6 +16,8 @@ export const RESULT = {
   LEAVE: 2,
   /** A fault of an access to the stack is pending at RIP. */
   STACK_FAULT: 3,
+  /** The TLB does not allow an access of the instruction at RIP: the interpreter has to do it. */
+  MISS: 4,
 } as const;
 
 /** Pushes the number of the entry and the index in the table, from a LINK in an i32 local. */

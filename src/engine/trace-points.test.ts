@@ -49,6 +49,30 @@ describe.each(SETTINGS)('with $tlbEntries TLB entries, JIT threshold $jitThresho
     expect(plain.cpu.instructions).toBe(traced);
   });
 
+  it('is told once where the TLB does not allow what its instruction does', () => {
+    const guest = new Guest(settings);
+    guest.load(
+      PLACE.code,
+      `
+      b9 e8 03 00 00 ; mov ecx, 1000
+      48 ff c2       ; again: inc rdx
+      8b 07          ; mov eax, [rdi], in two pages
+      ff c9          ; dec ecx
+      75 f7          ; jnz again
+      f4             ; hlt
+    `,
+    );
+    let told = 0;
+    guest.onTracePoint = () => {
+      told++;
+      return false;
+    };
+    guest.longMode({ rdi: BigInt(PLACE.data + 4094) });
+    guest.cpu.setTracePoints([PLACE.code + 8]);
+    toHalt(guest);
+    expect(told).toBe(1000);
+  });
+
   it('one can send the CPU elsewhere, with other registers', () => {
     const guest = new Guest(settings);
     guest.load(PLACE.code, PROGRAM);

@@ -126,7 +126,7 @@ class Vcpu implements Cpu {
     });
     this.#run = interpreter.exports.run as () => number;
     const low = Math.min(map.ramBytes, LOW_RAM_MAX);
-    this.#core.init(map.ram, map.ramBytes, low, map.pageBlocks, map.codeBitmap, tlbEntries);
+    this.#core.init(map.ram, map.ramBytes, low, map.pageBlocks, map.codeBitmap, map.writers, tlbEntries);
     this.#core.resetCpu();
   }
 

@@ -31,7 +31,7 @@ const HOOKS: CpuHooks = {
 /** Parts of the state that have one form in both tiers, as [begin, end) offsets; `dump` has the rest. */
 const COMPARED = [
   [STATE.SEG_BASE, STATE.FAULT_VECTOR],
-  [STATE.MXCSR, STATE.TLB_FILLS],
+  [STATE.MXCSR, STATE.NMI_BLOCKED],
   [STATE.XMM, STATE.XMM_TEMP0],
 ] as const;
 

@@ -84,6 +84,24 @@ describe('lookup', () => {
     expect(find(0x10011n)).toBe(0);
   });
 
+  it('empties the jump cache, whether few or many of its slots are filled', () => {
+    for (const count of [3, 3000, 3]) {
+      const rips = Array.from({ length: count }, (_, n) => 0x10000 + 20 * n);
+      for (const rip of rips) {
+        if (find(BigInt(rip)) === 0) block(rip, 4);
+        expect(find(BigInt(rip))).not.toBe(0);
+      }
+      const cached = (): number =>
+        rips.filter((rip) => {
+          const slot = h.core.jumpCacheSlot(BigInt(rip));
+          return h.view.getBigUint64(slot + JUMP_CACHE.RIP, true) === BigInt(rip);
+        }).length;
+      expect(cached()).toBeGreaterThan(count / 2);
+      h.core.flushJumpCache();
+      expect(cached()).toBe(0);
+    }
+  });
+
   it('keeps modes apart', () => {
     block(0x10010, 4);
     h.mapPage(0x10000, 0x10000n | PTE.P | PTE.W | PTE.U);
@@ -136,6 +154,26 @@ describe('stores to code', () => {
     block(0x10040, 10);
     expect(h.tlb(0, 0x10000n).write).toBe(-1n);
     expect(bitmap(0x10)).toBe(2n);
+  });
+
+  it('takes them away at every address of the page', () => {
+    for (const page of [0x30000, 0x31000]) h.mapPage(page, 0x10000n | PTE.P | PTE.W);
+    const addresses = [0x10000n, 0x30000n, 0x31000n];
+    for (const address of addresses) h.core.slowWrite(address, 8, 0);
+    expect(addresses.map((address) => h.tlb(0, address).write)).toEqual(addresses);
+    block(0x10040, 10);
+    expect(addresses.map((address) => h.tlb(0, address).write)).toEqual([-1n, -1n, -1n]);
+  });
+
+  it('takes them away once more after the code has gone', () => {
+    for (let round = 0; round < 3; round++) {
+      block(0x10040, 10);
+      h.core.invalidateRange(0x10040, 1);
+      h.core.slowWrite(0x10000n, 8, 0);
+      expect(h.tlb(0, 0x10000n).write).toBe(0x10000n);
+    }
+    block(0x10040, 10);
+    expect(h.tlb(0, 0x10000n).write).toBe(-1n);
   });
 
   it('kills what a store hits and nothing else', () => {

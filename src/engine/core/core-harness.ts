@@ -85,8 +85,8 @@ export class CoreHarness {
       tracePoint: () => 0,
     };
     this.core = new WebAssembly.Instance(coreModule(), { env }).exports as unknown as CoreExports;
-    const { ram, ramBytes, pageBlocks, codeBitmap } = this.map;
-    this.core.init(ram, ramBytes, ramBytes, pageBlocks, codeBitmap, tlbEntries);
+    const { ram, ramBytes, pageBlocks, codeBitmap, writers } = this.map;
+    this.core.init(ram, ramBytes, ramBytes, pageBlocks, codeBitmap, writers, tlbEntries);
     this.core.resetCpu();
   }
 

@@ -46,6 +46,7 @@ export interface MmuExports {
     lowRamBytes: number,
     pageBlocks: number,
     codeBitmap: number,
+    writers: number,
     tlbEntries: number,
   ): void;
   /** Register state after power-on (real mode, CS:IP F000:FFF0); flushes TLB, jump cache and blocks. */
@@ -59,10 +60,6 @@ export interface MmuExports {
   slowWrite(address: bigint, size: number, readFirst: number): number;
   /** Stores `size` (1, 2, 4, 8) bytes. Code 0, 1 with STATE.CODE_WRITTEN set, 2 with a fault pending and nothing stored. */
   slowStore(address: bigint, value: bigint, size: number): number;
-  /** The same for the stack: where its page is goes to STATE.STACK_PAGE. */
-  stackRead(address: bigint, size: number): number;
-  stackWrite(address: bigint, size: number, readFirst: number): number;
-  stackStore(address: bigint, value: bigint, size: number): number;
   /** Writes the bounce buffer out if the last `slowWrite` used it (STATE.BOUNCE_KIND not 0). */
   commitWrite(): void;
   /** Copies guest memory to linear memory at the current privilege; at most 512 bytes. Code 0 or 2, all or nothing. */
@@ -97,6 +94,11 @@ export interface BlockExports {
   blockAt(ramOffset: number, mode: number): number;
   /** Whether (1) a region's pages are where they were, see `PLACEMENT`; else ends the region and returns 0. */
   checkPlacement(placement: number): number;
+  /**
+   * Counts that a region was left with RESULT.MISS before the instruction at STATE.RIP. Where that happens often (MISSES.OFTEN) it kills
+   * the region that STATE.MISSED_REGION enters.
+   */
+  noteMiss(): void;
   /** Links a finished block (header with PHYS, MODE, LENGTH, PAGE2 filled in) and guards its bytes against stores. */
   insertBlock(header: number): void;
   /**

@@ -452,6 +452,13 @@ export class InterpEmitter extends MemoryEmitter implements Emitter {
     w.op('i32.eqz');
     w.brIf(this.#frame.lookup);
     w.get(result);
+    w.i32(RESULT.MISS);
+    w.op('i32.eq');
+    w.if();
+    this.call('noteMiss');
+    w.br(this.#frame.lookup);
+    w.end();
+    w.get(result);
     w.i32(RESULT.LEAVE);
     w.op('i32.eq');
     w.brIf(this.#frame.exit);

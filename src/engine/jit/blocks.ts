@@ -1,5 +1,5 @@
-/** Decoded blocks, as the compiler looks for them. */
-import { BLOCK, BLOCK_HASH, UOP } from '../layout.ts';
+/** What the compiler looks up in the VM's memory: decoded blocks, and what is known of places. */
+import { BLOCK, BLOCK_HASH, MISSES, UOP } from '../layout.ts';
 import { uopNumber } from '../uops/index.ts';
 
 /** Blocks that are looked at in a chain of the hash, which may change meanwhile. */
@@ -18,6 +18,12 @@ export function blockAt(view: DataView, ramOffset: number, mode: number): number
     header = view.getUint32(header + BLOCK.HASH_NEXT, true);
   }
   return 0;
+}
+
+/** How often the instruction at a RAM offset made a region leave; `missSlot` of the core has the same hash. */
+export function missesAt(view: DataView, ramOffset: number): number {
+  const slot = (ramOffset ^ (ramOffset >>> 13)) & (MISSES.ENTRIES - 1);
+  return view.getUint16(MISSES.BASE + slot * 2, true);
 }
 
 /** Whether a block's place is taken by a compiled region. */

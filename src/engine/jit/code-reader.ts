@@ -23,6 +23,8 @@ export interface DecodedInstruction {
   readonly ending: Ending;
   /** The number of the trace point that is told before it, -1 if there is none. */
   readonly tracePoint: number;
+  /** The TLB has often not allowed what it does. */
+  readonly missesOften: boolean;
 }
 
 /** How an instruction passes control on. Targets are offsets. */
@@ -52,6 +54,8 @@ export interface CodeSource {
   compiled(ramOffset: number): boolean;
   /** The number of the trace point at an offset in RAM, -1 if there is none. */
   tracePoint(ramOffset: number): number;
+  /** Whether regions were often left before the instruction at an offset in RAM, because the TLB did not allow its access. */
+  missesOften(ramOffset: number): boolean;
   /** Offsets that the computed jump at `pc` went to, as far as the interpreter has seen; `block` is where its block starts. */
   targets(block: number, pc: number): readonly number[];
 }
@@ -173,7 +177,9 @@ export class CodeReader {
     const firstUop = this.#out.count;
     const page = this.#page(pc);
     if (page === undefined || this.#decoded.size >= MAX_DECODED) return undefined;
-    const tracePoint = this.#source.tracePoint(page.ramOffset + (pc & 4095));
+    const ramOffset = page.ramOffset + (pc & 4095);
+    const tracePoint = this.#source.tracePoint(ramOffset);
+    const missesOften = this.#source.missesOften(ramOffset);
     const base = pageOf(pc) * 4096;
     const code = new CodeBytes(page.bytes, 0, pc - base, () => {
       throw new FetchFault();
@@ -186,7 +192,7 @@ export class CodeReader {
       const ending = shape(scratchReader.u16(last, UOP.OP))(flow, target);
       if (ending.kind === 'refuse') return undefined;
       const uopCount = this.#out.count - firstUop;
-      return { pc, next: base + code.pageOffset, firstUop, uopCount, ending, tracePoint };
+      return { pc, next: base + code.pageOffset, firstUop, uopCount, ending, tracePoint, missesOften };
     } catch (error) {
       // An instruction that runs into the next page is left to the interpreter.
       if (!(error instanceof FetchFault)) throw error;

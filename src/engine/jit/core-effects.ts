@@ -33,7 +33,7 @@ const list = (names: string, effects: CoreEffects): [string, CoreEffects][] =>
 
 const EFFECTS: ReadonlyMap<string, CoreEffects> = new Map([
   ...list(
-    `slowRead slowWrite slowStore stackRead stackWrite stackStore commitWrite readBlock writeBlock crc32c
+    `slowRead slowWrite slowStore  commitWrite readBlock writeBlock crc32c
      mpsadbw phminposuw blendps blendpd pblendw insertps maskedStore
      sseF64 sseF32 ssePackedF64 ssePackedF32 sseCompareF64 sseCompareF32 sseComparePackedF64 sseComparePackedF32
      sseHorizontalF64 sseHorizontalF32 sseAddSubF64 sseAddSubF32 sseDotF32 sseDotF64 sseRoundPackedF64

@@ -1,8 +1,7 @@
 /** The compiler's operands: record fields are constants, registers are locals of the region's function. */
-import { CPU, EXIT, STATE, UOP } from '../layout.ts';
+import { CPU, EXIT, STATE, TLB, UOP } from '../layout.ts';
 import type { Emitter, FlagRecorder, Push, RegisterField, Width } from '../uops/emitter.ts';
-import { uopProperty } from '../uops/index.ts';
-import { type CoreFunction, MemoryEmitter, type Scratch } from '../uops/memory-emitter.ts';
+import { type CoreFunction, MemoryEmitter, type Scratch, STORES } from '../uops/memory-emitter.ts';
 import type { FunctionWriter, Label } from '../wasm/function-writer.ts';
 import type { ValueType } from '../wasm/opcodes.ts';
 import { type CoreEffects, coreEffects } from './core-effects.ts';
@@ -12,7 +11,7 @@ import { KIND_BITS } from './flag-state.ts';
 import type { LazyFlags } from './lazy-flags.ts';
 import { RESULT } from '../region-call.ts';
 import type { RegisterFile } from './register-file.ts';
-import { bytesOf, offsetIn, type RunBytes, type StackRun } from './stack-run.ts';
+import { bytesOf, offsetIn, type StackRun } from './stack-run.ts';
 
 /** Locals and labels that all code of a region shares. */
 export interface RegionFrame {
@@ -34,6 +33,8 @@ export interface RegionFrame {
   readonly exitAtSite: Label;
   /** The same with a fault that is not of the stack. */
   readonly faultAtSite: Label;
+  /** The same before an instruction whose access the TLB does not allow. */
+  readonly missAtSite: Label;
 }
 
 /** A block has fewer instructions than this many bits can count. */
@@ -62,8 +63,6 @@ const FIELD: Readonly<Record<RegisterField, number>> = {
 };
 
 const RSP = STATE.REGS + 4 * 8;
-/** Micro-ops whose own memory access is to the stack. */
-const isStackUop = uopProperty((name) => /^(push|pop(?!.*m$|cnt)|call|ret|leave)\d/.test(name));
 
 export class JitEmitter extends MemoryEmitter implements Emitter {
   readonly #flags: LazyFlags;
@@ -76,10 +75,10 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   #instruction!: DecodedInstruction;
   /** Instructions of the block that are complete before the present one. */
   #done = 0;
-  /** Of the access to the stack that comes next, from the pointer in i32[4], where its page is known. */
+  /** An access that the TLB does not allow ends the region before the instruction, for the interpreter to do it. */
+  #leavesOnMiss = false;
+  /** Of the access to the stack that comes next, from the pointer in i32[4], where its bytes have been checked. */
   #stackOffset: number | undefined;
-  /** The access to the stack that comes next is known not to be in its page. */
-  #isStackMissed = false;
 
   constructor(
     w: FunctionWriter,
@@ -106,89 +105,77 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   }
 
   /** The micro-op that is emitted next. */
-  select(uop: number, instruction: DecodedInstruction, done: number, flagsAreDead: boolean): void {
+  select(
+    uop: number,
+    instruction: DecodedInstruction,
+    done: number,
+    flagsAreDead: boolean,
+    mayLeaveOnMiss: boolean,
+  ): void {
     this.#uop = uop;
     this.#flagsAreDead = flagsAreDead;
     this.#instruction = instruction;
     this.#done = done;
+    this.#leavesOnMiss = mayLeaveOnMiss;
   }
 
-  protected override isOnStack(size: number): boolean {
-    const isPowerOfTwo = (size & (size - 1)) === 0;
-    return isPowerOfTwo && (isStackUop(this.#uops.u16(this.#uop, UOP.OP)) || this.#operand('base') === RSP);
-  }
-
-  /**
-   * Emits the instructions of a run twice: for a stack that is known to be where STATE.STACK_PAGE says, with one check
-   * for all of them, and for any other.
-   */
+  /** Emits the instructions of a run with one check for all, which leaves before the first of them. */
   stackRun(run: StackRun, emitInstruction: (n: number) => void): void {
     const { w } = this;
-    const all = Array.from({ length: run.length }, (_, n) => n);
-    this.#pushIsInStackPage(bytesOf(run));
-    w.if(undefined, 'likely');
-    w.get(this.i64[8]);
-    w.op('i32.wrap_i64');
-    super.state(STATE.STACK_ADDEND, 'i32');
-    w.op('i32.add');
+    const { count, from } = bytesOf(run);
+    this.fixed(RSP, 64);
+    w.i64(from);
+    w.op('i64.add');
+    this.#pushPointerOrLeave(count, run.isPush ? TLB.WRITE_TAG : TLB.READ_TAG);
     w.set(this.i32[4]);
-    for (const n of all) {
+    for (let n = 0; n < run.length; n++) {
       this.#stackOffset = offsetIn(run, n);
       emitInstruction(n);
     }
     this.#stackOffset = undefined;
-    w.else();
-    this.#isStackMissed = true;
-    for (const n of all) emitInstruction(n);
-    this.#isStackMissed = false;
-    w.end();
   }
 
-  /** Pushes whether these bytes are in the stack's page; where they begin is in i64[8]. */
-  #pushIsInStackPage({ count, from }: RunBytes): void {
+  /** Pops a linear address, pushes a pointer to as many bytes; leaves the region where the TLB does not allow it. */
+  #pushPointerOrLeave(size: number, tag: number): void {
     const { w } = this;
-    this.fixed(RSP, 64);
-    w.i64(from);
-    w.op('i64.add');
-    w.tee(this.i64[8]);
-    w.i64(-4096);
-    w.op('i64.and');
-    super.state(STATE.STACK_PAGE, 'i64');
-    w.op('i64.eq');
-    w.get(this.i64[8]);
-    w.i64(count - 1);
-    w.op('i64.add');
-    w.i64(-4096);
-    w.op('i64.and');
-    super.state(STATE.STACK_PAGE, 'i64');
-    w.op('i64.eq');
-    w.op('i32.and');
+    this.pushHit(size, tag);
+    w.op('i32.eqz');
+    w.if(undefined, 'unlikely');
+    this.#leaveAt(this.#instruction.pc, this.#done, RESULT.MISS);
+    w.end();
+    this.pushHitPointer();
+  }
+
+  /** Pops a linear address and pushes the pointer of the stack's access, whose bytes have been checked. */
+  #pushStackPointer(): void {
+    this.w.op('drop');
+    this.w.get(this.i32[4]);
   }
 
   override readPointer(size: number): void {
     if (this.#stackOffset !== undefined) {
-      this.w.op('drop');
-      this.w.get(this.i32[4]);
+      this.#pushStackPointer();
       this.w.i32(this.#stackOffset);
       this.w.op('i32.add');
-    } else if (this.#isStackMissed) {
-      this.w.set(this.i64[8]);
-      this.missedRead(size);
-    } else super.readPointer(size);
+    } else if (this.#leavesOnMiss) this.#pushPointerOrLeave(size, TLB.READ_TAG);
+    else super.readPointer(size);
+  }
+
+  override writePointer(size: number, readFirst: boolean): void {
+    if (this.#leavesOnMiss) this.#pushPointerOrLeave(size, TLB.WRITE_TAG);
+    else super.writePointer(size, readFirst);
   }
 
   override store(width: Width, value: Push, finish?: Push, leave = true): void {
-    if (this.#stackOffset !== undefined) {
-      this.w.op('drop');
-      this.w.get(this.i32[4]);
-      value();
-      this.w.memory('i64.store', this.#stackOffset);
-      finish?.();
-    } else if (this.#isStackMissed) {
-      this.w.set(this.i64[8]);
-      this.missedStore(width, value, finish, leave);
-      finish?.();
-    } else super.store(width, value, finish, leave);
+    if (this.#stackOffset !== undefined) this.#pushStackPointer();
+    else if (this.#leavesOnMiss) this.#pushPointerOrLeave(width / 8, TLB.WRITE_TAG);
+    else {
+      super.store(width, value, finish, leave);
+      return;
+    }
+    value();
+    this.w.memory(STORES[width], this.#stackOffset);
+    finish?.();
   }
 
   protected override fixedBank(): number | undefined {
@@ -365,13 +352,20 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   #leaveAt(pc: number, done: number, result: number): void {
     this.w.i64(siteOf(pc, (this.#flags.exitKind << COUNT_BITS) | done));
     this.w.set(this.#frame.site);
-    if (result === RESULT.FAULT) {
-      this.w.br(this.#frame.faultAtSite);
+    const shared = this.#sharedExit(result);
+    if (shared !== undefined) {
+      this.w.br(shared);
       return;
     }
     this.w.i32(result);
     this.w.set(this.#frame.result);
     this.w.br(this.#frame.exitAtSite);
+  }
+
+  /** Where it is left to for what happens at many places. */
+  #sharedExit(result: number): Label | undefined {
+    if (result === RESULT.MISS) return this.#frame.missAtSite;
+    return result === RESULT.FAULT ? this.#frame.faultAtSite : undefined;
   }
 
   override faultIf(): void {
@@ -392,6 +386,7 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   }
 
   commit(leave = true): void {
+    if (this.#leavesOnMiss) return;
     const { w } = this;
     w.get(this.slowFlag);
     w.if(undefined, 'unlikely');

@@ -71,6 +71,7 @@ export class Jit {
       compiledInstructions: count(STATE.JIT_INSTRUCTIONS),
       leftForCode: returns(RESULT.LOOKUP),
       leftForFault: returns(RESULT.FAULT) + returns(RESULT.STACK_FAULT),
+      leftForMiss: returns(RESULT.MISS),
       leftForSystem: returns(RESULT.LEAVE),
     };
   }

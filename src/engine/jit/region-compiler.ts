@@ -7,7 +7,7 @@ import { uopDefinitions, uopNumber } from '../uops/index.ts';
 import { type CoreFunction, pushJumpCacheSlot, scratchOf } from '../uops/memory-emitter.ts';
 import { FunctionWriter, type Hint, type Label } from '../wasm/function-writer.ts';
 import { LOAD } from '../wasm/opcodes.ts';
-import { pageOf } from './code-reader.ts';
+import { type DecodedInstruction, pageOf } from './code-reader.ts';
 import type { CodeNode, FlowGraph, RegionNode } from './flow-graph.ts';
 import { type FlagState, KIND_BITS, sameKind } from './flag-state.ts';
 import { flagNeeds, uopsOfDeadFlags } from './flag-liveness.ts';
@@ -16,7 +16,7 @@ import { LazyFlags } from './lazy-flags.ts';
 import { pushRegionCall, REGION_SIGNATURE, RESULT } from '../region-call.ts';
 import { shapeKeeper } from '../shapes.ts';
 import { RegisterFile, registerUse } from './register-file.ts';
-import { stackRunAt } from './stack-run.ts';
+import { type StackRun, stackRunAt } from './stack-run.ts';
 import { DISPATCHER, type Structure, structure } from './structure.ts';
 
 export interface RegionOptions {
@@ -60,6 +60,10 @@ class RegionCompiler implements ControlSink {
   readonly #graph: FlowGraph;
   readonly #structure: Structure;
   readonly #regionType: number;
+  /** Address of the block that enters the region. */
+  readonly #record: number;
+  /** Offsets where it is entered. */
+  readonly #entries: ReadonlySet<number>;
   readonly #w = new FunctionWriter(REGION_SIGNATURE.params, REGION_SIGNATURE.results);
   readonly #frame: RegionFrame;
   readonly #flags: LazyFlags;
@@ -79,6 +83,8 @@ class RegionCompiler implements ControlSink {
     this.#graph = graph;
     this.#regionType = options.regionType;
     this.#structure = structure(graph);
+    this.#record = source.block;
+    this.#entries = new Set(graph.entries.map(({ offset }) => offset));
     const w = this.#w;
     this.#flags = new LazyFlags(w, flagNeeds(graph), () => w.call(coreFunction('settleFlags')));
     this.#registers = new RegisterFile(w, registerUse(graph));
@@ -103,7 +109,8 @@ class RegionCompiler implements ControlSink {
     if (source.placement !== undefined) this.#checkPlacement(source.placement, frame.page, coreFunction);
     this.#markUsed(source.block);
     this.#prologue(frame);
-    this.#frame = { ...frame, exit: w.block(), exitAtSite: w.block(), faultAtSite: w.block() };
+    const [exit, exitAtSite, faultAtSite, missAtSite] = [w.block(), w.block(), w.block(), w.block()];
+    this.#frame = { ...frame, exit, exitAtSite, faultAtSite, missAtSite };
     this.#e = new JitEmitter(
       w,
       this.#frame,
@@ -121,6 +128,13 @@ class RegionCompiler implements ControlSink {
   compile(): FunctionWriter {
     const w = this.#w;
     this.#tree(this.#structure.root, 'unknown');
+    w.end(); // missAtSite
+    w.i32(0);
+    w.i32(this.#record);
+    w.memory('i32.store', CPU + STATE.MISSED_REGION);
+    w.i32(RESULT.MISS);
+    w.set(this.#frame.result);
+    w.br(this.#frame.exitAtSite);
     w.end(); // faultAtSite
     w.i32(RESULT.FAULT);
     w.set(this.#frame.result);
@@ -204,7 +218,7 @@ class RegionCompiler implements ControlSink {
     this.#w.memory('i32.store', block + BLOCK.USED);
   }
 
-  #prologue(frame: Omit<RegionFrame, 'exit' | 'exitAtSite' | 'faultAtSite'>): void {
+  #prologue(frame: Pick<RegionFrame, 'icount'>): void {
     const w = this.#w;
     this.#stateField(STATE.ICOUNT, 'i64');
     w.set(frame.icount);
@@ -366,18 +380,27 @@ class RegionCompiler implements ControlSink {
   #code(block: CodeNode): void {
     this.#block = block;
     const dead = uopsOfDeadFlags(this.#graph, block);
-    const emit = (done: number): void => {
+    const select = (uop: number, done: number): void => {
       const instruction = block.instructions[done];
-      for (let uop = instruction.firstUop; uop < instruction.firstUop + instruction.uopCount; uop++) {
-        this.#e.select(uop, instruction, done, dead.has(uop));
+      this.#e.select(uop, instruction, done, dead.has(uop), this.#mayLeaveOnMiss(instruction));
+    };
+    const emit = (done: number): void => {
+      const { firstUop, uopCount } = block.instructions[done];
+      for (let uop = firstUop; uop < firstUop + uopCount; uop++) {
+        select(uop, done);
         uopDefinitions()[this.#graph.uops.u16(uop, UOP.OP)].emit(this.#e);
       }
     };
     for (let done = 0; done < block.instructions.length; ) {
-      const run = stackRunAt(this.#graph.uops, block.instructions, done);
-      if (run === undefined) emit(done);
-      else this.#e.stackRun(run, (n) => emit(done + n));
-      done += run?.length ?? 1;
+      const run = this.#stackRunAt(block, done);
+      if (run === undefined) {
+        emit(done++);
+        continue;
+      }
+      const first = done;
+      select(block.instructions[first].firstUop, first);
+      this.#e.stackRun(run, (n) => emit(first + n));
+      done += run.length;
     }
     const last = block.instructions.at(-1)!;
     switch (last.ending.kind) {
@@ -395,6 +418,21 @@ class RegionCompiler implements ControlSink {
       default:
     }
     this.#w.op('unreachable');
+  }
+
+  /**
+   * Whether the interpreter can be left to do what the TLB does not allow. Where the region is entered it would come back at
+   * once, a trace point would be told twice, and where it happens often a call of the core costs less.
+   */
+  #mayLeaveOnMiss({ pc, tracePoint, missesOften }: DecodedInstruction): boolean {
+    return !missesOften && tracePoint < 0 && !this.#entries.has(pc);
+  }
+
+  #stackRunAt(block: CodeNode, first: number): StackRun | undefined {
+    const { instructions } = block;
+    return this.#mayLeaveOnMiss(instructions[first])
+      ? stackRunAt(this.#graph.uops, instructions, first)
+      : undefined;
   }
 
   /** Emits one of several ways on: what becomes known of the flags there does not hold on the others. */

@@ -3,12 +3,12 @@
  * the memory, so that it can work beside the running guest; whoever installs its result looks whether the code is
  * still the same.
  */
-import { BLOCK, CPU, type MemoryMap, MODE, REGION, STATE, UOP } from '../layout.ts';
+import { BLOCK, CPU, type MemoryMap, MISSES, MODE, REGION, STATE, UOP } from '../layout.ts';
 import { type TracePoints, tracePointAt } from '../trace-points.ts';
 import { uopDefinitions, uopProperty } from '../uops/index.ts';
 import type { ExportedFunction } from '../wasm/module-reader.ts';
 import { importOnUse, ModuleWriter } from '../wasm/module-writer.ts';
-import { blockAt, isCompiled } from './blocks.ts';
+import { blockAt, isCompiled, missesAt } from './blocks.ts';
 import { type CodeSource, pageOf } from './code-reader.ts';
 import { blocksOf, buildFlowGraph, type FlowGraph } from './flow-graph.ts';
 import { type Paging, PageWalker } from './page-walk.ts';
@@ -195,6 +195,7 @@ export class Translator {
       ram: this.#ram,
       page,
       tracePoint: (at) => tracePointAt(this.#view, at),
+      missesOften: (at) => missesAt(this.#view, at) >= MISSES.OFTEN,
       executed: (at) => this.#isWarm(at, paging.mode),
       compiled: (at) => this.#isCompiled(at, paging.mode),
       targets: (block, pc) => this.#targets(request, page(pageOf(block)) + (block & 4095), pc & 4095),

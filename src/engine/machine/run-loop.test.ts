@@ -21,6 +21,7 @@ class FakeCpu implements Cpu {
     compiledInstructions: 0,
     leftForCode: 0,
     leftForFault: 0,
+    leftForMiss: 0,
     leftForSystem: 0,
   };
   instructions = 0;

@@ -4,7 +4,7 @@ import type { FunctionWriter } from '../wasm/function-writer.ts';
 import { LOAD, STORE, type ValueType } from '../wasm/opcodes.ts';
 import type { Push, Width } from './emitter.ts';
 
-const STORES: Readonly<Record<Width, string>> = {
+export const STORES: Readonly<Record<Width, string>> = {
   8: 'i64.store8',
   16: 'i64.store16',
   32: 'i64.store32',
@@ -58,9 +58,6 @@ export function pushJumpCacheSlot(w: FunctionWriter, rip: number): void {
   w.op('i32.shl');
 }
 
-const SLOW_CALLS = { Read: 'slowRead', Write: 'slowWrite', Store: 'slowStore' } as const;
-const STACK_CALLS = { Read: 'stackRead', Write: 'stackWrite', Store: 'stackStore' } as const;
-
 /** What a slow store returns when nothing was stored. */
 const FAULT = 2;
 
@@ -106,29 +103,16 @@ export abstract class MemoryEmitter implements Scratch {
   /** Leaves the block behind the instruction, which wrote to translated code. */
   protected abstract leaveWritten(): void;
 
-  /** Whether the present access of this size is taken to be to the page of STATE.STACK_PAGE. */
-  protected isOnStack(_size: number): boolean {
-    return false;
-  }
-
-  /** Calls `stackRead` or `slowRead`, and so on. */
-  #slow(kind: 'Read' | 'Write' | 'Store', size: number): void {
-    this.call((this.isOnStack(size) ? STACK_CALLS : SLOW_CALLS)[kind]);
-  }
-
   readPointer(size: number): void {
-    this.#translate(size, TLB.READ_TAG, () => this.missedRead(size));
-  }
-
-  /** Pushes what `readPointer` does, for the address in i64[8] and without a look into the TLB. */
-  protected missedRead(size: number): void {
-    const pointer = this.i32[5];
-    this.w.get(this.i64[8]);
-    this.w.i32(size);
-    this.#slow('Read', size);
-    this.w.tee(pointer);
-    this.faultIfZero();
-    this.w.get(pointer);
+    this.#translate(size, TLB.READ_TAG, () => {
+      const pointer = this.i32[5];
+      this.w.get(this.i64[8]);
+      this.w.i32(size);
+      this.call('slowRead');
+      this.w.tee(pointer);
+      this.faultIfZero();
+      this.w.get(pointer);
+    });
   }
 
   writePointer(size: number, readFirst: boolean): void {
@@ -141,7 +125,7 @@ export abstract class MemoryEmitter implements Scratch {
       this.w.get(this.i64[8]);
       this.w.i32(size);
       this.w.i32(readFirst ? 1 : 0);
-      this.#slow('Write', size);
+      this.call('slowWrite');
       this.w.tee(pointer);
       this.faultIfZero();
       this.w.get(pointer);
@@ -168,9 +152,9 @@ export abstract class MemoryEmitter implements Scratch {
    */
   #translate(size: number, tag: number, missed: Push): void {
     const { w } = this;
-    this.#pushHit(size, tag);
+    this.pushHit(size, tag);
     w.if('i32', 'likely');
-    this.#pushHitPointer(size);
+    this.pushHitPointer();
     w.else();
     missed();
     w.end();
@@ -182,9 +166,9 @@ export abstract class MemoryEmitter implements Scratch {
    */
   ifMapped(size: number, access: 'read' | 'write', mapped: Push, otherwise: Push): void {
     const { w } = this;
-    this.#pushHit(size, access === 'read' ? TLB.READ_TAG : TLB.WRITE_TAG);
+    this.pushHit(size, access === 'read' ? TLB.READ_TAG : TLB.WRITE_TAG);
     w.if(undefined, 'likely');
-    this.#pushHitPointer(size);
+    this.pushHitPointer();
     mapped();
     w.else();
     otherwise();
@@ -192,19 +176,10 @@ export abstract class MemoryEmitter implements Scratch {
   }
 
   /** Pops a linear address into i64[8], pushes 1 if the TLB allows the access; the entry is in i32[4]. */
-  #pushHit(size: number, tag: number): void {
+  protected pushHit(size: number, tag: number): void {
     const { w } = this;
     const address = this.i64[8];
     w.set(address);
-    if (this.isOnStack(size)) {
-      // An access that is not aligned fails this too, so none crosses into another page.
-      w.get(address);
-      w.i64(-4096 + size - 1);
-      w.op('i64.and');
-      this.stateField(STATE.STACK_PAGE, 'i64');
-      w.op('i64.eq');
-      return;
-    }
     this.pushTlbEntry(address);
     w.tee(this.i32[4]);
     w.memory('i64.load', (this.fixedBank() ?? 0) + tag);
@@ -218,42 +193,33 @@ export abstract class MemoryEmitter implements Scratch {
     w.op('i64.eq');
   }
 
-  #pushHitPointer(size: number): void {
+  /** Pushes the pointer that the entry in i32[4] makes of the address in i64[8]. */
+  protected pushHitPointer(): void {
     const { w } = this;
     w.get(this.i64[8]);
     w.op('i32.wrap_i64');
-    if (this.isOnStack(size)) {
-      this.stateField(STATE.STACK_ADDEND, 'i32');
-    } else {
-      w.get(this.i32[4]);
-      w.memory('i32.load', (this.fixedBank() ?? 0) + TLB.ADDEND);
-    }
+    w.get(this.i32[4]);
+    w.memory('i32.load', (this.fixedBank() ?? 0) + TLB.ADDEND);
     w.op('i32.add');
   }
 
   store(width: Width, value: Push, finish?: Push, leave = true): void {
     const { w } = this;
     const size = width / 8;
-    this.#pushHit(size, TLB.WRITE_TAG);
+    this.pushHit(size, TLB.WRITE_TAG);
     w.if(undefined, 'likely');
-    this.#pushHitPointer(size);
+    this.pushHitPointer();
     value();
     w.memory(STORES[width]);
     w.else();
-    this.missedStore(width, value, finish, leave);
-    w.end();
-    finish?.();
-  }
-
-  /** What `store` does before `finish`, for the address in i64[8] and without a look into the TLB. */
-  protected missedStore(width: Width, value: Push, finish?: Push, leave = true): void {
-    const size = width / 8;
-    this.w.get(this.i64[8]);
+    w.get(this.i64[8]);
     value();
-    this.w.i32(size);
-    this.#slow('Store', size);
+    w.i32(size);
+    this.call('slowStore');
     if (leave) this.#afterSlowStore(finish);
     else this.#faultIfCode(FAULT);
+    w.end();
+    finish?.();
   }
 
   /** Pops the code of a slow store; leaves unless it is 0. */

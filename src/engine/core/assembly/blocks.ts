@@ -22,6 +22,9 @@ import {
   JUMP_CACHE_MODE,
   JUMP_CACHE_RIP,
   JUMP_CACHE_UOP,
+  MISSES_BASE,
+  MISSES_ENTRIES,
+  MISSES_OFTEN,
   MODE_CODE16,
   MODE_CODE64,
   MODE_CODE_SIZE_MASK,
@@ -34,6 +37,7 @@ import {
   STATE_FAULT_VECTOR,
   STATE_GENERATION_HIGH,
   STATE_GENERATION_LOW,
+  STATE_MISSED_REGION,
   STATE_MODE,
   STATE_PAGE,
   BLOCK_UOPS,
@@ -44,7 +48,7 @@ import {
 import { codeBitmap, pageBlocks, ramPages } from './memory-map';
 import { translateFetch } from './mmu';
 import { CS, LEAVE, leave, rip, segmentBase, segmentLimit, setRip } from './state';
-import { flushJumpCache, noteExecuted, protectRamPage } from './tlb';
+import { fillJumpSlot, flushJumpCache, noteExecuted, protectRamPage } from './tlb';
 
 // Heads of the two lists of a RAM page: blocks that start in it, and blocks that run on into it.
 const LIST_START: usize = 0;
@@ -138,9 +142,7 @@ export function findBlock(): usize {
       return 0;
     }
     const uop = header + BLOCK_SIZE;
-    store<i64>(slot, offset, JUMP_CACHE_RIP);
-    store<u32>(slot, mode, JUMP_CACHE_MODE);
-    store<u32>(slot, <u32>uop, JUMP_CACHE_UOP);
+    fillJumpSlot(slot, offset, mode, <u32>uop);
     noteExecuted(linear);
     if (load<u32>(header, BLOCK_PAGE2) != BLOCK_NO_PAGE) noteExecuted(linear + 4096);
     return uop;
@@ -275,6 +277,25 @@ function kill(header: usize): void {
   recomputePage(page2);
 }
 
+/** Where it is counted how often the instruction at a RAM offset made a region leave. */
+function missSlot(ramAt: u32): usize {
+  return MISSES_BASE + ((<usize>((ramAt ^ (ramAt >>> 13)) & (MISSES_ENTRIES - 1))) << 1);
+}
+
+/**
+ * A region was left before the instruction at STATE_RIP, whose access the TLB did not allow. Where that happens often, the
+ * region is given up: the next one calls the core there.
+ */
+export function noteMiss(): void {
+  const ramAt = fetchRip();
+  if (ramAt == -1) store<i32>(STATE_FAULT_VECTOR, -1);
+  if (ramAt < 0) return;
+  const slot = missSlot(<u32>ramAt);
+  const misses = <i32>load<u16>(slot);
+  if (misses < MISSES_OFTEN) store<u16>(slot, <u16>(misses + 1));
+  else kill(load<u32>(STATE_MISSED_REGION));
+}
+
 /** Kills a block, and not its owner. */
 export function killBlock(header: usize): void {
   store<u32>(header, 0, BLOCK_OWNER);
@@ -375,5 +396,6 @@ export function flushBlocks(): void {
   memory.fill(BLOCK_HASH_BASE, 0, BLOCK_HASH_ENTRIES << 2);
   memory.fill(pageBlocks, 0, ramPages << 3);
   memory.fill(codeBitmap, 0, ramPages << 3);
+  memory.fill(MISSES_BASE, 0, MISSES_ENTRIES << 1);
   flushJumpCache();
 }

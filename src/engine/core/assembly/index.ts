@@ -10,9 +10,6 @@ export {
   slowRead,
   slowStore,
   slowWrite,
-  stackRead,
-  stackStore,
-  stackWrite,
   translateFetch,
   writeBlock,
   writeSystemBlock,
@@ -28,6 +25,7 @@ export {
   insertBlock,
   invalidateRange,
   jumpCacheSlot,
+  noteMiss,
 } from './blocks';
 export { copyKnown, keepKnown } from './known';
 export { flushJumpCache } from './tlb';

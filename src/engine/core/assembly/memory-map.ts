@@ -9,6 +9,7 @@ export let highRamBytes: u64 = 0;
 export let ramPages: u32 = 0;
 export let pageBlocks: usize = 0;
 export let codeBitmap: usize = 0;
+export let writers: usize = 0;
 
 /** See `init` in mmu.ts. */
 export function setMemoryMap(
@@ -17,6 +18,7 @@ export function setMemoryMap(
   lowBytes: u32,
   blocksAt: usize,
   bitmapAt: usize,
+  writersAt: usize,
 ): void {
   ram = ramAt;
   lowRamBytes = lowBytes;
@@ -24,6 +26,7 @@ export function setMemoryMap(
   ramPages = ramBytes >>> 12;
   pageBlocks = blocksAt;
   codeBitmap = bitmapAt;
+  writers = writersAt;
 }
 
 /** Offset in RAM of a guest physical address, -1 if it is not RAM. */

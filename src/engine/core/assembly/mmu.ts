@@ -18,7 +18,6 @@ import {
   currentBank,
   flushTlb,
   flushTlbPage,
-  noteStack,
   resolve,
   resolvedPhysical,
   selectTlbBank,
@@ -38,9 +37,10 @@ export function init(
   lowBytes: u32,
   pageBlocks: usize,
   bitmap: usize,
+  writersAt: usize,
   tlbEntries: i32,
 ): void {
-  setMemoryMap(ramAt, ramBytes, lowBytes, pageBlocks, bitmap);
+  setMemoryMap(ramAt, ramBytes, lowBytes, pageBlocks, bitmap, writersAt);
   setTlbEntries(tlbEntries);
   flushTlb();
 }
@@ -198,13 +198,6 @@ export function slowStore(address: i64, value: i64, size: i32): i32 {
   return load<u32>(STATE_CODE_WRITTEN) ? LOOKUP : DONE;
 }
 
-/** As `slowStore`, to the stack, whose page is remembered. */
-export function stackStore(address: i64, value: i64, size: i32): i32 {
-  const code = slowStore(address, value, size);
-  if (code != FAULT) noteStack(address);
-  return code;
-}
-
 /** Copies up to 512 bytes of guest memory with the rights of a bank; checks all pages first. Code 0 or 2. */
 export function readWithBank(address: i64, to: usize, length: i32, bank: i32): i32 {
   const room = roomInPage(address);
@@ -268,18 +261,4 @@ export function translateFetch(address: i64): i64 {
   const pointer = resolve(address, currentBank(), ACCESS_FETCH);
   if (pointer == NO_POINTER) return -1;
   return pointer ? <i64>(pointer - ram) : -2;
-}
-
-/** As `slowRead`, of the stack, whose page is remembered. */
-export function stackRead(address: i64, size: i32): usize {
-  const pointer = slowRead(address, size);
-  if (pointer) noteStack(address);
-  return pointer;
-}
-
-/** As `slowWrite`, to the stack, whose page is remembered. */
-export function stackWrite(address: i64, size: i32, readFirst: i32): usize {
-  const pointer = slowWrite(address, size, readFirst);
-  if (pointer) noteStack(address);
-  return pointer;
 }

@@ -3,16 +3,16 @@ import {
   JUMP_CACHE_BASE,
   JUMP_CACHE_ENTRIES,
   JUMP_CACHE_ENTRY_SIZE,
+  JUMP_CACHE_MODE,
+  JUMP_CACHE_RIP,
+  JUMP_CACHE_UOP,
   STATE_CPL,
   STATE_CR4,
   STATE_FAULT_ADDRESS,
   STATE_GENERATION_HIGH,
   STATE_GENERATION_LOW,
   STATE_RFLAGS,
-  STATE_STACK_ADDEND,
-  STATE_STACK_PAGE,
   STATE_TLB_BANK,
-  STATE_TLB_FILLS,
   TLB_ADDEND,
   TLB_BANKS,
   TLB_BANK_SUPERVISOR,
@@ -27,7 +27,7 @@ import {
   TLB_READ_TAG,
   TLB_WRITE_TAG,
 } from './layout';
-import { codeBitmap, ram, ramOffset } from './memory-map';
+import { codeBitmap, ram, ramOffset, writers } from './memory-map';
 import { CR4_SMAP, FLAG_AC, VECTOR_GP, canonical, fault, longMode } from './state';
 import {
   ACCESS_FETCH,
@@ -45,10 +45,11 @@ const BANK_BYTES: i32 = TLB_ENTRIES * TLB_ENTRY_SIZE;
 const PAGE_MASK: i64 = ~0xfff;
 
 /** Slots filled since the last flush (u16 each), so that a flush touches only those. */
-const fillList: usize = memory.data(8192);
-const FILL_LIMIT: u32 = 4096;
+const fillList: usize = memory.data(32768);
+const FILL_LIMIT: u32 = 16384;
+let fills: u32 = 0;
 /** One byte per slot: bit 0 global, bits 1 and 2 page size (see `walkSize`). */
-const slotInfo: usize = memory.data(3072);
+const slotInfo: usize = memory.data(12288);
 /** Hashed sets of 2 MiB and 1 GiB regions with large-page translations in the TLB (4,096 bits each). */
 const largeRegions: usize = memory.data(512);
 const hugeRegions: usize = memory.data(512);
@@ -67,6 +68,7 @@ export let resolvedPhysical: i64 = 0;
 
 export function setTlbEntries(entries: i32): void {
   indexMask = entries - 1;
+  memory.fill(TLB_BASE, 0xff, SLOTS * TLB_ENTRY_SIZE);
 }
 
 function setBit(set: usize, hash: u32): void {
@@ -93,22 +95,8 @@ export function bankFor(privilege: u32): i32 {
   return smapOff ? TLB_BANK_SUPERVISOR_AC : TLB_BANK_SUPERVISOR;
 }
 
-function forgetStack(): void {
-  store<i64>(STATE_STACK_PAGE, -1);
-}
-
-/** Remembers the page of an address as the stack's, if the TLB allows everything there but execution. */
-export function noteStack(address: i64): void {
-  const entry = entryOf(address, currentBank());
-  const page = address & PAGE_MASK;
-  if (load<i64>(entry, TLB_READ_TAG) != page || load<i64>(entry, TLB_WRITE_TAG) != page) return;
-  store<i64>(STATE_STACK_PAGE, page);
-  store<i32>(STATE_STACK_ADDEND, load<i32>(entry, TLB_ADDEND));
-}
-
 /** Sets STATE_TLB_BANK from CPL, RFLAGS.AC and CR4.SMAP. */
 export function selectTlbBank(): void {
-  forgetStack();
   store<u32>(STATE_TLB_BANK, <u32>TLB_BASE + bankFor(load<u32>(STATE_CPL)) * BANK_BYTES);
 }
 
@@ -122,20 +110,65 @@ function clearEntry(entry: usize): void {
   store<i64>(entry, -1, TLB_EXEC_TAG);
 }
 
+/** The n-th entry that was filled since the last flush. */
+function filledEntry(n: u32): usize {
+  return TLB_BASE + ((<usize>load<u16>(fillList + (n << 1))) << TLB_ENTRY_SHIFT);
+}
+
 const JUMP_CACHE_HALF: i32 = (JUMP_CACHE_ENTRIES / 2) * JUMP_CACHE_ENTRY_SIZE;
 
 function count(generation: usize): void {
   store<i64>(generation, load<i64>(generation) + 1);
 }
 
+/** Slots of the halves of the jump cache that were filled since it was flushed (u16 each), as many as fit. */
+const JUMPS_LISTED: u32 = 1024;
+const lowJumps: usize = memory.data(2048);
+const highJumps: usize = memory.data(2048);
+/** How many were filled; at first nothing is known of them. */
+let lowCount: u32 = JUMPS_LISTED + 1;
+let highCount: u32 = JUMPS_LISTED + 1;
+
+/** Enters a RIP and its micro-op in a slot of the jump cache. */
+export function fillJumpSlot(slot: usize, rip: i64, mode: u32, uop: u32): void {
+  if (load<i64>(slot, JUMP_CACHE_RIP) == -1) listJump(<u32>(slot - JUMP_CACHE_BASE) / JUMP_CACHE_ENTRY_SIZE);
+  store<i64>(slot, rip, JUMP_CACHE_RIP);
+  store<u32>(slot, mode, JUMP_CACHE_MODE);
+  store<u32>(slot, uop, JUMP_CACHE_UOP);
+}
+
+function listJump(number: u32): void {
+  if (number < <u32>(JUMP_CACHE_ENTRIES / 2)) {
+    if (lowCount < JUMPS_LISTED) store<u16>(lowJumps + (lowCount << 1), <u16>number);
+    lowCount++;
+  } else {
+    if (highCount < JUMPS_LISTED) store<u16>(highJumps + (highCount << 1), <u16>number);
+    highCount++;
+  }
+}
+
+/** Empties what is filled of a half of the jump cache: there are programs that change address spaces all the time. */
+function clearJumps(half: usize, list: usize, filled: u32): void {
+  if (filled > JUMPS_LISTED) {
+    memory.fill(half, 0xff, JUMP_CACHE_HALF);
+    return;
+  }
+  for (let i: u32 = 0; i < filled; i++) {
+    const slot = JUMP_CACHE_BASE + <usize>load<u16>(list + (i << 1)) * JUMP_CACHE_ENTRY_SIZE;
+    memory.fill(slot, 0xff, JUMP_CACHE_ENTRY_SIZE);
+  }
+}
+
 function flushLowJumps(): void {
   count(STATE_GENERATION_LOW);
-  memory.fill(JUMP_CACHE_BASE, 0xff, JUMP_CACHE_HALF);
+  clearJumps(JUMP_CACHE_BASE, lowJumps, lowCount);
+  lowCount = 0;
   memory.fill(executedLow, 0, 512);
 }
 function flushHighJumps(): void {
   count(STATE_GENERATION_HIGH);
-  memory.fill(JUMP_CACHE_BASE + JUMP_CACHE_HALF, 0xff, JUMP_CACHE_HALF);
+  clearJumps(JUMP_CACHE_BASE + JUMP_CACHE_HALF, highJumps, highCount);
+  highCount = 0;
   memory.fill(executedHigh, 0, 512);
   highIsLocal = false;
 }
@@ -165,18 +198,15 @@ export function noteExecuted(address: i64): void {
 
 /** Drops all translations, global ones too, and the jump cache. */
 export function flushTlb(): void {
-  forgetStack();
-  memory.fill(TLB_BASE, 0xff, SLOTS * TLB_ENTRY_SIZE);
+  for (let i: u32 = 0; i < fills; i++) clearEntry(filledEntry(i));
+  fills = 0;
   memory.fill(largeRegions, 0, 512);
   memory.fill(hugeRegions, 0, 512);
-  store<u32>(STATE_TLB_FILLS, 0);
   flushJumpCache();
 }
 
 /** Drops all but global translations. */
 export function flushTlbNonGlobal(): void {
-  forgetStack();
-  const fills = load<u32>(STATE_TLB_FILLS);
   let kept: u32 = 0;
   for (let i: u32 = 0; i < fills; i++) {
     const slot = load<u16>(fillList + (i << 1));
@@ -187,14 +217,13 @@ export function flushTlbNonGlobal(): void {
       clearEntry(TLB_BASE + ((<usize>slot) << TLB_ENTRY_SHIFT));
     }
   }
-  store<u32>(STATE_TLB_FILLS, kept);
+  fills = kept;
   flushLowJumps();
   if (highIsLocal) flushHighJumps();
 }
 
 /** Drops the parts of large pages around an address: INVLPG drops the whole page's translations. */
 function flushLarge(address: i64): void {
-  const fills = load<u32>(STATE_TLB_FILLS);
   for (let i: u32 = 0; i < fills; i++) {
     const slot = load<u16>(fillList + (i << 1));
     const size = load<u8>(slotInfo + slot) >> 1;
@@ -218,7 +247,6 @@ function anyTag(entry: usize): i64 {
 
 /** Drops what INVLPG has to drop for one linear address. */
 export function flushTlbPage(address: i64): void {
-  forgetStack();
   const page = address & PAGE_MASK;
   for (let bank = 0; bank < TLB_BANKS; bank++) {
     const entry = entryOf(page, bank);
@@ -231,17 +259,33 @@ export function flushTlbPage(address: i64): void {
   if (large || hasBit(executedHigh, hash)) flushHighJumps();
 }
 
+const NO_WRITER: u32 = 0;
+const MANY_WRITERS: u32 = 0xffff;
+
+/** Notes that the entry in a slot allows fast stores to a RAM page. */
+function noteWriter(ramPage: u32, slot: u32): void {
+  const at = writers + ((<usize>ramPage) << 1);
+  const known = <u32>load<u16>(at);
+  if (known != slot + 1) store<u16>(at, <u16>(known == NO_WRITER ? slot + 1 : MANY_WRITERS));
+}
+
+/** Takes fast stores to the page at a pointer into RAM away from an entry, if it has them. */
+function protectEntry(entry: usize, host: usize): void {
+  const tag = load<i64>(entry, TLB_WRITE_TAG);
+  if (tag != -1 && <usize>(<i32>tag + load<i32>(entry, TLB_ADDEND)) == host)
+    store<i64>(entry, -1, TLB_WRITE_TAG);
+}
+
 /** Takes fast stores to a RAM page away in all banks, because it now holds translated code. */
 export function protectRamPage(ramPage: u32): void {
-  forgetStack();
-  const fills = load<u32>(STATE_TLB_FILLS);
+  const at = writers + ((<usize>ramPage) << 1);
+  const writer = <u32>load<u16>(at);
+  store<u16>(at, <u16>NO_WRITER);
   const host = ram + ((<usize>ramPage) << 12);
-  for (let i: u32 = 0; i < fills; i++) {
-    const entry = TLB_BASE + ((<usize>load<u16>(fillList + (i << 1))) << TLB_ENTRY_SHIFT);
-    const tag = load<i64>(entry, TLB_WRITE_TAG);
-    if (tag != -1 && <usize>(<i32>tag + load<i32>(entry, TLB_ADDEND)) == host) {
-      store<i64>(entry, -1, TLB_WRITE_TAG);
-    }
+  if (writer == MANY_WRITERS) {
+    for (let i: u32 = 0; i < fills; i++) protectEntry(filledEntry(i), host);
+  } else if (writer != NO_WRITER) {
+    protectEntry(TLB_BASE + ((<usize>(writer - 1)) << TLB_ENTRY_SHIFT), host);
   }
 }
 
@@ -249,20 +293,20 @@ export function protectRamPage(ramPage: u32): void {
 function fill(address: i64, bank: i32, physical: i64): void {
   const offset = ramOffset(physical & PAGE_MASK);
   if (offset < 0) return;
-  if (load<u32>(STATE_TLB_FILLS) >= FILL_LIMIT) flushTlb();
+  if (fills >= FILL_LIMIT) flushTlb();
   const page = address & PAGE_MASK;
   const entry = entryOf(address, bank);
   const slot = <u32>(entry - TLB_BASE) >>> TLB_ENTRY_SHIFT;
   if (anyTag(entry) == -1) {
-    const fills = load<u32>(STATE_TLB_FILLS);
     store<u16>(fillList + (fills << 1), <u16>slot);
-    store<u32>(STATE_TLB_FILLS, fills + 1);
+    fills++;
   }
   store<u8>(slotInfo + slot, <u8>((walkGlobal ? 1 : 0) | (walkSize << 1)));
   if (walkSize == 1) setBit(largeRegions, regionHash(page, 22));
   else if (walkSize == 2) setBit(hugeRegions, regionHash(page, 30));
   const guarded = load<u64>(codeBitmap + ((<usize>offset >>> 12) << 3)) != 0;
   const writable = walkDirty && !guarded && walkAllows(bank, ACCESS_WRITE);
+  if (writable) noteWriter(<u32>(offset >>> 12), slot);
   store<i64>(entry, walkAllows(bank, ACCESS_READ) ? page : -1, TLB_READ_TAG);
   store<i64>(entry, writable ? page : -1, TLB_WRITE_TAG);
   store<i64>(entry, walkAllows(bank, ACCESS_FETCH) ? page : -1, TLB_EXEC_TAG);
