@@ -119,43 +119,45 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
     this.#leavesOnMiss = mayLeaveOnMiss;
   }
 
-  /** Emits the instructions of a run with one check for all, which leaves before the first of them. */
-  stackRun(run: StackRun, emitInstruction: (n: number) => void): void {
-    const { w } = this;
+  /** Says that the access that comes next is that of the n-th instruction of a run; before the first, all are checked. */
+  inStackRun(run: StackRun, n: number): void {
+    if (n === 0) this.#checkStackRun(run);
+    this.#stackOffset = offsetIn(run, n);
+  }
+
+  #checkStackRun(run: StackRun): void {
     const { count, from } = bytesOf(run);
     this.fixed(RSP, 64);
-    w.i64(from);
-    w.op('i64.add');
+    this.w.i64(from);
+    this.w.op('i64.add');
     this.#pushPointerOrLeave(count, run.isPush ? TLB.WRITE_TAG : TLB.READ_TAG);
-    w.set(this.i32[4]);
-    for (let n = 0; n < run.length; n++) {
-      this.#stackOffset = offsetIn(run, n);
-      emitInstruction(n);
-    }
-    this.#stackOffset = undefined;
+    this.w.set(this.i32[4]);
   }
 
   /** Pops a linear address, pushes a pointer to as many bytes; leaves the region where the TLB does not allow it. */
   #pushPointerOrLeave(size: number, tag: number): void {
     const { w } = this;
-    this.pushHit(size, tag);
-    w.op('i32.eqz');
+    this.pushHit(size, tag, 'i64.ne');
     w.if(undefined, 'unlikely');
     this.#leaveAt(this.#instruction.pc, this.#done, RESULT.MISS);
     w.end();
     this.pushHitPointer();
   }
 
-  /** Pops a linear address and pushes the pointer of the stack's access, whose bytes have been checked. */
-  #pushStackPointer(): void {
+  /** Drops the address of an access in a run, and pushes the run's pointer; returns where from that the access is. */
+  #takeStackPointer(): number | undefined {
+    const offset = this.#stackOffset;
+    if (offset === undefined) return undefined;
+    this.#stackOffset = undefined;
     this.w.op('drop');
     this.w.get(this.i32[4]);
+    return offset;
   }
 
   override readPointer(size: number): void {
-    if (this.#stackOffset !== undefined) {
-      this.#pushStackPointer();
-      this.w.i32(this.#stackOffset);
+    const offset = this.#takeStackPointer();
+    if (offset !== undefined) {
+      this.w.i32(offset);
       this.w.op('i32.add');
     } else if (this.#leavesOnMiss) this.#pushPointerOrLeave(size, TLB.READ_TAG);
     else super.readPointer(size);
@@ -167,14 +169,16 @@ export class JitEmitter extends MemoryEmitter implements Emitter {
   }
 
   override store(width: Width, value: Push, finish?: Push, leave = true): void {
-    if (this.#stackOffset !== undefined) this.#pushStackPointer();
-    else if (this.#leavesOnMiss) this.#pushPointerOrLeave(width / 8, TLB.WRITE_TAG);
-    else {
-      super.store(width, value, finish, leave);
-      return;
+    const offset = this.#takeStackPointer();
+    if (offset === undefined) {
+      if (!this.#leavesOnMiss) {
+        super.store(width, value, finish, leave);
+        return;
+      }
+      this.#pushPointerOrLeave(width / 8, TLB.WRITE_TAG);
     }
     value();
-    this.w.memory(STORES[width], this.#stackOffset);
+    this.w.memory(STORES[width], offset);
     finish?.();
   }
 

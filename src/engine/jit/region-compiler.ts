@@ -77,6 +77,8 @@ class RegionCompiler implements ControlSink {
   /** i32: number in the dispatcher's table of the node to go to; at first that of the entry. */
   readonly #next = 0;
   #block!: CodeNode;
+  /** A run of pushes that a call has begun, and the block where it goes on. */
+  #carried: { readonly run: StackRun; readonly into: CodeNode } | undefined;
 
   constructor(source: RegionSource, coreFunction: CoreFunction, options: RegionOptions) {
     const { graph } = source;
@@ -380,27 +382,16 @@ class RegionCompiler implements ControlSink {
   #code(block: CodeNode): void {
     this.#block = block;
     const dead = uopsOfDeadFlags(this.#graph, block);
-    const select = (uop: number, done: number): void => {
-      const instruction = block.instructions[done];
-      this.#e.select(uop, instruction, done, dead.has(uop), this.#mayLeaveOnMiss(instruction));
+    const { instructions } = block;
+    let done = 0;
+    const emit = (run: StackRun | undefined, from: number, to: number): void => {
+      for (let n = from; n < to; n++) this.#instruction(block, done++, dead, run, n);
     };
-    const emit = (done: number): void => {
-      const { firstUop, uopCount } = block.instructions[done];
-      for (let uop = firstUop; uop < firstUop + uopCount; uop++) {
-        select(uop, done);
-        uopDefinitions()[this.#graph.uops.u16(uop, UOP.OP)].emit(this.#e);
-      }
-    };
-    for (let done = 0; done < block.instructions.length; ) {
+    const carried = this.#takeCarried(block);
+    if (carried !== undefined) emit(carried, carried.length, carried.length + carried.ahead);
+    while (done < instructions.length) {
       const run = this.#stackRunAt(block, done);
-      if (run === undefined) {
-        emit(done++);
-        continue;
-      }
-      const first = done;
-      select(block.instructions[first].firstUop, first);
-      this.#e.stackRun(run, (n) => emit(first + n));
-      done += run.length;
+      emit(run, 0, run?.length ?? 1);
     }
     const last = block.instructions.at(-1)!;
     switch (last.ending.kind) {
@@ -420,6 +411,49 @@ class RegionCompiler implements ControlSink {
     this.#w.op('unreachable');
   }
 
+  /** @param n number of the instruction in its run, if it is in one */
+  #instruction(
+    block: CodeNode,
+    done: number,
+    dead: ReadonlySet<number>,
+    run: StackRun | undefined,
+    n: number,
+  ): void {
+    const { instructions } = block;
+    const instruction = instructions[done];
+    const last = instruction.firstUop + instruction.uopCount - 1;
+    const mayLeaveOnMiss = this.#mayLeaveOnMiss(instruction);
+    for (let uop = instruction.firstUop; uop <= last; uop++) {
+      this.#e.select(uop, instruction, done, dead.has(uop), mayLeaveOnMiss);
+      if (uop === last) {
+        if (run !== undefined) this.#inRun(block, run, n);
+        // Both ways count it; before the condition, which is branched on as soon as it is known.
+        if (instruction.ending.kind === 'branch') this.#e.count(instructions.length);
+      }
+      uopDefinitions()[this.#graph.uops.u16(uop, UOP.OP)].emit(this.#e);
+    }
+  }
+
+  #inRun(block: CodeNode, run: StackRun, n: number): void {
+    this.#e.inStackRun(run, n);
+    if (n === 0 && run.ahead > 0) this.#carried = { run, into: this.#callee(block)! };
+  }
+
+  /** The rest of the run that the call which leads to a block began. */
+  #takeCarried(block: CodeNode): StackRun | undefined {
+    const carried = this.#carried;
+    this.#carried = undefined;
+    return carried?.into === block ? carried.run : undefined;
+  }
+
+  /** The only block that a block leads to, if that is the only way into it. */
+  #callee(block: CodeNode): CodeNode | undefined {
+    const [to, ...others] = block.targets.values();
+    if (to === undefined || others.length > 0 || !this.#isInlined(block.id, to)) return undefined;
+    const node = this.#graph.nodes.get(to)!;
+    return node.kind === 'code' && !this.#structure.loopHeaders.has(to) ? node : undefined;
+  }
+
   /**
    * Whether the interpreter can be left to do what the TLB does not allow. Where the region is entered it would come back at
    * once, a trace point would be told twice, and where it happens often a call of the core costs less.
@@ -430,9 +464,10 @@ class RegionCompiler implements ControlSink {
 
   #stackRunAt(block: CodeNode, first: number): StackRun | undefined {
     const { instructions } = block;
-    return this.#mayLeaveOnMiss(instructions[first])
-      ? stackRunAt(this.#graph.uops, instructions, first)
-      : undefined;
+    if (!this.#mayLeaveOnMiss(instructions[first])) return undefined;
+    const isLast = first === instructions.length - 1;
+    const callee = isLast ? (this.#callee(block)?.instructions ?? []) : [];
+    return stackRunAt(this.#graph.uops, instructions, first, callee);
   }
 
   /** Emits one of several ways on: what becomes known of the flags there does not hold on the others. */
@@ -467,6 +502,13 @@ class RegionCompiler implements ControlSink {
     } else {
       this.#inline(from, to);
     }
+  }
+
+  /** Whether the code of a node follows where it is gone to from another: nothing else leads there but ways back to it. */
+  #isInlined(from: number, to: number): boolean {
+    const { order, merges } = this.#structure;
+    const isForward = order.get(to)! > order.get(from)!;
+    return isForward && !merges.has(to) && !this.#structure.isDispatched(from, to);
   }
 
   /** Branches forwards to a node that others branch to as well. */
@@ -530,10 +572,6 @@ class RegionCompiler implements ControlSink {
   jumpIf(): void {
     const w = this.#w;
     const block = this.#block;
-    const condition = this.#e.i32[5];
-    w.set(condition);
-    this.#e.count(block.instructions.length);
-    w.get(condition);
     w.if(undefined, this.#branchHint(block));
     this.#aside(() => this.#goTo(block, this.#target()));
     w.end();

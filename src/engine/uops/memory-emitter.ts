@@ -175,8 +175,11 @@ export abstract class MemoryEmitter implements Scratch {
     w.end();
   }
 
-  /** Pops a linear address into i64[8], pushes 1 if the TLB allows the access; the entry is in i32[4]. */
-  protected pushHit(size: number, tag: number): void {
+  /**
+   * Pops a linear address into i64[8], pushes 1 if the TLB allows the access, or with 'i64.ne' if it does not; the entry is in
+   * i32[4].
+   */
+  protected pushHit(size: number, tag: number, comparison: 'i64.eq' | 'i64.ne' = 'i64.eq'): void {
     const { w } = this;
     const address = this.i64[8];
     w.set(address);
@@ -190,7 +193,7 @@ export abstract class MemoryEmitter implements Scratch {
     }
     w.i64(-4096);
     w.op('i64.and');
-    w.op('i64.eq');
+    w.op(comparison);
   }
 
   /** Pushes the pointer that the entry in i32[4] makes of the address in i64[8]. */
