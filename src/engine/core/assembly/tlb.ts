@@ -44,10 +44,15 @@ const SLOTS: i32 = TLB_BANKS * TLB_ENTRIES;
 const BANK_BYTES: i32 = TLB_ENTRIES * TLB_ENTRY_SIZE;
 const PAGE_MASK: i64 = ~0xfff;
 
-/** Slots filled since the last flush (u16 each), so that a flush touches only those. */
-const fillList: usize = memory.data(32768);
-const FILL_LIMIT: u32 = 16384;
-let fills: u32 = 0;
+/**
+ * Slots filled since the last flush (u16 each), those with global translations apart: a flush touches only what it drops. A slot
+ * whose entry was replaced can be in both lists.
+ */
+const FILL_LIMIT: u32 = 8192;
+const localFills: usize = memory.data(16384);
+const globalFills: usize = memory.data(16384);
+let localCount: u32 = 0;
+let globalCount: u32 = 0;
 /** One byte per slot: bit 0 global, bits 1 and 2 page size (see `walkSize`). */
 const slotInfo: usize = memory.data(12288);
 /** Hashed sets of 2 MiB and 1 GiB regions with large-page translations in the TLB (4,096 bits each). */
@@ -110,9 +115,25 @@ function clearEntry(entry: usize): void {
   store<i64>(entry, -1, TLB_EXEC_TAG);
 }
 
-/** The n-th entry that was filled since the last flush. */
-function filledEntry(n: u32): usize {
-  return TLB_BASE + ((<usize>load<u16>(fillList + (n << 1))) << TLB_ENTRY_SHIFT);
+/** The n-th slot of a list. */
+function filledSlot(list: usize, n: u32): u32 {
+  return <u32>load<u16>(list + ((<usize>n) << 1));
+}
+function entryIn(slot: u32): usize {
+  return TLB_BASE + ((<usize>slot) << TLB_ENTRY_SHIFT);
+}
+function isGlobalSlot(slot: u32): bool {
+  return (load<u8>(slotInfo + slot) & 1) != 0;
+}
+
+function listFill(slot: u32, isGlobal: bool): void {
+  if (isGlobal) {
+    store<u16>(globalFills + ((<usize>globalCount) << 1), <u16>slot);
+    globalCount++;
+  } else {
+    store<u16>(localFills + ((<usize>localCount) << 1), <u16>slot);
+    localCount++;
+  }
 }
 
 const JUMP_CACHE_HALF: i32 = (JUMP_CACHE_ENTRIES / 2) * JUMP_CACHE_ENTRY_SIZE;
@@ -183,7 +204,7 @@ export function flushJumpCache(): void {
 function isGlobal(address: i64): bool {
   const entry = entryOf(address, currentBank());
   if (load<i64>(entry, TLB_EXEC_TAG) != (address & PAGE_MASK)) return false;
-  return (load<u8>(slotInfo + (<u32>(entry - TLB_BASE) >>> TLB_ENTRY_SHIFT)) & 1) != 0;
+  return isGlobalSlot(<u32>(entry - TLB_BASE) >>> TLB_ENTRY_SHIFT);
 }
 
 /** Remembers that the jump cache depends on the translation of a linear page, which is in the TLB. */
@@ -196,10 +217,16 @@ export function noteExecuted(address: i64): void {
   }
 }
 
+function clearEntries(list: usize, count: u32): void {
+  for (let i: u32 = 0; i < count; i++) clearEntry(entryIn(filledSlot(list, i)));
+}
+
 /** Drops all translations, global ones too, and the jump cache. */
 export function flushTlb(): void {
-  for (let i: u32 = 0; i < fills; i++) clearEntry(filledEntry(i));
-  fills = 0;
+  clearEntries(localFills, localCount);
+  clearEntries(globalFills, globalCount);
+  localCount = 0;
+  globalCount = 0;
   memory.fill(largeRegions, 0, 512);
   memory.fill(hugeRegions, 0, 512);
   flushJumpCache();
@@ -207,28 +234,27 @@ export function flushTlb(): void {
 
 /** Drops all but global translations. */
 export function flushTlbNonGlobal(): void {
-  let kept: u32 = 0;
-  for (let i: u32 = 0; i < fills; i++) {
-    const slot = load<u16>(fillList + (i << 1));
-    if (load<u8>(slotInfo + slot) & 1) {
-      store<u16>(fillList + (kept << 1), slot);
-      kept++;
-    } else {
-      clearEntry(TLB_BASE + ((<usize>slot) << TLB_ENTRY_SHIFT));
-    }
+  for (let i: u32 = 0; i < localCount; i++) {
+    const slot = filledSlot(localFills, i);
+    if (!isGlobalSlot(slot)) clearEntry(entryIn(slot));
   }
-  fills = kept;
+  localCount = 0;
   flushLowJumps();
   if (highIsLocal) flushHighJumps();
 }
 
 /** Drops the parts of large pages around an address: INVLPG drops the whole page's translations. */
 function flushLarge(address: i64): void {
-  for (let i: u32 = 0; i < fills; i++) {
-    const slot = load<u16>(fillList + (i << 1));
+  flushLargeIn(localFills, localCount, address);
+  flushLargeIn(globalFills, globalCount, address);
+}
+
+function flushLargeIn(list: usize, count: u32, address: i64): void {
+  for (let i: u32 = 0; i < count; i++) {
+    const slot = filledSlot(list, i);
     const size = load<u8>(slotInfo + slot) >> 1;
     if (!size) continue;
-    const entry = TLB_BASE + ((<usize>slot) << TLB_ENTRY_SHIFT);
+    const entry = entryIn(slot);
     const tag =
       load<i64>(entry, TLB_READ_TAG) & load<i64>(entry, TLB_WRITE_TAG) & load<i64>(entry, TLB_EXEC_TAG);
     const page = tag == -1 ? -1 : anyTag(entry);
@@ -276,6 +302,10 @@ function protectEntry(entry: usize, host: usize): void {
     store<i64>(entry, -1, TLB_WRITE_TAG);
 }
 
+function protectEntries(list: usize, count: u32, host: usize): void {
+  for (let i: u32 = 0; i < count; i++) protectEntry(entryIn(filledSlot(list, i)), host);
+}
+
 /** Takes fast stores to a RAM page away in all banks, because it now holds translated code. */
 export function protectRamPage(ramPage: u32): void {
   const at = writers + ((<usize>ramPage) << 1);
@@ -283,9 +313,10 @@ export function protectRamPage(ramPage: u32): void {
   store<u16>(at, <u16>NO_WRITER);
   const host = ram + ((<usize>ramPage) << 12);
   if (writer == MANY_WRITERS) {
-    for (let i: u32 = 0; i < fills; i++) protectEntry(filledEntry(i), host);
+    protectEntries(localFills, localCount, host);
+    protectEntries(globalFills, globalCount, host);
   } else if (writer != NO_WRITER) {
-    protectEntry(TLB_BASE + ((<usize>(writer - 1)) << TLB_ENTRY_SHIFT), host);
+    protectEntry(entryIn(writer - 1), host);
   }
 }
 
@@ -293,14 +324,11 @@ export function protectRamPage(ramPage: u32): void {
 function fill(address: i64, bank: i32, physical: i64): void {
   const offset = ramOffset(physical & PAGE_MASK);
   if (offset < 0) return;
-  if (fills >= FILL_LIMIT) flushTlb();
+  if (max(localCount, globalCount) >= FILL_LIMIT) flushTlb();
   const page = address & PAGE_MASK;
   const entry = entryOf(address, bank);
   const slot = <u32>(entry - TLB_BASE) >>> TLB_ENTRY_SHIFT;
-  if (anyTag(entry) == -1) {
-    store<u16>(fillList + (fills << 1), <u16>slot);
-    fills++;
-  }
+  if (anyTag(entry) == -1 || isGlobalSlot(slot) != walkGlobal) listFill(slot, walkGlobal);
   store<u8>(slotInfo + slot, <u8>((walkGlobal ? 1 : 0) | (walkSize << 1)));
   if (walkSize == 1) setBit(largeRegions, regionHash(page, 22));
   else if (walkSize == 2) setBit(hugeRegions, regionHash(page, 30));
