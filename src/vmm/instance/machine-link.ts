@@ -14,6 +14,8 @@ import type { MachineWorker } from '../ports.ts';
 
 /** A thread that has said its end may take so long to let go of its files. */
 const EXIT_GRACE_MS = 5000;
+/** A thread that is to be ended may take so long to come up before that. */
+const START_GRACE_MS = 2000;
 export const REQUEST_TIMEOUT_MS = 30_000;
 /** The guest may take long to write out what it has. */
 const BACKUP_BEGIN_TIMEOUT_MS = 180_000;
@@ -62,6 +64,7 @@ export class MachineLink {
   readonly #events: MachineEvents;
   readonly #ending = Promise.withResolvers<MachineEnd>();
   readonly #exited = Promise.withResolvers<void>();
+  readonly #started = Promise.withResolvers<void>();
   readonly #waiting = new Map<number, Waiting>();
   readonly #backups = new Map<string, RunningBackup>();
   #nextId = 1;
@@ -156,7 +159,10 @@ export class MachineLink {
   }
 
   #receive(message: FromMachine): void {
-    if (this.#end !== undefined && message.type !== 'console-output') return;
+    if (this.#end !== undefined) {
+      if (message.type === 'started') this.#started.resolve();
+      if (message.type !== 'console-output') return;
+    }
     switch (message.type) {
       case 'reply':
         this.#take(message.id)?.resolve(message.result);
@@ -168,6 +174,7 @@ export class MachineLink {
         this.#waiting.get(message.id)?.progress?.(message.done, message.total);
         break;
       case 'started':
+        this.#started.resolve();
         this.#events.started();
         break;
       case 'rebooted':
@@ -235,23 +242,26 @@ export class MachineLink {
   }
 
   async #letGo(end: MachineEnd): Promise<void> {
-    // A thread that failed is not trusted to end by itself.
-    if (end.reason !== 'error') await this.#exitedWithin(EXIT_GRACE_MS);
+    // A thread that failed is not trusted to end by itself. While it comes up it finds functions of C libraries, and koffi
+    // aborts the whole process if the thread is ended in that moment.
+    if (end.reason === 'error') await within(START_GRACE_MS, [this.#started.promise, this.#exited.promise]);
+    else await within(EXIT_GRACE_MS, [this.#exited.promise]);
     await this.#worker.terminate();
     const error = endError(end);
     for (const id of [...this.#waiting.keys()]) this.#take(id)?.reject(error);
     for (const id of [...this.#backups.keys()]) this.#takeBackup(id)?.reject(error);
     this.#ending.resolve(end);
   }
+}
 
-  async #exitedWithin(graceMs: number): Promise<void> {
-    let timer: NodeJS.Timeout | undefined;
-    const grace = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, graceMs);
-    });
-    await Promise.race([this.#exited.promise, grace]);
-    clearTimeout(timer);
-  }
+/** Waits for the first of these, or as long as that. */
+async function within(ms: number, events: readonly Promise<void>[]): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const grace = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([...events, grace]);
+  clearTimeout(timer);
 }
 
 function crash(error: unknown): MachineEnd {
