@@ -64,9 +64,40 @@ describe.each(SETTINGS)('runs with $tlbEntries TLB entries, JIT threshold $jitTh
     expect(g.reg('r14')).toBe(r14);
   });
 
+  it('of a call with its pushes and of pops with the return, at every distance from the end of a page', () => {
+    const first = PLACE.stack + 64;
+    const rounds = 128;
+    const g = guest(
+      `
+      48 89 fc       ; again: mov rsp, rdi
+      e8 0e 00 00 00 ; call function
+      49 01 c0       ; add r8, rax
+      49 01 d9       ; add r9, rbx
+      48 ff cf       ; dec rdi
+      ff c9          ; dec ecx
+      75 eb          ; jnz again
+      f4             ; hlt
+      51             ; function: push rcx
+      57             ; push rdi
+      48 ff c2       ; inc rdx
+      5b             ; pop rbx
+      58             ; pop rax
+      c3             ; ret
+    `,
+      { rdi: BigInt(first), rcx: BigInt(rounds), rdx: 0n, r8: 0n, r9: 0n },
+    );
+    g.untilHalt();
+    let [r8, r9] = [0n, 0n];
+    for (let round = 0; round < rounds; round++) {
+      r8 += BigInt(rounds - round);
+      r9 += BigInt(first - round);
+    }
+    expect([g.reg('rdx'), g.reg('r8'), g.reg('r9')]).toEqual([BigInt(rounds), r8, r9]);
+  });
+
   /** A loop of pushes or pops, in whose last round the stack is where the page below begins to be missing. */
   function faulting(operations: string, rsp: number): Guest {
-    const g = guest(
+    return looping(
       `
       48 89 fc       ; again: mov rsp, rdi
       ${operations}
@@ -76,8 +107,13 @@ describe.each(SETTINGS)('runs with $tlbEntries TLB entries, JIT threshold $jitTh
       ff c1          ; inc ecx
       eb ec          ; jmp again
     `,
-      { rdi: BigInt(PLACE.data), rcx: 100n, r9: BigInt(rsp), rax: 0xa1n, rbx: 0xb2n, rdx: 0xc3n, rsi: 0xd4n },
+      rsp,
     );
+  }
+
+  function looping(listing: string, rsp: number): Guest {
+    const registers = { rax: 0xa1n, rbx: 0xb2n, rdx: 0xc3n, rsi: 0xd4n };
+    const g = guest(listing, { rdi: BigInt(PLACE.data), rcx: 100n, r9: BigInt(rsp), ...registers });
     g.mapPage(BELOW, 0n);
     const gate = PLACE.idt + PAGE_FAULT * 16;
     g.setRam64(gate, g.ram64(gate) | IST1_BIT);
@@ -117,6 +153,35 @@ describe.each(SETTINGS)('runs with $tlbEntries TLB entries, JIT threshold $jitTh
       0x77n,
       0x77n,
     ]);
+  });
+
+  it('of a call whose function faults at its first push', () => {
+    const g = looping(
+      `
+      48 89 fc       ; again: mov rsp, rdi
+      e8 0b 00 00 00 ; call function
+      ff c9          ; dec ecx
+      75 f4          ; jnz again
+      4c 89 cf       ; mov rdi, r9
+      ff c1          ; inc ecx
+      eb ed          ; jmp again
+      50             ; function: push rax
+      53             ; push rbx
+      5b             ; pop rbx
+      58             ; pop rax
+      c3             ; ret
+    `,
+      PLACE.stack + 8,
+    );
+    g.untilHalt();
+    expect(g.frame()).toMatchObject({
+      vector: PAGE_FAULT,
+      error: 2n,
+      rip: BigInt(PLACE.code + 19),
+      rsp: BigInt(PLACE.stack),
+    });
+    expect(g.state64(STATE.CR2)).toBe(BigInt(PLACE.stack - 8));
+    expect(g.ram64(PLACE.stack)).toBe(BigInt(PLACE.code + 8));
   });
 
   it('of pushes that write the instruction behind them', () => {
