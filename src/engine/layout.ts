@@ -232,7 +232,7 @@ export const TLB = {
   /** Supervisor with RFLAGS.AC set: SMAP does not apply. */
   BANK_SUPERVISOR_AC: 2,
   BANKS: 3,
-  /** A C compiler's working set: with 1,024, gcc misses ten times as often. */
+  /** About a C compiler's working set: with 1,024 gcc misses six times as often. */
   ENTRIES: 4096,
   ENTRY_SIZE: 32,
   ENTRY_SHIFT: 5,

@@ -1,7 +1,7 @@
 /** Superinstructions do what their parts do one by one: the same programs in blocks of one instruction, which have none. */
 import { describe, expect, it, test } from 'vitest';
 import type { EntryState } from '../cpu.ts';
-import { BLOCK, STATE, UOP } from '../layout.ts';
+import { BLOCK, STATE, TLB, UOP } from '../layout.ts';
 import { bytes, Guest, PLACE } from '../testing/guest.ts';
 import { uopDefinitions, uopNumber } from '../uops/index.ts';
 import { RCX, RSP } from '../uops/operands.ts';
@@ -48,7 +48,7 @@ interface Setting {
 /** Runs a program in both ways until HLT and compares; returns the CPU that has superinstructions. */
 function compare(listing: string, { registers = {}, prepare }: Setting = {}): Guest {
   const [whole, apart] = [{}, { blockInstructions: 1 }].map((options) => {
-    const g = new Guest({ tlbEntries: 1024, jitThreshold: 0, ...options });
+    const g = new Guest({ tlbEntries: TLB.ENTRIES, jitThreshold: 0, ...options });
     g.load(PLACE.code, listing);
     g.longMode(registers);
     prepare?.(g);
@@ -158,8 +158,8 @@ describe('a comparison and the branch behind it', () => {
     }).join(' ');
 
   test.each(forms)('$name: all conditions, and the flags afterwards', ({ code }) => {
-    const g = new Guest({ tlbEntries: 1024, jitThreshold: 0 });
-    const alone = new Guest({ tlbEntries: 1024, jitThreshold: 0, blockInstructions: 1 });
+    const g = new Guest({ tlbEntries: TLB.ENTRIES, jitThreshold: 0 });
+    const alone = new Guest({ tlbEntries: TLB.ENTRIES, jitThreshold: 0, blockInstructions: 1 });
     for (const guest of [g, alone]) guest.load(PLACE.code, `${branches(code)} f4`);
     for (const a of VALUES) {
       for (const b of VALUES) {
@@ -183,7 +183,7 @@ describe('a comparison and the branch behind it', () => {
 
   it('ends a run at its budget, exactly behind the branch that is taken', () => {
     // again: dec ecx; test ecx, ecx; jnz again
-    const g = new Guest({ tlbEntries: 1024, jitThreshold: 0 });
+    const g = new Guest({ tlbEntries: TLB.ENTRIES, jitThreshold: 0 });
     g.load(PLACE.code, 'ff c9 85 c9 75 fa f4');
     g.longMode({ rcx: 10n });
     g.cpu.run(4);
@@ -194,7 +194,7 @@ describe('a comparison and the branch behind it', () => {
   });
 
   it('traps between its halves when it is stepped through', () => {
-    const g = new Guest({ tlbEntries: 1024, jitThreshold: 0 });
+    const g = new Guest({ tlbEntries: TLB.ENTRIES, jitThreshold: 0 });
     // pushf; or dword [rsp], 0x100; popf; test ecx, ecx; je; hlt
     g.load(PLACE.code, '9c 81 0c 24 00 01 00 00 9d 85 c9 74 00 f4');
     g.longMode();

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { type Cpu, type EntryState, GPR, type GprName } from '../cpu.ts';
-import { CPU, EXIT, type MemoryMap, memoryMap, STATE } from '../layout.ts';
+import { CPU, EXIT, type MemoryMap, memoryMap, STATE, TLB } from '../layout.ts';
 import { type CpuOptions, createCpu } from '../vcpu.ts';
 
 const root = join(import.meta.dirname, '../../..');
@@ -10,11 +10,11 @@ let isBuilt = false;
 
 /** What every test of programs is run with: the usual CPU, and one whose rare paths are common. */
 export const SETTINGS: readonly CpuOptions[] = [
-  { tlbEntries: 1024, jitThreshold: 0 },
+  { tlbEntries: TLB.ENTRIES, jitThreshold: 0 },
   { tlbEntries: 16, jitThreshold: 0 },
-  { tlbEntries: 1024, jitThreshold: 1 },
+  { tlbEntries: TLB.ENTRIES, jitThreshold: 1 },
   { tlbEntries: 16, jitThreshold: 1 },
-  { tlbEntries: 1024, jitThreshold: 1, jitCodeBytes: 4096 },
+  { tlbEntries: TLB.ENTRIES, jitThreshold: 1, jitCodeBytes: 4096 },
 ];
 
 export const RAM_BYTES = 8 << 20;
