@@ -244,8 +244,6 @@ export const TLB = {
   EXEC_TAG: 16,
   /** i32: linear memory address = (i32)linear + ADDEND */
   ADDEND: 24,
-  /** u32: physical page number */
-  PHYS_PAGE: 28,
   /** A tag that no page address equals. */
   INVALID: -1n,
 } as const;

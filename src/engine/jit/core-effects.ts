@@ -5,15 +5,12 @@ export interface CoreEffects {
   readonly registers: boolean;
   readonly readsFlags: boolean;
   readonly writesFlags: boolean;
-  /** May change how addresses are translated. */
-  readonly translation: boolean;
 }
 
 const effects = (...names: (keyof CoreEffects)[]): CoreEffects => ({
   registers: names.includes('registers'),
   readsFlags: names.includes('readsFlags'),
   writesFlags: names.includes('writesFlags'),
-  translation: names.includes('translation'),
 });
 
 const NONE = effects();
@@ -21,9 +18,8 @@ const READS_FLAGS = effects('readsFlags');
 const WRITES_FLAGS = effects('writesFlags');
 const FLAGS = effects('readsFlags', 'writesFlags');
 const REGISTERS = effects('registers');
-const TRANSLATION = effects('translation');
 /** Unknown functions are taken to touch everything. */
-const ALL = effects('registers', 'readsFlags', 'writesFlags', 'translation');
+const ALL = effects('registers', 'readsFlags', 'writesFlags');
 
 const list = (names: string, effects: CoreEffects): [string, CoreEffects][] =>
   names
@@ -41,10 +37,9 @@ const EFFECTS: ReadonlyMap<string, CoreEffects> = new Map([
      sseF64ToInt sseF32ToInt sseF64ToF32 sseF32ToF64 sseReciprocalF32 sseReciprocalSqrtF32
      x87MemoryRead x87MemoryWrite x87Wait x87LoadEnvironment x87StoreEnvironment
      portIn movFromCr movFromDr sldt str smsw readSegmentBase
-     cli sti swapgs writeSegmentBase`,
+     cli sti stac clac swapgs writeSegmentBase`,
     NONE,
   ),
-  ...list('stac clac', TRANSLATION),
   ...list('getFlags pushf', READS_FLAGS),
   ...list('movs stos lods rdtsc rdmsr cpuid tracePoint', REGISTERS),
   ...list('setArithmeticFlags', WRITES_FLAGS),

@@ -131,12 +131,7 @@ class RegionCompiler implements ControlSink {
     const w = this.#w;
     this.#tree(this.#structure.root, 'unknown');
     w.end(); // missAtSite
-    w.i32(0);
-    w.i32(this.#record);
-    w.memory('i32.store', CPU + STATE.MISSED_REGION);
-    w.i32(RESULT.MISS);
-    w.set(this.#frame.result);
-    w.br(this.#frame.exitAtSite);
+    this.#missExit();
     w.end(); // faultAtSite
     w.i32(RESULT.FAULT);
     w.set(this.#frame.result);
@@ -226,6 +221,17 @@ class RegionCompiler implements ControlSink {
     w.set(frame.icount);
     this.#registers.reloadAll();
     this.#flags.load();
+  }
+
+  /** Says which region is left for the interpreter to do an access. */
+  #missExit(): void {
+    const w = this.#w;
+    w.i32(0);
+    w.i32(this.#record);
+    w.memory('i32.store', CPU + STATE.MISSED_REGION);
+    w.i32(RESULT.MISS);
+    w.set(this.#frame.result);
+    w.br(this.#frame.exitAtSite);
   }
 
   /** Exits in mid-block: RIP and count from the site. */

@@ -159,10 +159,8 @@ export class MachineLink {
   }
 
   #receive(message: FromMachine): void {
-    if (this.#end !== undefined) {
-      if (message.type === 'started') this.#started.resolve();
-      if (message.type !== 'console-output') return;
-    }
+    if (message.type === 'started') this.#started.resolve();
+    if (this.#end !== undefined && message.type !== 'console-output') return;
     switch (message.type) {
       case 'reply':
         this.#take(message.id)?.resolve(message.result);
@@ -174,7 +172,6 @@ export class MachineLink {
         this.#waiting.get(message.id)?.progress?.(message.done, message.total);
         break;
       case 'started':
-        this.#started.resolve();
         this.#events.started();
         break;
       case 'rebooted':

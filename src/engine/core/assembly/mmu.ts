@@ -18,10 +18,10 @@ import {
   currentBank,
   flushTlb,
   flushTlbPage,
+  initTlb,
   resolve,
   resolvedPhysical,
   selectTlbBank,
-  setTlbEntries,
 } from './tlb';
 import { ACCESS_FETCH, ACCESS_READ, ACCESS_WRITE } from './walk';
 
@@ -41,7 +41,7 @@ export function init(
   tlbEntries: i32,
 ): void {
   setMemoryMap(ramAt, ramBytes, lowBytes, pageBlocks, bitmap, writersAt);
-  setTlbEntries(tlbEntries);
+  initTlb(tlbEntries);
   flushTlb();
 }
 

@@ -23,7 +23,6 @@ import {
   TLB_ENTRY_SHIFT,
   TLB_ENTRY_SIZE,
   TLB_EXEC_TAG,
-  TLB_PHYS_PAGE,
   TLB_READ_TAG,
   TLB_WRITE_TAG,
 } from './layout';
@@ -49,12 +48,12 @@ const PAGE_MASK: i64 = ~0xfff;
  * whose entry was replaced can be in both lists.
  */
 const FILL_LIMIT: u32 = 8192;
-const localFills: usize = memory.data(16384);
-const globalFills: usize = memory.data(16384);
+const localFills: usize = memory.data(<i32>FILL_LIMIT * 2);
+const globalFills: usize = memory.data(<i32>FILL_LIMIT * 2);
 let localCount: u32 = 0;
 let globalCount: u32 = 0;
 /** One byte per slot: bit 0 global, bits 1 and 2 page size (see `walkSize`). */
-const slotInfo: usize = memory.data(12288);
+const slotInfo: usize = memory.data(SLOTS);
 /** Hashed sets of 2 MiB and 1 GiB regions with large-page translations in the TLB (4,096 bits each). */
 const largeRegions: usize = memory.data(512);
 const hugeRegions: usize = memory.data(512);
@@ -71,7 +70,8 @@ export const NO_POINTER: usize = 0xffffffff;
 /** Physical address of the byte that `resolve` found outside RAM. */
 export let resolvedPhysical: i64 = 0;
 
-export function setTlbEntries(entries: i32): void {
+/** Empties all slots, of which so many are used in each bank. */
+export function initTlb(entries: i32): void {
   indexMask = entries - 1;
   memory.fill(TLB_BASE, 0xff, SLOTS * TLB_ENTRY_SIZE);
 }
@@ -144,8 +144,8 @@ function count(generation: usize): void {
 
 /** Slots of the halves of the jump cache that were filled since it was flushed (u16 each), as many as fit. */
 const JUMPS_LISTED: u32 = 1024;
-const lowJumps: usize = memory.data(2048);
-const highJumps: usize = memory.data(2048);
+const lowJumps: usize = memory.data(<i32>JUMPS_LISTED * 2);
+const highJumps: usize = memory.data(<i32>JUMPS_LISTED * 2);
 /** How many were filled; at first nothing is known of them. */
 let lowCount: u32 = JUMPS_LISTED + 1;
 let highCount: u32 = JUMPS_LISTED + 1;
@@ -339,7 +339,6 @@ function fill(address: i64, bank: i32, physical: i64): void {
   store<i64>(entry, writable ? page : -1, TLB_WRITE_TAG);
   store<i64>(entry, walkAllows(bank, ACCESS_FETCH) ? page : -1, TLB_EXEC_TAG);
   store<i32>(entry, <i32>ram + <i32>offset - <i32>page, TLB_ADDEND);
-  store<u32>(entry, <u32>(physical >> 12), TLB_PHYS_PAGE);
 }
 
 /**
